@@ -1,0 +1,46 @@
+# Needs only Python (3.10 to 3.13) and git; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint format clean bench-uci bench-mnist
+
+$(READY): setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
+	touch $(READY)
+
+# Fits the handwritten digits that scikit-learn carries, prints the inclusion table, writes plots and the pruned network.
+demo: $(READY)
+	$(BIN)/pyro-ssbnn fit digits --out runs/demo --overwrite --epochs 250 --batch-size 64
+	$(BIN)/pyro-ssbnn summary runs/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+# mypy looks at an installed copy: setup.cfg gathers four folders under the one name pyro_ssbnn.
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build
+	$(BIN)/pip install --quiet --no-deps --target build/typed .
+	cd build && MYPYPATH=typed ../$(BIN)/mypy --config-file ../setup.cfg -p pyro_ssbnn
+
+# An hour each or more on two cores; DATA holds the folders mnist/ and uci/ (docs/results.md says in which format).
+DATA ?= data
+bench-uci: $(READY)
+	$(BIN)/python benchmarks/uci.py --data $(DATA)/uci --json benchmarks/results/uci.json
+
+bench-mnist: $(READY)
+	$(BIN)/python benchmarks/mnist_mlp.py --data $(DATA)/mnist --json benchmarks/results/mnist_mlp.json
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
