@@ -1,0 +1,158 @@
+"""The description of a network's node groups: data that guide, selection, pruning and analysis read.
+
+A *node group* is a layer of nodes that are gated one by one. Model and guide meet only here and in site names: for
+a group called ``hidden1`` the sites are ``hidden1.gate`` (shape ``[size]``), ``hidden1.weight`` (the standardised
+weights u, ``[size, group_size]``, the bias in the last column) and its prior's scale latents; its plate is called
+``hidden1``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.priors import Prior, TheoryInclusion, theory_inclusion
+
+__all__ = ["GateGroup", "InputGroup", "NetworkDescription", "NodeGroup", "layer_inclusion"]
+
+
+@dataclass(frozen=True)
+class GateGroup:
+    """A set of nodes or predictors that may carry gates.
+
+    :param name: prefix of its sites, name of its plate.
+    :param size: number of nodes (or predictors).
+    :param inclusion: prior inclusion probability of each, or None when they carry no gates.
+    """
+
+    name: str
+    size: int
+    inclusion: float | None
+
+    @property
+    def gated(self) -> bool:
+        """Whether the nodes carry gates."""
+        return self.inclusion is not None
+
+    @property
+    def prior_logit(self) -> float:
+        """Prior log-odds of inclusion.
+
+        :raises ConfigurationError: for an ungated group.
+        """
+        if self.inclusion is None:
+            raise ConfigurationError(f"group {self.name!r} has no gates, hence no prior odds.")
+        return math.log(self.inclusion) - math.log1p(-self.inclusion)
+
+    @property
+    def gate_site(self) -> str:
+        """Name of the gate's sample site."""
+        return f"{self.name}.gate"
+
+
+@dataclass(frozen=True)
+class InputGroup(GateGroup):
+    """The predictors; gated when the network selects among them.
+
+    :param names: one name per predictor.
+    """
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeGroup(GateGroup):
+    """A layer's nodes and the weights each owns.
+
+    :param fan_in: incoming weights of a node, without its bias.
+    :param prior: prior of the node's weights.
+    :param source: name of the group whose nodes feed this one.
+    :param columns_per_source: incoming weights that one source node feeds (1 in a dense layer after a dense layer).
+    :param scope: site prefix of the prior's network-wide latents.
+    :param column_gate: name of the group whose gates close single incoming weights, if any.
+    """
+
+    fan_in: int
+    prior: Prior
+    source: str
+    columns_per_source: int = 1
+    scope: str = "global"
+    column_gate: str | None = None
+
+    @property
+    def group_size(self) -> int:
+        """Weights of a node with its bias: m."""
+        return self.fan_in + 1
+
+    @property
+    def weight_site(self) -> str:
+        """Name of the standardised weights' sample site."""
+        return f"{self.name}.weight"
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """The predictors and the node groups in forward order, the output layer last.
+
+    >>> from pyro_ssbnn.models import MLP
+    >>> net = MLP(4, [8], prior=SSIG(inclusion=0.1), likelihood=GaussianLikelihood())
+    >>> [(g.name, g.size, g.fan_in, g.gated) for g in net.description.groups]
+    [('hidden1', 8, 4, True), ('output', 1, 8, False)]
+    """
+
+    inputs: InputGroup
+    groups: tuple[NodeGroup, ...]
+
+    @property
+    def gate_groups(self) -> tuple[GateGroup, ...]:
+        """All groups that carry gates, predictors first."""
+        return tuple(g for g in (self.inputs, *self.groups) if g.gated)
+
+    @property
+    def gated_layers(self) -> tuple[NodeGroup, ...]:
+        """Layers whose nodes carry gates, in forward order."""
+        return tuple(g for g in self.groups if g.gated)
+
+    @property
+    def scopes(self) -> dict[str, Prior]:
+        """Prior of each scope of network-wide latents, in the order they are sampled."""
+        return {g.scope: g.prior for g in self.groups}
+
+    def layer(self, name: str) -> NodeGroup:
+        """Look up the layer of that name.
+
+        :raises ConfigurationError: when there is none.
+        """
+        for group in self.groups:
+            if group.name == name:
+                return group
+        known = [group.name for group in self.groups]
+        raise ConfigurationError(f"no layer is called {name!r}; this network has {known}.")
+
+    def __getitem__(self, name: str) -> GateGroup:
+        for group in (self.inputs, *self.groups):
+            if group.name == name:
+                return group
+        known = [g.name for g in (self.inputs, *self.groups)]
+        raise ConfigurationError(f"no group is called {name!r}; this network has {known}.")
+
+
+def layer_inclusion(prior: Prior, widths: list[int]) -> list[float | None]:
+    """Prior inclusion probability of each hidden layer, from the prior's number, sequence or theory.
+
+    :param widths: ``[inputs, hidden..., outputs]``.
+    :raises ConfigurationError: when a sequence has another length than there are hidden layers.
+    """
+    depth = len(widths) - 2
+    given = prior.inclusion
+    if given is None or isinstance(given, int | float):
+        return [given] * depth
+    if isinstance(given, TheoryInclusion):
+        return [*theory_inclusion(widths, given.num_data, given.constant)] if depth else []
+    if len(given) != depth:
+        raise ConfigurationError(
+            f"{type(prior).__name__}: inclusion gives {len(given)} probabilities for {depth} hidden layers;"
+            " give one number for all, or one per hidden layer."
+        )
+    return list(given)

@@ -1,0 +1,7 @@
+"""Gates, slabs, and the closed-form KLs that the guides' objectives stand on."""
+
+from pyro_ssbnn.distributions import kl
+from pyro_ssbnn.distributions.gate import Gate, RelaxedGate
+from pyro_ssbnn.distributions.slab import GatedNormal, IsotropicNormal
+
+__all__ = ["Gate", "GatedNormal", "IsotropicNormal", "RelaxedGate", "kl"]

@@ -1,0 +1,104 @@
+"""What every node prior offers: its latents as Pyro sites, and the slab scale they make.
+
+A prior is a frozen record of hyperparameters (plain numbers, so that it can be compared, printed and saved as JSON). It
+knows nothing of layers or guides: a group layer hands it a site prefix and a tensor that fixes dtype and device.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.priors.inclusion import TheoryInclusion
+
+__all__ = ["Inclusion", "Latents", "Prior", "check_positive", "check_probability"]
+
+Latents = Mapping[str, Tensor]
+"""Values of a prior's scale latents, by the last part of their site names."""
+
+Inclusion = float | tuple[float, ...] | TheoryInclusion | None
+"""Prior inclusion probability: one number, one per hidden layer, the theory's, or None for no gates."""
+
+
+def check_positive(owner: str, **values: float) -> None:
+    """Raise :class:`ConfigurationError` for any value that is not a positive finite number."""
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise ConfigurationError(
+                f"{owner}: {name} must be a positive finite number; got {value!r}."
+            )
+
+
+def check_probability(owner: str, value: float) -> None:
+    """Raise :class:`ConfigurationError` unless 0 < value < 1."""
+    if not 0 < value < 1:
+        raise ConfigurationError(
+            f"{owner}: a prior inclusion probability lies strictly between 0 and 1; got {value!r}."
+            " Leave the nodes ungated (inclusion=None) for a network without selection."
+        )
+
+
+@dataclass(frozen=True)
+class Prior(ABC):
+    r"""Prior of a node's weights :math:`w = z\,t\,u`, :math:`u \sim N(0, \sigma_0^2 I_m)`.
+
+    :param scale: :math:`\sigma_0`, standard deviation of the standardised weights.
+    :param inclusion: prior probability that a node is in the network; None leaves out the gates.
+    """
+
+    scale: float = 1.0
+    inclusion: Inclusion = None
+
+    name: ClassVar[str]
+    """Short name for the command line and saved files."""
+    gated: ClassVar[bool] = False
+    """Whether the class is a spike-and-slab prior, which needs an inclusion probability."""
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        positive = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "inclusion"}
+        check_positive(owner, **{k: v for k, v in positive.items() if isinstance(v, int | float)})
+        if isinstance(self.inclusion, list):
+            object.__setattr__(self, "inclusion", tuple(self.inclusion))
+        if self.gated != (self.inclusion is not None):
+            raise ConfigurationError(
+                f"{owner}: a spike-and-slab prior needs an inclusion probability; got None."
+                if self.gated
+                else f"{owner} has no gates; got inclusion={self.inclusion!r}. Use its spike-and-slab form."
+            )
+        if isinstance(self.inclusion, int | float | tuple):
+            each = self.inclusion if isinstance(self.inclusion, tuple) else (self.inclusion,)
+            for probability in each:
+                check_probability(owner, probability)
+
+    @abstractmethod
+    def sample_shared(self, scope: str, like: Tensor) -> dict[str, Tensor]:
+        """Sample the network-wide latents, as sites ``{scope}.*``, outside any node plate.
+
+        :param like: a tensor of the wanted dtype and device.
+        """
+
+    @abstractmethod
+    def sample_local(
+        self, name: str, group_size: int, shared: Latents, like: Tensor
+    ) -> dict[str, Tensor]:
+        """Sample a group's own latents, as sites ``{name}.*``, inside its node plate.
+
+        :param group_size: m, weights per node with the bias.
+        """
+
+    @abstractmethod
+    def slab_scale(self, local: Latents, shared: Latents) -> Tensor | None:
+        """Slab scale t (a standard deviation), shape of the node plate; None stands for t = 1."""
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain numbers and strings from which :func:`pyro_ssbnn.priors.from_config` makes the prior again."""
+        config = {"name": self.name, **asdict(self)}
+        if isinstance(self.inclusion, TheoryInclusion):
+            config["inclusion"] = {"theory": asdict(self.inclusion)}
+        return config
