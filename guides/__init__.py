@@ -1,0 +1,18 @@
+"""Hand-written guides: one module per scale hierarchy, put together by :class:`StructuredGuide`."""
+
+from pyro_ssbnn.guides.gaussian import GaussianGuide
+from pyro_ssbnn.guides.group_horseshoe import GroupHorseshoeGuide
+from pyro_ssbnn.guides.group_lasso import GroupLassoGuide
+from pyro_ssbnn.guides.likelihood import likelihood_guide
+from pyro_ssbnn.guides.scales import ScaleGuide, scale_guide
+from pyro_ssbnn.guides.structured import StructuredGuide
+
+__all__ = [
+    "GaussianGuide",
+    "GroupHorseshoeGuide",
+    "GroupLassoGuide",
+    "ScaleGuide",
+    "StructuredGuide",
+    "likelihood_guide",
+    "scale_guide",
+]

@@ -1,0 +1,30 @@
+"""Guide of the Gaussian slab, which has no scale latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from pyro_ssbnn.description import NodeGroup
+from pyro_ssbnn.guides.scales import LogMoments, ScaleGuide, scale_guide
+from pyro_ssbnn.priors import Gaussian
+
+__all__ = ["GaussianGuide"]
+
+
+@scale_guide.register(Gaussian)
+class GaussianGuide(ScaleGuide):
+    """No scale sites; t = 1."""
+
+    def initial_shared(self, groups: Sequence[NodeGroup]) -> dict[str, Tensor]:
+        """Return no latents."""
+        return {}
+
+    def initial_local(self, group: NodeGroup, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return no latents."""
+        return {}
+
+    def mean_slab_scale(self, local: LogMoments, shared: LogMoments) -> Tensor | None:
+        """None: t = 1."""
+        return None

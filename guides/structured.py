@@ -1,0 +1,211 @@
+r"""The structured mean-field guide of a network, put together from its description.
+
+.. math:: q = \prod_s q(\mathrm{shared}_s) \prod_i q(z_i) \prod_l \prod_j q(z_{lj})\, q(\mathrm{scales}_{lj})\,
+              q(u_{lj} \mid z_{lj}, z_{\mathrm{in}})\; q(\mathrm{noise})
+
+Bernoulli gates, LogNormal scales, gated Normal weights. Sites come in the model's own order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+from torch.nn import Parameter
+
+from pyro_ssbnn.description import NodeGroup
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides.likelihood import likelihood_guide
+from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
+from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
+from pyro_ssbnn.network import Network
+
+__all__ = ["StructuredGuide"]
+
+
+class GroupGuide(PyroModule):
+    """Sites of one node group: gate, scales, weights."""
+
+    def __init__(
+        self, group: NodeGroup, scales: dict[str, Tensor], loc: Tensor, scale: float, gate: float
+    ) -> None:
+        super().__init__()
+        self.group = group
+        if group.gated:
+            self.gate = GateSite(group.size, gate)
+        self.scales = ScaleSites(scales)
+        self.weight = WeightSite(loc, scale)
+
+    def forward(
+        self, temperature: Tensor, hard: bool, columns: tuple[Tensor, Tensor] | None
+    ) -> None:
+        """Sample the group's sites in its plate.
+
+        :param columns: draw and probability of the gates of the single columns, ``[..., 1, group_size]``.
+        """
+        group = self.group
+        with pyro.plate(group.name, group.size, dim=-1):
+            if group.gated:
+                open = self.gate(group.gate_site, temperature, hard).unsqueeze(-1)
+                inclusion = self.gate.logits.sigmoid().unsqueeze(-1)
+            else:
+                open = inclusion = temperature.new_ones(1, 1)
+            self.scales(group.name)
+            if columns is not None:
+                open, inclusion = open * columns[0], inclusion * columns[1]
+            self.weight(group.weight_site, open, inclusion, group.prior.scale)
+
+
+class StructuredGuide(PyroModule):
+    r"""Hand-written guide of any network with a description: ``guide(*args)`` samples every latent site of the model.
+
+    :param model: the network.
+    :param hard: straight-through gates, exactly 0 or 1 (default), or soft relaxed gates in (0, 1).
+    :param temperature: of the binary concrete relaxation; kept in the buffer ``temperature``, which a schedule may
+        fill.
+    :param initial_inclusion: starting value of every gate's probability, in (0, 1).
+    :param initial_scale: starting standard deviation of a weight, times sqrt(fan-in).
+
+    With hard gates every Pyro ELBO estimates the same evidence bound. With soft gates the objective is the
+    *relaxed* one: the expected log-likelihood is taken over relaxed gates y while Bernoulli KL and slab KL keep
+    their closed forms (``AnalyticELBO``, ``TraceMeanField_ELBO``); ``Trace_ELBO`` weights those KLs by E[y] in
+    place of the inclusion probability, because it scores the draw. Neither is a bound at temperatures above 0; both
+    tend to the hard one.
+
+    :raises ConfigurationError: for a temperature or a probability outside its domain.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        model: Network,
+        *,
+        hard: bool = True,
+        temperature: float = 0.5,
+        initial_inclusion: float = 0.95,
+        initial_scale: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ConfigurationError(
+                f"StructuredGuide: temperature must be positive; got {temperature}."
+            )
+        if not 0 < initial_inclusion < 1:
+            raise ConfigurationError(
+                f"StructuredGuide: initial_inclusion must lie strictly between 0 and 1; got {initial_inclusion}."
+            )
+        self.description = model.description
+        self.hard = hard
+        self.register_buffer("temperature", torch.tensor(temperature))
+        description = model.description
+        shared_initial = {}
+        for scope, prior in description.scopes.items():
+            members = [g for g in description.groups if g.scope == scope]
+            shared_initial[scope] = scale_guide(prior).initial_shared(members)
+        for scope, initial in shared_initial.items():
+            self.add_module(_module_name(scope), ScaleSites(initial))
+        if description.inputs.gated:
+            self.input = GateSite(description.inputs.size, initial_inclusion)
+        for group in description.groups:
+            guide = scale_guide(group.prior)
+            local = guide.initial_local(group, shared_initial[group.scope])
+            slab_scale = guide.initial_slab_scale(local, shared_initial[group.scope])
+            last = group is description.groups[-1]
+            loc = _initial_weights(group, gain=1.0 if last else math.sqrt(2))
+            if slab_scale is not None:
+                loc = loc / slab_scale.unsqueeze(-1)
+            scale = initial_scale / math.sqrt(group.fan_in)
+            self.add_module(group.name, GroupGuide(group, local, loc, scale, initial_inclusion))
+        self.noise = likelihood_guide(model.likelihood)
+
+    def forward(self, *args: object, **kwargs: object) -> None:
+        """Sample every latent; the arguments are the model's, and are not used."""
+        for scope in self.description.scopes:
+            getattr(self, _module_name(scope))(scope)
+        inputs, columns = self.description.inputs, None
+        if inputs.gated:
+            with pyro.plate(inputs.name, inputs.size, dim=-1):
+                gate = self.input(inputs.gate_site, self.temperature, self.hard)
+            columns = tuple(_with_bias(v) for v in (gate, self.input.logits.sigmoid()))
+        for group in self.description.groups:
+            gated_columns = columns if group.column_gate else None
+            getattr(self, group.name)(self.temperature, self.hard, gated_columns)
+        if self.noise is not None:
+            self.noise()
+
+    def inclusion(self) -> dict[str, Tensor]:
+        """Exact inclusion probabilities q(z = 1) of every gated group, ``{group: [size]}``, detached."""
+        groups = self.description.gate_groups
+        return {group.name: self.inclusion_logits(group.name).sigmoid() for group in groups}
+
+    def inclusion_logits(self, name: str) -> Tensor:
+        """Log-odds of inclusion of a gated group, ``[size]``, detached; finite where probabilities round to 1.
+
+        :raises ConfigurationError: for an unknown group, or one without gates.
+        """
+        group = self.description[name]
+        if not group.gated:
+            raise ConfigurationError(
+                f"group {name!r} has no gates, hence no inclusion probabilities."
+            )
+        inputs = group is self.description.inputs
+        site = self.input if inputs else getattr(self, name).gate
+        return site.logits.detach()
+
+    def scale_moments(self, name: str) -> tuple[LogMoments, LogMoments]:
+        """Means and variances of the logarithms of a layer's own and of its network-wide scale latents, detached.
+
+        :raises ConfigurationError: for an unknown layer.
+        """
+        group = self.description.layer(name)
+        shared = getattr(self, _module_name(group.scope))
+        return getattr(self, name).scales.log_moments, shared.log_moments
+
+    def mean_slab_scale(self, name: str) -> Tensor | None:
+        """E_q[t] of a layer's nodes, ``[size]``; None where t = 1."""
+        prior = self.description.layer(name).prior
+        return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
+
+    def mean_weights(self, name: str) -> Tensor:
+        """E_q[t u | z = 1]: posterior mean weights of the open nodes, bias last, ``[size, group_size]``."""
+        loc = getattr(self, name).weight.loc.detach()
+        slab_scale = self.mean_slab_scale(name)
+        return loc if slab_scale is None else loc * slab_scale.unsqueeze(-1)
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """Parameters by what they are: ``means`` of weights, ``log_scales``, ``gates`` (logits).
+
+        The medians of positive latents are kept as logarithms, so they count as log-scales.
+        """
+        kinds: dict[str, list[Parameter]] = {"means": [], "log_scales": [], "gates": []}
+        for module in self.modules():
+            if isinstance(module, GateSite):
+                kinds["gates"].append(module.logits)
+            elif isinstance(module, WeightSite):
+                kinds["means"].append(module.loc)
+                kinds["log_scales"].append(module.log_scale)
+            elif isinstance(module, LogNormalSite):
+                kinds["log_scales"] += [module.loc, module.log_scale]
+        return kinds
+
+
+def _module_name(scope: str) -> str:
+    """Name of the module that holds a scope's latents; module names have no dots."""
+    return scope.replace(".", "_")
+
+
+def _with_bias(gate: Tensor) -> Tensor:
+    """Gates of the columns, ``[..., 1, fan_in + 1]``: the bias is never closed."""
+    return torch.cat([gate, torch.ones_like(gate[..., :1])], -1).unsqueeze(-2)
+
+
+def _initial_weights(group: NodeGroup, gain: float) -> Tensor:
+    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in)."""
+    spread = 1 / math.sqrt(group.fan_in)
+    weight = gain * spread * torch.randn(group.size, group.fan_in)
+    bias = spread * (2 * torch.rand(group.size, 1) - 1)
+    return torch.cat([weight, bias], -1)

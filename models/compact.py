@@ -1,0 +1,102 @@
+"""Plain torch networks that pruning returns: no Pyro, no gates, only the kept nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.models.activations import ACTIVATIONS
+
+__all__ = ["CompactLinear", "CompactMLP"]
+
+
+class CompactLinear(nn.Module):
+    """Affine map with fixed weights: one set, or S posterior draws evaluated in one batched product.
+
+    :param weight: ``[out, in]`` or ``[S, out, in]``.
+    :param bias: ``[out]`` or ``[S, out]``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, in]`` (or ``[S, N, in]``) to ``[N, out]``, or ``[S, N, out]`` for draws."""
+        if self.weight.ndim == 2:
+            return linear(x, self.weight, self.bias)
+        if x.ndim == 2:  # one product for all draws: the input is shared
+            draws, size, fan_in = self.weight.shape
+            flat = linear(x, self.weight.reshape(draws * size, fan_in), self.bias.reshape(-1))
+            return flat.reshape(len(x), draws, size).transpose(0, 1)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+
+
+class CompactMLP(nn.Module):
+    """A pruned perceptron: ``forward`` takes the *original* predictors and returns f.
+
+    :param layers: the affine maps in forward order.
+    :param activation: name of the activation between them.
+    :param input_index: original indices of the kept predictors, or None when all are kept.
+    :param kept: original indices of each hidden layer's kept nodes.
+    """
+
+    input_index: Tensor | None
+
+    def __init__(
+        self,
+        layers: Sequence[CompactLinear],
+        activation: str,
+        input_index: Tensor | None,
+        kept: dict[str, Tensor],
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.activation = activation
+        self.phi = ACTIVATIONS[activation]()
+        self.register_buffer("input_index", input_index)
+        self.kept_names = tuple(kept)
+        for name, indices in kept.items():
+            self.register_buffer(f"kept_{name}", indices)
+
+    @property
+    def kept(self) -> dict[str, Tensor]:
+        """Original index of every kept node, ``{layer: [kept]}``."""
+        return {name: getattr(self, f"kept_{name}") for name in self.kept_names}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output f, ``[N, num_outputs]``, or ``[S, N, num_outputs]`` for draws, at predictors x, ``[N, p]``."""
+        h = x if self.input_index is None else x.index_select(-1, self.input_index)
+        for layer in self.layers[:-1]:
+            h = self.phi(layer(h))
+        return self.layers[-1](h)
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record that, with the ``state_dict``, makes the network again."""
+        return {"network": "mlp", "activation": self.activation, "kept": list(self.kept_names)}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> CompactMLP:
+        """Make a network from its record and its tensors.
+
+        :raises ConfigurationError: for another kind of network.
+        :raises KeyError: when a tensor is missing.
+        """
+        if config.get("network") != "mlp":
+            raise ConfigurationError(f"expected a compact mlp; got {config.get('network')!r}.")
+        names = config["kept"]
+        layers = [
+            CompactLinear(state[f"layers.{i}.weight"], state[f"layers.{i}.bias"])
+            for i in range(len(names) + 1)
+        ]
+        kept = {name: state[f"kept_{name}"] for name in names}
+        return cls(layers, config["activation"], state.get("input_index"), kept)

@@ -1,0 +1,193 @@
+"""Multilayer perceptron of gated nodes, of any depth, width and activation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from pyro_ssbnn.description import InputGroup, NetworkDescription, NodeGroup, layer_inclusion
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.layers import GroupLinear, sample_gate
+from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
+from pyro_ssbnn.models.activations import ACTIVATIONS
+from pyro_ssbnn.models.compact import CompactLinear, CompactMLP
+from pyro_ssbnn.priors import Gaussian, Prior, from_config
+from pyro_ssbnn.priors.base import check_probability
+
+if TYPE_CHECKING:
+    from pyro_ssbnn.pruning import CutLayer
+
+__all__ = ["MLP"]
+
+
+class MLP(PyroModule):
+    r"""A perceptron whose hidden nodes, and on request predictors, carry spike-and-slab priors.
+
+    .. math:: h_l = \phi(z_l t_l (u_l h_{l-1} + b_l)),\qquad f = t_{L+1}(u_{L+1} h_L + b_{L+1}),\qquad y \sim p(y | f)
+
+    An ordinary Pyro model: ``net(x)`` samples from the prior, ``net(x, y)`` conditions on the targets, and
+    ``net(x, y, num_data=n)`` scales a minibatch's likelihood to n observations.
+
+    :param num_inputs: p, number of predictors.
+    :param hidden: widths of the hidden layers; empty for a linear model.
+    :param prior: prior of the hidden layers' nodes.
+    :param likelihood: distribution of the targets; it also sets the number of outputs.
+    :param output_prior: ungated prior of the output layer, by default Normal(0, 1) weights.
+    :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS`.
+    :param input_inclusion: prior inclusion probability of each predictor; None (default) leaves predictors ungated.
+        A gate closes all outgoing first-layer weights of its predictor.
+    :param input_names: a name for each predictor, ``x1``, ``x2``, ... by default.
+    :raises ConfigurationError: for widths, names or probabilities outside their domain.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        hidden: Sequence[int],
+        *,
+        prior: Prior,
+        likelihood: Likelihood,
+        output_prior: Prior | None = None,
+        activation: str = "silu",
+        input_inclusion: float | None = None,
+        input_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        output_prior = Gaussian() if output_prior is None else output_prior
+        self._check(num_inputs, hidden, activation, output_prior, input_inclusion, input_names)
+        self.prior, self.output_prior, self.likelihood = prior, output_prior, likelihood
+        self.activation = activation
+        names = tuple(input_names or (f"x{i + 1}" for i in range(num_inputs)))
+        self.description = NetworkDescription(
+            InputGroup("input", num_inputs, input_inclusion, names),
+            self._groups(num_inputs, list(hidden), input_inclusion is not None),
+        )
+        self.phi = ACTIVATIONS[activation]()
+        # In double, so that float64 networks prune to rounding.
+        self.closed_activation = float(self.phi(torch.zeros((), dtype=torch.float64)))
+        for group in self.description.groups:
+            self.add_module(group.name, GroupLinear(group))
+
+    @staticmethod
+    def _check(
+        num_inputs: int,
+        hidden: Sequence[int],
+        activation: str,
+        output_prior: Prior,
+        input_inclusion: float | None,
+        input_names: Sequence[str] | None,
+    ) -> None:
+        if num_inputs < 1 or any(width < 1 for width in hidden):
+            raise ConfigurationError(
+                f"MLP: every width must be at least 1; got num_inputs={num_inputs}, hidden={list(hidden)}."
+            )
+        if activation not in ACTIVATIONS:
+            raise ConfigurationError(
+                f"MLP: activation must be one of {sorted(ACTIVATIONS)}; got {activation!r}."
+            )
+        if output_prior.gated:
+            raise ConfigurationError(
+                f"MLP: the output layer carries no gates; got {type(output_prior).__name__}."
+                " Use its ungated form, such as Gaussian, GroupLasso or GroupHorseshoe."
+            )
+        if input_inclusion is not None:
+            check_probability("MLP input_inclusion", input_inclusion)
+        if input_names is not None and len(set(input_names)) != num_inputs:
+            raise ConfigurationError(
+                f"MLP: input_names must be {num_inputs} different names, one per predictor;"
+                f" got {len(input_names)} names, {len(set(input_names))} of them different."
+            )
+
+    def _groups(self, inputs: int, hidden: list[int], gated_inputs: bool) -> tuple[NodeGroup, ...]:
+        widths = [inputs, *hidden, self.likelihood.num_outputs]
+        inclusion = [*layer_inclusion(self.prior, widths), None]
+        groups: list[NodeGroup] = []
+        for layer, (size, probability) in enumerate(zip(widths[1:], inclusion, strict=True)):
+            last = layer == len(hidden)
+            groups.append(
+                NodeGroup(
+                    name="output" if last else f"hidden{layer + 1}",
+                    size=size,
+                    inclusion=probability,
+                    fan_in=widths[layer],
+                    prior=self.output_prior if last else self.prior,
+                    source=groups[-1].name if groups else "input",
+                    scope="output.global" if last else "global",
+                    column_gate="input" if gated_inputs and not groups else None,
+                )
+            )
+        return tuple(groups)
+
+    def forward(self, x: Tensor, y: Tensor | None = None, num_data: int | None = None) -> Tensor:
+        """Sample all latents and the targets ``obs``; returns f.
+
+        :param x: predictors ``[N, p]``.
+        :param y: targets ``[N]`` (or ``[N, K]``) to condition on; None samples them.
+        :param num_data: size of the whole data set when x and y are a minibatch of it.
+        :returns: the output layer's f, ``[..., N, num_outputs]``.
+        """
+        f = self.network(x)
+        self.likelihood.observe(f, y, num_data)
+        return f
+
+    def network(self, x: Tensor) -> Tensor:
+        """Sample the weights and map x, ``[N, p]``, to f, without the likelihood."""
+        description = self.description
+        shared = {
+            scope: prior.sample_shared(scope, x) for scope, prior in description.scopes.items()
+        }
+        h = x
+        if description.inputs.gated:
+            with pyro.plate(description.inputs.name, description.inputs.size, dim=-1):
+                gate = sample_gate(description.inputs, x)
+            h = h * gate.unsqueeze(-2)  # type: ignore[union-attr]
+        for group in description.groups:
+            h = getattr(self, group.name)(h, shared[group.scope])
+            if group is not description.groups[-1]:
+                h = self.phi(h)
+        return h
+
+    def assemble(self, layers: Mapping[str, CutLayer]) -> CompactMLP:
+        """Put cut layers together to a plain torch perceptron."""
+        columns = layers[self.description.groups[0].name].columns
+        return CompactMLP(
+            [CompactLinear(cut.weight, cut.bias) for cut in layers.values()],
+            self.activation,
+            columns if self.description.inputs.gated else None,
+            {g.name: layers[g.name].rows for g in self.description.groups[:-1]},
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record from which :meth:`from_config` makes the network again."""
+        inputs = self.description.inputs
+        return {
+            "network": "mlp",
+            "num_inputs": inputs.size,
+            "hidden": [g.size for g in self.description.groups[:-1]],
+            "prior": self.prior.to_config(),
+            "likelihood": self.likelihood.to_config(),
+            "output_prior": self.output_prior.to_config(),
+            "activation": self.activation,
+            "input_inclusion": inputs.inclusion,
+            "input_names": list(inputs.names),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MLP:
+        """Make a network from :meth:`to_config`'s record.
+
+        :raises ConfigurationError: for missing, unknown or invalid entries.
+        """
+        options = {key: value for key, value in config.items() if key != "network"}
+        try:
+            options["prior"] = from_config(options["prior"])
+            options["output_prior"] = from_config(options["output_prior"])
+            options["likelihood"] = likelihood_from_config(options["likelihood"])
+            return cls(**options)
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(f"MLP.from_config: bad record ({error!r}).") from error

@@ -1,0 +1,67 @@
+r"""The affine map of a node group as an effectful operation, and its local reparameterisation.
+
+Layers call :func:`affine`; inside :class:`LocalReparameterization` the map of a *random* weight matrix is not
+computed from a draw of the weights but drawn itself, row by row of the input (Kingma, Salimans and Welling 2015):
+
+.. math:: x^\top u \sim N\big(x^\top\mu,\ (x^2)^\top\sigma^2\big)
+
+The draws of different rows are then independent, which takes most of the noise out of the gradient of the gates.
+"""
+
+from __future__ import annotations
+
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message, effectful
+from torch import Tensor
+from torch.nn.functional import linear
+
+from pyro_ssbnn.distributions import GatedNormal
+
+__all__ = ["LocalReparameterization", "affine"]
+
+
+def _affine(x: Tensor, weight: Tensor) -> Tensor:
+    if weight.ndim == 2:
+        return linear(x, weight[:, :-1], weight[:, -1])
+    return torch.matmul(x, weight[..., :-1].mT) + weight[..., -1].unsqueeze(-2)
+
+
+@effectful(type="affine")
+def affine(x: Tensor, weight: Tensor) -> Tensor:
+    """Pre-activations ``[..., N, size]`` of inputs ``[..., N, fan_in]`` and weights ``[..., size, fan_in + 1]``.
+
+    The bias is the weights' last column. An effectful operation (of type ``affine``), so that handlers may replace it.
+    """
+    return _affine(x, weight)
+
+
+class LocalReparameterization(Messenger):
+    """Draw pre-activations in place of weights, wherever the guide's weights are :class:`GatedNormal`.
+
+    Wraps the running of *both* guide and model. Weight sites are not drawn at all (their value is the mean), so only
+    objectives that take the KL in closed form may be used with it, as :class:`~pyro_ssbnn.elbo.AnalyticELBO` does.
+    """
+
+    def __enter__(self) -> LocalReparameterization:
+        self._slabs: dict[int, tuple[Tensor, GatedNormal]] = {}
+        return super().__enter__()
+
+    def _pyro_sample(self, msg: Message) -> None:
+        slab = msg["fn"]
+        if isinstance(slab, GatedNormal) and msg["value"] is None and not msg["is_observed"]:
+            # A view of the mean: cheap, and an identity by which the model's layer finds the slab.
+            value = slab.loc.view(slab.loc.shape)
+            msg["value"], msg["done"] = value, True
+            self._slabs[id(value)] = (value, slab)  # the value is kept alive, so is its id
+
+    def _pyro_affine(self, msg: Message) -> None:
+        x, weight = msg["args"]
+        if id(weight) not in self._slabs:
+            return
+        _, slab = self._slabs[id(weight)]
+        mean = _affine(x, slab.loc)
+        variance = _affine(x.square(), (2 * slab.log_scale).exp())
+        # The bias makes the variance positive, so its square root has a gradient everywhere.
+        msg["value"] = torch.addcmul(mean, variance.sqrt(), torch.randn_like(mean))
+        msg["done"] = True

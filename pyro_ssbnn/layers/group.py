@@ -1,0 +1,61 @@
+"""A layer of gated nodes: its sample sites, shared by every kind of layer (dense now, convolutions next)."""
+
+from __future__ import annotations
+
+import pyro
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from pyro_ssbnn.description import GateGroup, NodeGroup
+from pyro_ssbnn.distributions import Gate, IsotropicNormal
+from pyro_ssbnn.layers.affine import affine
+from pyro_ssbnn.priors import Latents
+
+__all__ = ["GroupLayer", "GroupLinear", "sample_gate"]
+
+
+def sample_gate(group: GateGroup, like: Tensor) -> Tensor | None:
+    """Sample ``{group}.gate`` from its Bernoulli prior, ``[size]``, inside the group's plate; None when ungated."""
+    if not group.gated:
+        return None
+    return pyro.sample(group.gate_site, Gate(like.new_full((), group.prior_logit)))
+
+
+class GroupLayer(PyroModule):
+    """Nodes that own their incoming weights and bias: w = z t u.
+
+    Subclasses map inputs by the standardised weights u and multiply each node's pre-activation by its amplitude z
+    t, which is the same map as with the weights w and costs less.
+    """
+
+    def __init__(self, group: NodeGroup) -> None:
+        super().__init__()
+        self.group = group
+
+    def sample_weights(self, shared: Latents, like: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Sample gate, scales and weights in the group's plate.
+
+        :param shared: values of the prior's network-wide latents.
+        :param like: a tensor of the wanted dtype and device.
+        :returns: amplitude z t, ``[..., size]`` (None for 1), and standardised weights, ``[..., size, group_size]``.
+        """
+        group = self.group
+        with pyro.plate(group.name, group.size, dim=-1):
+            amplitude = sample_gate(group, like)
+            local = group.prior.sample_local(group.name, group.group_size, shared, like)
+            slab_scale = group.prior.slab_scale(local, shared)
+            prior = IsotropicNormal(like.new_full((), group.prior.scale), group.group_size)
+            weight = pyro.sample(group.weight_site, prior)
+        if amplitude is None or slab_scale is None:
+            return (slab_scale if amplitude is None else amplitude), weight
+        return amplitude * slab_scale, weight
+
+
+class GroupLinear(GroupLayer):
+    """Dense layer of gated nodes."""
+
+    def forward(self, x: Tensor, shared: Latents) -> Tensor:
+        """Pre-activations ``[..., N, size]`` of inputs ``[..., N, fan_in]``."""
+        amplitude, weight = self.sample_weights(shared, x)
+        f = affine(x, weight)
+        return f if amplitude is None else f * amplitude.unsqueeze(-2)
