@@ -1,0 +1,26 @@
+"""Stochastic variational inference: options, the training loop, its history and its guards."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pyro_ssbnn.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from pyro_ssbnn.training.guards import collapsed_layers
+    from pyro_ssbnn.training.history import History
+    from pyro_ssbnn.training.loop import Fit, fit
+
+__all__ = ["Fit", "History", "TrainingOptions", "collapsed_layers", "fit"]
+
+_HOME = {"Fit": "loop", "History": "history", "collapsed_layers": "guards", "fit": "loop"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: the options alone need no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,56 @@
+"""What a training run leaves behind for plots and tables: one row an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["History"]
+
+
+@dataclass
+class History:
+    """ELBO with its parts, and every inclusion probability, epoch by epoch.
+
+    :param log_likelihood: expected log-likelihood of the whole data set, nats, mean over the epoch's steps.
+    :param kl: KL of guide from prior, unweighted, nats.
+    :param kl_weight: factor on the KL in that epoch's objective.
+    :param seconds: wall time since the start of the run.
+    :param inclusion: ``{group: [epoch][node]}`` inclusion probabilities after the epoch.
+    """
+
+    log_likelihood: list[float] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)
+    kl_weight: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    inclusion: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.kl)
+
+    @property
+    def elbo(self) -> NDArray[np.float64]:
+        """The bound, log-likelihood minus the whole KL, ``[epochs]``, also where a warm-up optimised less."""
+        return np.asarray(self.log_likelihood) - np.asarray(self.kl)
+
+    def active(self, threshold: float = 0.5) -> dict[str, NDArray[np.int64]]:
+        """Number of nodes with inclusion above the threshold, ``{group: [epochs]}``."""
+        return {
+            name: (np.stack(rows) > threshold).sum(1) if rows else np.zeros(0, dtype=np.int64)
+            for name, rows in self.inclusion.items()
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an epoch: ELBO, its parts, time, and ``active.{group}`` columns."""
+        columns = {
+            "elbo": self.elbo,
+            "log_likelihood": self.log_likelihood,
+            "kl": self.kl,
+            "kl_weight": self.kl_weight,
+            "seconds": self.seconds,
+        }
+        columns |= {f"active.{name}": count for name, count in self.active().items()}
+        return pd.DataFrame(columns, index=pd.RangeIndex(1, len(self) + 1, name="epoch"))
