@@ -1,0 +1,194 @@
+r"""Pruning: from a guide and a selection to a physically smaller plain torch network that predicts the same.
+
+Cutting node j of a layer removes its row there and its column in the layer it feeds. A closed node does not vanish from
+the sum when the activation of 0 is not 0 (sigmoid, softplus): it then passes on the constant :math:`\phi(0)`, which is
+folded into the consumer's bias:
+
+.. math:: b' = b + \phi(0) \sum_{j\ \mathrm{closed}} w_{\cdot j}
+
+so the compact network equals the masked one (gates set to the selection) to rounding, for every activation. A closed
+predictor passes on 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_ssbnn.description import NetworkDescription, NodeGroup
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.models import CompactMLP
+from pyro_ssbnn.network import Network
+from pyro_ssbnn.posterior import effective_weights, site_values, trace_draws
+from pyro_ssbnn.randomness import seeded
+from pyro_ssbnn.selection import Selection, require_nodes, select
+
+__all__ = ["CutLayer", "Pruning", "cut_weights", "draw_open_weights", "prune"]
+
+_CHUNK_ELEMENTS = 2**24
+
+
+@dataclass(frozen=True)
+class CutLayer:
+    """A layer after the cut.
+
+    :param weight: ``[kept, kept_in]`` or ``[S, kept, kept_in]``.
+    :param bias: ``[kept]`` or ``[S, kept]``, with the closed sources' constant folded in.
+    :param rows: original indices of the kept nodes, ``[kept]``.
+    :param columns: original indices of the kept incoming weights, ``[kept_in]``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    rows: Tensor
+    columns: Tensor
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A compact network and what it cost and saved.
+
+    :param network: plain ``torch.nn.Module``; maps the original predictors to f (``[N, K]``, or ``[S, N, K]`` for
+        draws).
+    :param selection: what was kept.
+    :param report: one row a layer and a total: nodes, weights and multiply-adds (per input, biases counted),
+        before, after.
+    """
+
+    network: CompactMLP
+    selection: Selection
+    report: pd.DataFrame
+
+
+def prune(
+    model: Network,
+    guide: StructuredGuide,
+    selection: Selection | None = None,
+    *,
+    num_draws: int | None = None,
+    seed: int = 0,
+) -> Pruning:
+    """Cut a fitted network down to its selected nodes.
+
+    :param selection: see :func:`~pyro_ssbnn.selection.select`; the median probability model by default.
+    :param num_draws: None for the posterior mean weights, or S posterior draws, evaluated together in one batched pass.
+    :param seed: of the draws.
+    :raises SelectionError: when a layer, or the set of predictors, would keep no member.
+    """
+    selection = select(guide.inclusion()) if selection is None else selection
+    require_nodes(selection)
+    if num_draws is not None and num_draws < 1:
+        raise ConfigurationError(f"prune: num_draws must be at least 1, or None; got {num_draws}.")
+    description = model.description
+    if num_draws is None:
+        weights = {g.name: guide.mean_weights(g.name) for g in description.groups}
+        layers = cut_weights(description, weights, selection, model.closed_activation)
+    else:
+        layers = _cut_draws(model, guide, selection, num_draws, seed)
+    return Pruning(model.assemble(layers), selection, _report(description, layers))
+
+
+def cut_weights(
+    description: NetworkDescription,
+    weights: Mapping[str, Tensor],
+    selection: Selection,
+    closed_activation: float,
+) -> dict[str, CutLayer]:
+    """Cut rows and columns of every layer, folding the closed nodes' constants into the biases.
+
+    :param weights: weights of the *open* nodes, bias last, ``{group: [..., size, group_size]}``.
+    :param closed_activation: what a closed node passes on, the activation of 0.
+    """
+    layers = {}
+    for group in description.groups:
+        weight = weights[group.name]
+        rows = _kept(selection, group.name, group.size, weight.device)
+        columns = _kept_columns(description, group, selection, weight.device)
+        weight = weight.index_select(-2, rows)
+        bias = weight[..., -1]
+        kept = weight.index_select(-1, columns)
+        constant = 0.0 if group.source == description.inputs.name else closed_activation
+        if constant != 0.0:
+            bias = bias + constant * (weight[..., :-1].sum(-1) - kept.sum(-1))
+        layers[group.name] = CutLayer(kept.contiguous(), bias.contiguous(), rows, columns)
+    return layers
+
+
+def draw_open_weights(
+    model: Network, guide: StructuredGuide, selection: Selection, num_draws: int
+) -> dict[str, Tensor]:
+    """Draw scales and weights given that the selected gates are open, ``{group: [S, size, group_size]}``.
+
+    Closed nodes come out as zero. Uses the caller's random state.
+    """
+    gates = {f"{name}.gate": selection.mask(name) for name in selection.kept}
+    like = next(guide.parameters())
+    gates = {site: mask.to(like).expand(num_draws, -1) for site, mask in gates.items()}
+    values = site_values(trace_draws(poutine.condition(guide, data=gates), num_draws))
+    return effective_weights(model.description, values)
+
+
+def _cut_draws(
+    model: Network, guide: StructuredGuide, selection: Selection, num_draws: int, seed: int
+) -> dict[str, CutLayer]:
+    """Draw and cut a few draws at a time, so that the uncut weights of all draws are never held at once."""
+    description = model.description
+    total = sum(g.size * g.group_size for g in description.groups)
+    chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // total))
+    parts = []
+    with torch.no_grad(), seeded(seed, next(guide.parameters()).device):
+        for start in range(0, num_draws, chunk):
+            weights = draw_open_weights(model, guide, selection, min(chunk, num_draws - start))
+            parts.append(cut_weights(description, weights, selection, model.closed_activation))
+    return {
+        name: CutLayer(
+            torch.cat([part[name].weight for part in parts]),
+            torch.cat([part[name].bias for part in parts]),
+            first.rows,
+            first.columns,
+        )
+        for name, first in parts[0].items()
+    }
+
+
+def _kept(selection: Selection, name: str, size: int, device: torch.device) -> Tensor:
+    if name in selection.kept:
+        return selection.kept[name].to(device)
+    return torch.arange(size, device=device)
+
+
+def _kept_columns(
+    description: NetworkDescription, group: NodeGroup, selection: Selection, device: torch.device
+) -> Tensor:
+    """Incoming weights fed by kept sources; one source may feed several neighbouring columns."""
+    source = description[group.source]
+    kept = _kept(selection, source.name, source.size, device)
+    width = group.columns_per_source
+    return (kept.unsqueeze(-1) * width + torch.arange(width, device=device)).flatten()
+
+
+def _report(description: NetworkDescription, layers: Mapping[str, CutLayer]) -> pd.DataFrame:
+    rows = []
+    for group in description.groups:
+        cut = layers[group.name]
+        before = group.size * group.group_size
+        after = len(cut.rows) * (len(cut.columns) + 1)
+        rows.append((group.name, group.size, len(cut.rows), before, after, before, after))
+    columns = [
+        "layer",
+        "nodes",
+        "nodes_kept",
+        "weights",
+        "weights_kept",
+        "multiply_adds",
+        "multiply_adds_kept",
+    ]
+    report = pd.DataFrame(rows, columns=columns).set_index("layer")
+    report.loc["total"] = report.sum()
+    return report
