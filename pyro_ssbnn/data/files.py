@@ -1,0 +1,87 @@
+"""Files found in a folder by one of several names, and their bytes, unpacked when gzipped."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyro_ssbnn.data.wording import listed
+from pyro_ssbnn.errors import DataError
+
+_GZIP = b"\x1f\x8b"
+
+
+def read_bytes(path: str | Path) -> tuple[bytes, bool]:
+    """Read a whole file, unpacked when its first bytes (not its name) say gzip.
+
+    Returns:
+        The bytes, and whether they are all: False when a gzip stream ends too early, so that the
+        caller can say how many bytes it expected.
+
+    Raises:
+        DataError: no such file, a folder, an empty file, a damaged gzip stream.
+    """
+    file = Path(path)
+    if not file.is_file():
+        kind = "this is a folder" if file.is_dir() else f"there is none (looked from {Path.cwd()})"
+        raise DataError(f"{file}: expected a file, {kind}.")
+    raw = file.read_bytes()
+    if not raw:
+        raise DataError(f"{file}: the file is empty; download it again.")
+    if not raw.startswith(_GZIP):
+        return raw, True
+    parts: list[bytes] = []
+    while raw.startswith(_GZIP):  # a gzip file may hold several streams, one after the other
+        stream = zlib.decompressobj(wbits=31)
+        try:
+            parts.append(stream.decompress(raw))
+        except zlib.error as error:
+            raise DataError(
+                f"{file}: the gzip data are damaged ({error}); download the file again."
+            ) from error
+        if not stream.eof:
+            return b"".join(parts), False
+        raw = stream.unused_data
+    return b"".join(parts), True
+
+
+def check_folder(folder: str | Path) -> Path:
+    """Return the folder as a path; DataError when it is absent or a file."""
+    path = Path(folder)
+    if not path.is_dir():
+        kind = "this is a file" if path.exists() else f"there is none (looked from {Path.cwd()})"
+        raise DataError(f"{path}: expected a folder, {kind}.")
+    return path
+
+
+def find_file(folder: Path, names: Sequence[str]) -> Path:
+    """Return the first of ``names`` in the folder, plain before ``.gz``; DataError when absent."""
+    candidates = [folder / f"{name}{suffix}" for name in names for suffix in ("", ".gz")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    below = sorted({file.parent.name for name in names for file in folder.glob(f"*/{name}*")})
+    hint = f" There is one in the folder {below[0]!r} below: give that one." if below else ""
+    raise DataError(
+        f"{folder}: expected a file called {names[0]!r} or {names[0] + '.gz'!r}, "
+        f"found {_contents(folder)}.{hint}"
+    )
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    return listed(names, most=5) if names else "an empty folder"
+
+
+def find_numbered(folder: Path, stem: str) -> list[Path]:
+    """Return ``stem*.bin`` or ``.bin.gz`` in the order of their numbers, each batch once.
+
+    Raises:
+        DataError: none in the folder.
+    """
+    found: dict[str, Path] = {}
+    for suffix in (".bin.gz", ".bin"):  # the plain file, when both are there
+        for file in folder.glob(f"{stem}*{suffix}"):
+            found[file.name.removesuffix(suffix)] = file
+    if not found:
+        find_file(folder, [f"{stem}1.bin"])
+    return [found[name] for name in sorted(found, key=lambda name: (len(name), name))]

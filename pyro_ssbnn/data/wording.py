@@ -1,0 +1,42 @@
+"""Words shared by the messages of this folder: ordinals, shortened lists, columns, near misses."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def ordinal(position: int) -> str:
+    """Write a 1-based position in words: ``ordinal(3) == "3rd"``."""
+    teen = 10 <= position % 100 <= 20
+    suffix = "th" if teen else {1: "st", 2: "nd", 3: "rd"}.get(position % 10, "th")
+    return f"{position}{suffix}"
+
+
+def listed(items: Iterable[object], most: int = 10) -> str:
+    """Quote strings, show at most ``most`` items, and say how many are left out."""
+    every = list(items)
+    shown = ", ".join(repr(item) if isinstance(item, str) else str(item) for item in every[:most])
+    left = len(every) - most
+    return f"{shown} and {left} more" if left > 0 else shown
+
+
+def column(names: Sequence[str], index: int) -> str:
+    """Name a column and its place: ``column 'age' (3rd of 10)``; ``index`` counts from 0."""
+    return f"column {names[index]!r} ({ordinal(index + 1)} of {len(names)})"
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Names that occur more than once, in the order in which they are first repeated."""
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    for name in names:
+        if name in seen:
+            twice[name] = None
+        seen.add(name)
+    return list(twice)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """End a message with the nearest known name, or with nothing when none is near."""
+    lowered = {other.lower(): other for other in reversed(known)}
+    near = difflib.get_close_matches(name.lower(), list(lowered), n=1)
+    return f" Did you mean {lowered[near[0]]!r}?" if near else ""
