@@ -1,0 +1,40 @@
+"""Looking at a fitted network: ArviZ data, tables of inclusion, calibration, plots."""
+
+from pyro_ssbnn.analysis.calibration import (
+    Reliability,
+    brier_score,
+    expected_calibration_error,
+    interval_coverage,
+    log_predictive_density,
+    negative_log_likelihood,
+    reliability,
+    rmse,
+)
+from pyro_ssbnn.analysis.inclusion import (
+    inclusion_summary,
+    layer_summary,
+    predictor_norms,
+    slab_norms,
+)
+from pyro_ssbnn.analysis.inference_data import to_arviz
+from pyro_ssbnn.analysis.netcdf import read_netcdf, write_netcdf
+from pyro_ssbnn.analysis.scales import slab_scale_quantiles
+
+__all__ = [
+    "Reliability",
+    "brier_score",
+    "expected_calibration_error",
+    "inclusion_summary",
+    "interval_coverage",
+    "layer_summary",
+    "log_predictive_density",
+    "negative_log_likelihood",
+    "predictor_norms",
+    "read_netcdf",
+    "reliability",
+    "rmse",
+    "slab_norms",
+    "slab_scale_quantiles",
+    "to_arviz",
+    "write_netcdf",
+]

@@ -1,0 +1,189 @@
+r"""Tables of inclusion: one row a node or predictor, and one row a layer; exact wherever the guide has a closed form.
+
+The evidence for a node is the log Bayes factor of its inclusion, posterior odds against prior odds,
+
+.. math:: \log BF_j = \mathrm{logit}\,\gamma_j - \mathrm{logit}\,\lambda,
+
+taken from the guide's logits, so that it stays finite where :math:`\gamma` rounds to 0 or 1. Under the guide gates are
+independent: the number of active nodes of a layer has mean :math:`\sum\gamma_j` and variance
+:math:`\sum\gamma_j(1-\gamma_j)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pyro_ssbnn.analysis.scales import (
+    gate_logits,
+    inclusion_probabilities,
+    slab_scale_quantiles,
+)
+from pyro_ssbnn.description import GateGroup, NodeGroup
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.selection import Selection, select
+
+__all__ = ["inclusion_summary", "layer_summary", "predictor_norms", "slab_norms"]
+
+
+def inclusion_summary(
+    guide: StructuredGuide,
+    selection: Selection | None = None,
+    *,
+    levels: Sequence[float] = (0.05, 0.5, 0.95),
+    gated_only: bool = True,
+    feature_names: Sequence[str] | None = None,
+    num_draws: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One row for every gated predictor (named by its name) and every gated node (``hidden1[3]``), in forward order.
+
+    Columns: ``group``; ``node``, its index; ``inclusion``, the exact posterior probability; ``prior_inclusion``;
+    ``log_bayes_factor``, see the module; ``scale_5%`` ..., posterior quantiles of the slab scale t, a standard
+    deviation (NaN for predictors, which own no slab); ``norm``, see :func:`slab_norms` and :func:`predictor_norms`;
+    ``selected``.
+
+    :param selection: nodes to mark as selected; by default those of the median probability model.
+    :param levels: quantile levels, strictly between 0 and 1.
+    :param gated_only: leave out ungated layers (the output, the dense baselines), which are always in the network:
+        inclusion 1, no Bayes factor.
+    :param feature_names: one name per predictor in place of the network's own.
+    :param num_draws: of Monte Carlo, where :func:`~pyro_ssbnn.analysis.slab_scale_quantiles` has no closed form.
+    :param seed: of these draws.
+    :raises ConfigurationError: for levels outside (0, 1), miscounted names, a selection of another network, or a
+        network without gates.
+    """
+    selection = _checked_selection(guide, selection)
+    inputs = guide.description.inputs
+    tables = []
+    if inputs.gated:
+        names = predictor_names(guide, feature_names)
+        columns = _gate_columns(guide, inputs, selection)
+        for level in levels:
+            columns[_quantile_name(level)] = np.full(inputs.size, np.nan)
+        columns["norm"] = predictor_norms(guide)
+        tables.append(pd.DataFrame(columns, index=pd.Index(names, dtype=object)))
+    for group in guide.description.groups:
+        if group.gated or not gated_only:
+            columns = _gate_columns(guide, group, selection)
+            scales = slab_scale_quantiles(guide, group.name, levels, num_draws=num_draws, seed=seed)
+            columns |= {_quantile_name(p): row for p, row in zip(levels, scales, strict=True)}
+            columns["norm"] = slab_norms(guide, group.name)
+            index = pd.Index([f"{group.name}[{j}]" for j in range(group.size)], dtype=object)
+            tables.append(pd.DataFrame(columns, index=index))
+    if not tables:
+        raise ConfigurationError(
+            "inclusion_summary: this network has no gates; gated_only=False describes its ungated layers."
+        )
+    table = pd.concat(tables)
+    table["selected"] = table.pop("selected")  # last
+    return table.rename_axis("name")
+
+
+def layer_summary(guide: StructuredGuide, selection: Selection | None = None) -> pd.DataFrame:
+    """One row a gated group, predictors (``input``) first where they are gated.
+
+    Columns: ``nodes``; ``active``, the number selected; ``expected_active`` and ``sd_active``, posterior mean and
+    standard deviation of the number of open gates; ``prior_expected``, its prior mean.
+
+    :param selection: by default that of the median probability model.
+    :raises ConfigurationError: for a selection of another network.
+    """
+    selection = _checked_selection(guide, selection)
+    rows = {}
+    for group in guide.description.gate_groups:
+        gamma = inclusion_probabilities(guide, group.name)
+        rows[group.name] = {
+            "nodes": group.size,
+            "active": selection.counts[group.name],
+            "expected_active": gamma.sum(),
+            "sd_active": np.sqrt((gamma * (1 - gamma)).sum()),
+            "prior_expected": group.size * (group.inclusion or 0.0),
+        }
+    dtypes = {"nodes": int, "active": int, "expected_active": float, "sd_active": float}
+    columns = [*dtypes, "prior_expected"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.astype({**dtypes, "prior_expected": float}).rename_axis("group")
+
+
+def slab_norms(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
+    r"""Size of each node's posterior mean weights given that the node is in, bias included, ``[size]``.
+
+    :math:`\lVert E[t u \mid z = 1]\rVert_2`. Where predictors are gated, weights of closed predictors are not in the
+    network whatever their value, so a first-layer weight counts by its predictor's inclusion probability:
+    :math:`\{\sum_i \gamma_i E[t u_i]^2\}^{1/2}`, the root of the expected squared norm over the predictors' gates.
+    """
+    squares = _mean_weights(guide, name) ** 2
+    if guide.description.layer(name).column_gate is not None:
+        gamma = inclusion_probabilities(guide, guide.description.inputs.name)
+        squares[:, :-1] *= gamma
+    return np.sqrt(squares.sum(1))
+
+
+def predictor_norms(guide: StructuredGuide) -> NDArray[np.float64]:
+    r"""Size of each predictor's outgoing first-layer mean weights given that the predictor is in, ``[p]``.
+
+    :math:`\{\sum_j \gamma_j E[t_j u_{ji}]^2\}^{1/2}`: each weight counts by its node's inclusion probability (1 in an
+    ungated layer), the root of the expected squared norm over the nodes' gates.
+    """
+    first = guide.description.groups[0]
+    squares = _mean_weights(guide, first.name)[:, :-1] ** 2
+    if first.gated:
+        squares *= inclusion_probabilities(guide, first.name)[:, None]
+    return np.sqrt(squares.sum(0))
+
+
+def predictor_names(guide: StructuredGuide, feature_names: Sequence[str] | None) -> list[str]:
+    """Names of the predictors: those given, or the network's own."""
+    inputs = guide.description.inputs
+    names = list(inputs.names if feature_names is None else feature_names)
+    if len(names) != inputs.size:
+        raise ConfigurationError(
+            f"feature_names must be {inputs.size} names, one per predictor; got {len(names)}."
+        )
+    return [str(name) for name in names]
+
+
+def _gate_columns(
+    guide: StructuredGuide, group: GateGroup | NodeGroup, selection: Selection
+) -> dict[str, object]:
+    columns: dict[str, object] = {"group": group.name, "node": np.arange(group.size)}
+    if not group.gated:
+        nothing = np.full(group.size, np.nan)
+        return columns | {
+            "inclusion": 1.0,
+            "prior_inclusion": 1.0,
+            "log_bayes_factor": nothing,
+            "selected": True,
+        }
+    logits = gate_logits(guide, group.name)
+    return columns | {
+        "inclusion": inclusion_probabilities(guide, group.name),
+        "prior_inclusion": group.inclusion,
+        "log_bayes_factor": logits - group.prior_logit,
+        "selected": selection.mask(group.name).cpu().numpy(),
+    }
+
+
+def _mean_weights(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
+    return guide.mean_weights(name).double().cpu().numpy()
+
+
+def _checked_selection(guide: StructuredGuide, selection: Selection | None) -> Selection:
+    if selection is None:
+        return select(guide.inclusion())
+    expected = {group.name: group.size for group in guide.description.gate_groups}
+    if selection.sizes != expected:
+        raise ConfigurationError(
+            f"this selection was made for groups of sizes {selection.sizes}; the guide's are {expected}."
+            " Make it from the same guide: select(guide.inclusion())."
+        )
+    return selection
+
+
+def _quantile_name(level: float) -> str:
+    return f"scale_{100 * level:g}%"

@@ -1,0 +1,246 @@
+r"""From a fitted guide to ArviZ: draws, exact inclusion probabilities, predictions, all named by layer and node.
+
+========================= ============================================ =================================================
+group                     variables                                    dimensions
+========================= ============================================ =================================================
+``posterior``             ``{layer}.gate`` (0 or 1) and its scale      (chain, draw, ``{layer}_node``), with names
+                          latents; ``{layer}.slab_scale`` (t, a        ``hidden1[0]``, ...; predictors: ``predictor``
+                          standard deviation) where t is not 1         with theirs
+                          ``{layer}.weight`` (w = z t u) on request    (chain, draw, ``{layer}_node``,
+                                                                       ``{layer}_incoming``), the last one ``bias``
+                          network-wide scales, ``noise.variance``      (chain, draw[, ``target``])
+``constant_data``         ``{layer}.inclusion``: q(z = 1), exact;      (``{layer}_node``) or (``predictor``)
+                          ``{layer}.inclusion_logit``
+                          ``{layer}.prior_inclusion``                  ()
+``sample_stats``          ``log_prior`` and ``log_q`` of all latents;  (chain, draw)
+                          ``lp``: ``log_prior``, plus the
+                          log-likelihood of all rows when y is given
+``posterior_predictive``  ``obs``, with x                              (chain, draw, ``obs_id``[, ``target``])
+``log_likelihood``        ``obs``, with y                              (chain, draw, ``obs_id``)
+``observed_data``         ``obs``, with y                              (``obs_id``[, ``target``])
+========================= ============================================ =================================================
+
+The draws are independent, so they are laid out as one chain; R-hat and effective sample sizes of them say nothing about
+the fit. What does: the ELBO's history, agreement across restarts, and ``lp - log_q`` (importance ratios, PSIS k-hat).
+Exact inclusion probabilities stand in ``constant_data``, a group that every ArviZ knows and every netCDF file keeps,
+not beside the draws, because they are no draws: they are numbers of the fitted guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_ssbnn._version import __version__
+from pyro_ssbnn.analysis.inclusion import predictor_names
+from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
+from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
+from pyro_ssbnn.description import GateGroup, NetworkDescription, NodeGroup
+from pyro_ssbnn.errors import ConfigurationError, DataError
+from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.network import Network
+from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
+
+__all__ = ["to_arviz"]
+
+ATTRIBUTES = {
+    "inference_library": "pyro_ssbnn",
+    "inference_library_version": __version__,
+    "creation_library": "pyro_ssbnn",
+    "inference": "mean-field variational",
+    "note": (
+        "Independent draws from a variational guide, laid out as one chain: R-hat and effective sample size of them"
+        " mean nothing. Inclusion probabilities are exact in constant_data; the gates in posterior are draws from them."
+    ),
+}
+
+
+def to_arviz(
+    model: Network,
+    guide: StructuredGuide,
+    draws: PosteriorDraws | None = None,
+    *,
+    num_draws: int = 200,
+    x: Tensor | None = None,
+    y: Tensor | None = None,
+    weights: bool = False,
+    seed: int = 0,
+    feature_names: Sequence[str] | None = None,
+) -> ArviZData:
+    """Turn a fitted network into ArviZ's container (see the module for its groups).
+
+    :param model: the network, ``result.model`` of a fit.
+    :param guide: its guide, ``result.guide``.
+    :param draws: draws already made by :func:`~pyro_ssbnn.posterior.draw_posterior`; by default they are made here.
+    :param num_draws: S, number of draws to make.
+    :param x: predictors ``[N, p]`` to predict at.
+    :param y: targets ``[N]`` (``[N, K]``) observed there; with ``draws``, those that their log-likelihood belongs to.
+    :param weights: keep the effective weights, S times the size of the network.
+    :param seed: of the draws; the caller's random state is left untouched.
+    :param feature_names: one name per predictor in place of the network's own.
+    :returns: ``InferenceData`` with ArviZ 0.x, ``DataTree`` with ArviZ 1.x.
+    :raises ConfigurationError: when ``draws`` come with x, or without the weights asked for; for miscounted names.
+    :raises DataError: for y without x, or y that does not match the draws.
+
+    >>> data = to_arviz(result.model, result.guide, x=x, y=y)  # doctest: +SKIP
+    >>> data["constant_data"]["hidden1.inclusion"].sel(hidden1_node="hidden1[3]")  # doctest: +SKIP
+    """
+    names = predictor_names(guide, feature_names)
+    if draws is None:
+        if y is not None and x is None:
+            raise DataError(
+                "to_arviz: y is given without x; give the predictors it was observed at."
+            )
+        draws = draw_posterior(model, guide, num_draws, x=x, y=y, weights=weights, seed=seed)
+    else:
+        _check_draws(draws, x, y, weights)
+    coords = _coordinates(model.description, names)
+    groups = {
+        "posterior": _posterior(model.description, draws, coords),
+        "sample_stats": _sample_stats(draws),
+        "constant_data": _exact_inclusion(guide, coords),
+    }
+    groups |= _predictions(draws, y)
+    groups["posterior"].attrs |= ATTRIBUTES
+    return assemble({k: v for k, v in groups.items() if v.data_vars}, ATTRIBUTES)
+
+
+def _check_draws(draws: PosteriorDraws, x: Tensor | None, y: Tensor | None, weights: bool) -> None:
+    if x is not None:
+        raise ConfigurationError("to_arviz: give draws or x; draws bring their own predictions.")
+    if weights and not draws.weights:
+        raise ConfigurationError(
+            "to_arviz: these draws hold no weights; make them with draw_posterior(..., weights=True)."
+        )
+    if y is None:
+        return
+    if draws.log_likelihood is None or draws.log_likelihood.shape[1] != len(y):
+        held = None if draws.log_likelihood is None else draws.log_likelihood.shape[1]
+        raise DataError(
+            f"to_arviz: y has {len(y)} rows, the draws hold the log-likelihood of {held or 'none'}."
+            " Make the draws with the same x and y."
+        )
+
+
+def _coordinates(description: NetworkDescription, predictors: list[str]) -> dict[str, list[str]]:
+    """Names of all nodes and incoming weights, by dimension."""
+    members = {description.inputs.name: predictors}
+    coords = {"predictor": predictors}
+    for group in description.groups:
+        members[group.name] = [f"{group.name}[{j}]" for j in range(group.size)]
+        coords[f"{group.name}_node"] = members[group.name]
+        coords[f"{group.name}_incoming"] = [*_incoming(group, members[group.source]), "bias"]
+    return coords
+
+
+def _incoming(group: NodeGroup, sources: list[str]) -> list[str]:
+    """Names of a node's incoming weights, by the nodes (or predictors) that feed them."""
+    if group.fan_in == len(sources):
+        return sources
+    if group.fan_in == len(sources) * group.columns_per_source:
+        return [f"{source}.{c}" for source in sources for c in range(group.columns_per_source)]
+    return [f"incoming[{i}]" for i in range(group.fan_in)]
+
+
+def _posterior(
+    description: NetworkDescription, draws: PosteriorDraws, coords: dict[str, list[str]]
+) -> xr.Dataset:
+    variables: dict[str, Tensor] = dict(draws.latents)
+    for layer in description.groups:
+        slab_scale = _slab_scale(layer, draws.latents)
+        if slab_scale is not None:
+            variables[f"{layer.name}.slab_scale"] = slab_scale
+    arrays = {}
+    for name, value in variables.items():
+        owner = _owner(description, name)
+        if owner is not None:
+            dims = [_node_dim(description, owner)]
+        else:
+            dims = ["target"] if name == "noise.variance" and value.ndim == 2 else []
+        arrays[name] = _draws_array(value, dims, gate=name.endswith(".gate"))
+    for name, value in draws.weights.items():
+        arrays[f"{name}.weight"] = _draws_array(value, [f"{name}_node", f"{name}_incoming"])
+    return _dataset(arrays, coords)
+
+
+def _owner(description: NetworkDescription, site: str) -> GateGroup | None:
+    """The group whose node (or predictor) a site's last dimension counts; None for network-wide sites."""
+    prefix, _, _ = site.rpartition(".")
+    everyone = (description.inputs, *description.groups)
+    return next((group for group in everyone if group.name == prefix), None)
+
+
+def _node_dim(description: NetworkDescription, group: GateGroup) -> str:
+    return "predictor" if group is description.inputs else f"{group.name}_node"
+
+
+def _slab_scale(group: NodeGroup, latents: dict[str, Tensor]) -> Tensor | None:
+    def of(prefix: str, shape: list[int]) -> dict[str, Tensor]:
+        split = {name: name.rpartition(".") for name in latents}
+        return {key: latents[n].reshape(shape) for n, (p, _, key) in split.items() if p == prefix}
+
+    return group.prior.slab_scale(of(group.name, [-1, group.size]), of(group.scope, [-1, 1]))
+
+
+def _sample_stats(draws: PosteriorDraws) -> xr.Dataset:
+    lp = draws.log_prior.double()
+    if draws.log_likelihood is not None:
+        lp = lp + draws.log_likelihood.double().sum(1)
+    stats = {"lp": lp, "log_prior": draws.log_prior, "log_q": draws.log_q}
+    return _dataset({name: _draws_array(value, []) for name, value in stats.items()}, {})
+
+
+def _exact_inclusion(guide: StructuredGuide, coords: dict[str, list[str]]) -> xr.Dataset:
+    arrays = {}
+    for group in guide.description.gate_groups:
+        dims = [_node_dim(guide.description, group)]
+        exact = {"long_name": "posterior inclusion probability q(z = 1), exact"}
+        probabilities = inclusion_probabilities(guide, group.name)
+        arrays[f"{group.name}.inclusion"] = xr.DataArray(probabilities, dims=dims, attrs=exact)
+        logits = gate_logits(guide, group.name)
+        arrays[f"{group.name}.inclusion_logit"] = xr.DataArray(
+            logits, dims=dims, attrs={"long_name": "posterior log-odds of inclusion, exact"}
+        )
+        arrays[f"{group.name}.prior_inclusion"] = xr.DataArray(
+            group.inclusion, attrs={"long_name": "prior inclusion probability"}
+        )
+    return _dataset(arrays, coords)
+
+
+def _predictions(draws: PosteriorDraws, y: Tensor | None) -> dict[str, xr.Dataset]:
+    groups = {}
+    if draws.predictive is not None:
+        dims = ["obs_id", "target"][: draws.predictive.ndim - 1]
+        groups["posterior_predictive"] = {"obs": _draws_array(draws.predictive, dims)}
+    if draws.log_likelihood is not None:
+        groups["log_likelihood"] = {"obs": _draws_array(draws.log_likelihood, ["obs_id"])}
+    if y is not None:
+        dims = ["obs_id", "target"][: y.ndim]
+        groups["observed_data"] = {"obs": xr.DataArray(_numpy(y), dims=dims)}
+    return {name: _dataset(arrays, {}) for name, arrays in groups.items()}
+
+
+def _draws_array(value: Tensor, dims: list[str], gate: bool = False) -> xr.DataArray:
+    """One chain of draws, ``[1, S, ...]``; gates become whole numbers, which ArviZ plots as such."""
+    array = _numpy(value)[None]
+    return xr.DataArray(array.astype(np.int8) if gate else array, dims=["chain", "draw", *dims])
+
+
+def _dataset(arrays: dict[str, xr.DataArray], coords: dict[str, list[str]]) -> xr.Dataset:
+    """Data set with coordinates for all its dimensions: names where there are any, otherwise 0, 1, ..."""
+    data = xr.Dataset(arrays)
+    named = {
+        str(dim): np.asarray(coords[dim]) if dim in coords else np.arange(size)
+        for dim, size in data.sizes.items()
+    }
+    return data.assign_coords(named)
+
+
+def _numpy(value: Tensor) -> NDArray[Any]:
+    return torch.as_tensor(value).detach().cpu().numpy()

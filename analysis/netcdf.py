@@ -1,0 +1,93 @@
+"""ArviZ's container in both of its forms, and its netCDF file: one format, whichever ArviZ wrote it.
+
+ArviZ 0.x keeps groups in its own ``InferenceData``, ArviZ 1.x in xarray's ``DataTree``; ``data["posterior"]`` reads a
+group of either. The form follows the installed ArviZ's version, never a failed attempt: 0.x accepts a call meant for
+1.x without complaint and builds other variables from it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h5netcdf
+import xarray as xr
+
+from pyro_ssbnn.atomic import replacing
+from pyro_ssbnn.errors import CheckpointError
+
+__all__ = ["ArviZData", "assemble", "groups_of", "read_netcdf", "write_netcdf"]
+
+ArviZData: TypeAlias = Any
+"""``arviz.InferenceData`` with ArviZ 0.x, ``xarray.DataTree`` with ArviZ 1.x."""
+
+ARVIZ_MAJOR = int(version("arviz").split(".")[0])
+
+
+def assemble(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> ArviZData:
+    """Put groups together in the installed ArviZ's container.
+
+    :param groups: data set of each group, by ArviZ's names for them.
+    :param attrs: attributes of the whole.
+    """
+    if ARVIZ_MAJOR >= 1:
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
+    with warnings.catch_warnings():  # ArviZ 0.x announces ArviZ 1 once a day, on import
+        warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing", FutureWarning)
+        import arviz
+    container: Any = arviz.InferenceData
+    return container(attrs=dict(attrs), **groups)
+
+
+def groups_of(data: ArviZData) -> dict[str, xr.Dataset]:
+    """Data sets of a container's groups, by name."""
+    if ARVIZ_MAJOR >= 1:
+        return {str(name): node.to_dataset() for name, node in data.children.items()}
+    return {name: data[name] for name in data.groups()}
+
+
+def write_netcdf(data: ArviZData, path: str | Path) -> Path:
+    """Write a container to a compressed netCDF 4 file, all of it or nothing; an older file is replaced.
+
+    :param data: as :func:`~pyro_ssbnn.analysis.to_arviz` makes it.
+    :returns: the path.
+    :raises OSError: when the folder cannot be written to.
+    """
+    with replacing(path) as temporary:
+        xr.Dataset(attrs=dict(data.attrs)).to_netcdf(temporary, mode="w", engine="h5netcdf")
+        for name, group in groups_of(data).items():
+            packed: dict[Any, dict[str, Any]] = {
+                key: {"zlib": True, "complevel": 4}
+                for key, variable in group.variables.items()
+                if variable.ndim and variable.dtype.kind in "biuf"
+            }
+            group.to_netcdf(temporary, mode="a", group=name, engine="h5netcdf", encoding=packed)
+    return Path(path)
+
+
+def read_netcdf(path: str | Path) -> ArviZData:
+    """Read a file of :func:`write_netcdf`, or any netCDF file of ArviZ's, into memory; the file is closed again.
+
+    :raises FileNotFoundError: when there is no such file.
+    :raises CheckpointError: when the file is no netCDF 4 file, is cut short, or has no groups.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"{source}: there is no such file (looked from {Path.cwd()}).")
+    try:
+        with h5netcdf.File(source, mode="r") as file:
+            names = list(file.groups)
+        attrs = xr.load_dataset(source, engine="h5netcdf").attrs
+        groups = {n: xr.load_dataset(source, group=n, engine="h5netcdf") for n in names}
+    except OSError as error:
+        raise CheckpointError(
+            f"{source}: this is no netCDF 4 file, or it is damaged ({error}). Write it with write_netcdf."
+        ) from error
+    if not names:
+        raise CheckpointError(
+            f"{source}: the file has no groups; expected ArviZ's, such as 'posterior'."
+        )
+    return assemble(groups, attrs)

@@ -1,0 +1,17 @@
+"""Diagnostic plots: each draws into the axes given, or into a new figure, and returns its axes; none shows it."""
+
+from pyro_ssbnn.analysis.plots.history import plot_elbo, plot_inclusion_history
+from pyro_ssbnn.analysis.plots.inclusion import plot_inclusion
+from pyro_ssbnn.analysis.plots.predictions import plot_predictive_band, plot_reliability
+from pyro_ssbnn.analysis.plots.predictors import plot_predictor_inclusion
+from pyro_ssbnn.analysis.plots.scales import plot_scale_inclusion
+
+__all__ = [
+    "plot_elbo",
+    "plot_inclusion",
+    "plot_inclusion_history",
+    "plot_predictive_band",
+    "plot_predictor_inclusion",
+    "plot_reliability",
+    "plot_scale_inclusion",
+]

@@ -1,0 +1,106 @@
+"""Inclusion probabilities, layer by layer: sorted bars, or a map of the nodes of a wide layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from pyro_ssbnn.analysis.plots.style import (
+    ACCENT,
+    MUTED,
+    AxesArray,
+    figure_axes,
+    half_line,
+    legend_on_top,
+    members,
+    probability_axis,
+)
+from pyro_ssbnn.analysis.scales import inclusion_probabilities
+from pyro_ssbnn.data.wording import ordinal
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import StructuredGuide
+
+__all__ = ["plot_inclusion"]
+
+WIDEST_BARS = 64
+
+
+def plot_inclusion(
+    guide: StructuredGuide,
+    *,
+    layers: Sequence[str] | None = None,
+    threshold: float = 0.5,
+    kind: str = "auto",
+    ax: Axes | Sequence[Axes] | AxesArray | None = None,
+) -> AxesArray:
+    """Draw the exact inclusion probabilities of the nodes, one panel a layer.
+
+    Bars are sorted from the highest, with a dashed line at the threshold and a dotted one at the prior; nodes above the
+    threshold are blue. Layers of more than 64 nodes become a map: one cell a node, in the order of the nodes, active
+    ones framed.
+
+    :param layers: names of the gated layers to draw; all by default (predictors: ``plot_predictor_inclusion``).
+    :param threshold: selection threshold.
+    :param kind: "bars", "map", or "auto".
+    :param ax: as many axes as there are layers; by default a new figure.
+    :returns: the axes, one per layer.
+    :raises ConfigurationError: when there is no gated layer to draw, or ``kind`` is another word.
+    """
+    if kind not in ("auto", "bars", "map"):
+        raise ConfigurationError(
+            f"plot_inclusion: kind must be 'auto', 'bars' or 'map'; got {kind!r}."
+        )
+    names = [g.name for g in guide.description.gated_layers] if layers is None else list(layers)
+    if not names:
+        raise ConfigurationError("plot_inclusion: this network has no gated layer.")
+    panels = figure_axes(ax, len(names), (5.0, 3.8), columns=3)
+    for panel, name in zip(panels, names, strict=True):
+        gamma = inclusion_probabilities(guide, name)
+        active = int((gamma > threshold).sum())
+        panel.set_title(f"{name}: {active} of {len(gamma)} {members(name, len(gamma))} active")
+        if kind == "map" or (kind == "auto" and len(gamma) > WIDEST_BARS):
+            _draw_map(panel, gamma, threshold)
+        else:
+            _draw_bars(panel, gamma, threshold, guide.description[name].inclusion)
+    return panels
+
+
+def _draw_bars(ax: Axes, gamma: NDArray[np.float64], threshold: float, prior: float | None) -> None:
+    order = np.argsort(-gamma, kind="stable")
+    colours = [ACCENT if p > threshold else MUTED for p in gamma[order]]
+    positions = np.arange(len(gamma))
+    ax.bar(positions, gamma[order], width=0.85, color=colours)
+    half_line(ax, threshold)
+    if prior is not None:
+        ax.axhline(prior, color="black", linestyle=":", linewidth=1, label=f"prior {prior:.2g}")
+    step = -(-len(gamma) // 24)  # so many names fit under the bars
+    shown = positions[::step]
+    size = "medium" if len(gamma) <= 12 else "small"
+    ax.set_xticks(shown, [str(j) for j in order[shown]], fontsize=size)
+    every = "" if step == 1 else f" (each {ordinal(step)} named)"
+    ax.set_xlabel(f"node{every}, sorted by inclusion")
+    probability_axis(ax)
+    legend_on_top(ax)
+
+
+def _draw_map(ax: Axes, gamma: NDArray[np.float64], threshold: float) -> None:
+    columns = math.ceil(math.sqrt(len(gamma)))
+    rows = -(-len(gamma) // columns)
+    cells = np.full(rows * columns, np.nan)
+    cells[: len(gamma)] = gamma
+    image = ax.imshow(cells.reshape(rows, columns), cmap="cividis", vmin=0, vmax=1, aspect="equal")
+    for node in np.flatnonzero(gamma > threshold):
+        corner = (node % columns - 0.5, node // columns - 0.5)
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.2))
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.85)
+    bar.set_label("inclusion probability")
+    bar.ax.axhline(threshold, color="#D55E00", linewidth=1.5)
+    firsts = np.arange(0, rows, -(-rows // 8))
+    ax.set_yticks(firsts, [str(row * columns) for row in firsts])
+    ax.set_ylabel("first node of the row")
+    ax.set_xlabel(f"node within its row; framed: above {threshold:g}")

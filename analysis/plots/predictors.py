@@ -1,0 +1,67 @@
+"""Which predictors the network uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from pyro_ssbnn.analysis.inclusion import predictor_names
+from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED, half_line, members, single_axes
+from pyro_ssbnn.analysis.scales import inclusion_probabilities
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import StructuredGuide
+
+__all__ = ["plot_predictor_inclusion"]
+
+
+def plot_predictor_inclusion(
+    guide: StructuredGuide,
+    *,
+    top: int = 25,
+    threshold: float = 0.5,
+    feature_names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the exact inclusion probabilities of the predictors as horizontal bars, the highest on top.
+
+    :param top: at most so many are drawn; the title counts all.
+    :param threshold: selection threshold, a dashed line; the prior is a dotted one.
+    :param feature_names: one name per predictor in place of the network's own.
+    :raises ConfigurationError: when the network does not select among its predictors.
+    """
+    inputs = guide.description.inputs
+    if inputs.inclusion is None:
+        raise ConfigurationError(
+            "plot_predictor_inclusion: this network's predictors carry no gates; give it input_inclusion."
+        )
+    if top < 1:
+        raise ConfigurationError(f"plot_predictor_inclusion: top must be at least 1; got {top}.")
+    names = predictor_names(guide, feature_names)
+    gamma = inclusion_probabilities(guide, inputs.name)
+    shown = np.argsort(-gamma, kind="stable")[:top]
+    ax = single_axes(ax, (6.4, 1.4 + 0.24 * len(shown)))
+    colours = [ACCENT if p > threshold else MUTED for p in gamma[shown]]
+    positions = np.arange(len(shown))
+    ax.barh(positions, gamma[shown], height=0.8, color=colours)
+    half_line(ax, threshold, vertical=True)
+    ax.axvline(
+        inputs.inclusion,
+        color="black",
+        linestyle=":",
+        linewidth=1,
+        label=f"prior {inputs.inclusion:.2g}",
+    )
+    ax.set_yticks(positions, [names[i] for i in shown])
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_xlim(0, 1.02)
+    ax.set_xlabel("inclusion probability")
+    ax.set_ylabel("predictor")
+    count = int((gamma > threshold).sum())
+    title = f"{count} of {inputs.size} {members('input', inputs.size)} selected"
+    if len(shown) < inputs.size:
+        title += f"; the {len(shown)} highest shown"
+    ax.set_title(title)
+    ax.legend(loc="lower right", fontsize="small", framealpha=0.9)
+    return ax

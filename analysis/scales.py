@@ -1,0 +1,129 @@
+r"""What a guide says without sampling: gate logits, moments of the scale latents, quantiles of the slab scale t.
+
+With LogNormal scale latents (see :mod:`pyro_ssbnn.guides`) the slab scale is, under the guide,
+
+========== ================================ ==========================================================
+prior      slab scale t                     quantile at level p, :math:`z_p` the standard Normal's
+========== ================================ ==========================================================
+Gaussian   1                                1
+group      :math:`\sqrt{\tau^2}`            :math:`\exp\{(m + v z_p)/2\}`, :math:`\log\tau^2 \sim N(m, v^2)`
+lasso
+group      :math:`(1/c^2 + 1/x)^{-1/2}`,    the same function at :math:`x = \exp(m + v z_p)`: it rises with x,
+horseshoe  :math:`x = (s\tau)^2`            and :math:`\log x` is Normal, the sum of four
+others     ``prior.slab_scale``             Monte Carlo with a fixed seed (the random cap :math:`c^2`, too)
+========== ================================ ==========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.guides.scales import LogMoments
+from pyro_ssbnn.priors import Gaussian, GroupHorseshoe, GroupLasso, Prior
+
+__all__ = ["gate_logits", "inclusion_probabilities", "slab_scale_quantiles"]
+
+
+def gate_logits(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
+    """Posterior log-odds of inclusion of a gated group's members, ``[size]``; finite where probabilities round to 1.
+
+    :raises ConfigurationError: for an unknown group, or one without gates.
+    """
+    return guide.inclusion_logits(name).double().cpu().numpy()
+
+
+def inclusion_probabilities(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
+    """Posterior inclusion probabilities of a gated group's members in double precision, ``[size]``.
+
+    :raises ConfigurationError: for an unknown group, or one without gates.
+    """
+    return guide.inclusion_logits(name).double().cpu().sigmoid().numpy()
+
+
+def slab_scale_quantiles(
+    guide: StructuredGuide,
+    name: str,
+    levels: Sequence[float] = (0.05, 0.5, 0.95),
+    *,
+    num_draws: int = 10_000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Posterior quantiles of the slab scale t (a standard deviation) of a layer's nodes, ``[levels, size]``.
+
+    :param levels: probabilities, strictly between 0 and 1.
+    :param num_draws: of Monte Carlo, where there is no closed form (see the module's table).
+    :param seed: of these draws; the caller's random state is left untouched.
+    :raises ConfigurationError: for an unknown layer, or a level outside (0, 1).
+    """
+    group = guide.description.layer(name)
+    wrong = [level for level in levels if not 0 < level < 1]
+    if wrong:
+        raise ConfigurationError(
+            f"slab_scale_quantiles: levels must lie strictly between 0 and 1; got {wrong}."
+        )
+    local, shared = (_double(moments) for moments in guide.scale_moments(name))
+    probabilities = torch.tensor(list(levels), dtype=torch.float64)
+    found = _exact_quantiles(group.prior, local, shared, torch.special.ndtri(probabilities))
+    if found is None:
+        found = _sampled_quantiles(group.prior, local, shared, probabilities, num_draws, seed)
+    return found.expand(len(levels), group.size).numpy()
+
+
+@singledispatch
+def _exact_quantiles(
+    prior: Prior, local: LogMoments, shared: LogMoments, z: Tensor
+) -> Tensor | None:
+    """Quantiles at standard Normal quantiles z, ``[levels, size]`` (or 1 for size); None without a closed form."""
+    return None
+
+
+@_exact_quantiles.register
+def _(prior: Gaussian, local: LogMoments, shared: LogMoments, z: Tensor) -> Tensor | None:
+    return torch.ones(len(z), 1, dtype=z.dtype)
+
+
+@_exact_quantiles.register
+def _(prior: GroupLasso, local: LogMoments, shared: LogMoments, z: Tensor) -> Tensor | None:
+    loc, variance = local["variance"]
+    return ((loc + variance.sqrt() * z[:, None]) / 2).exp()
+
+
+@_exact_quantiles.register
+def _(prior: GroupHorseshoe, local: LogMoments, shared: LogMoments, z: Tensor) -> Tensor | None:
+    if prior.cap is None:
+        return None
+    factors = [moments[key] for moments in (local, shared) for key in ("scale_a", "scale_b")]
+    loc = torch.stack(torch.broadcast_tensors(*(m for m, _ in factors))).sum(0)
+    scale = torch.stack(torch.broadcast_tensors(*(v for _, v in factors))).sum(0).sqrt()
+    return (prior.cap**-2 + (-loc - scale * z[:, None]).exp()).rsqrt()
+
+
+def _sampled_quantiles(
+    prior: Prior, local: LogMoments, shared: LogMoments, levels: Tensor, num_draws: int, seed: int
+) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(moments: LogMoments) -> dict[str, Tensor]:
+        drawn = {}
+        for key, (loc, variance) in moments.items():
+            shape = [num_draws, *(loc.shape or [1])]
+            noise = torch.randn(shape, dtype=loc.dtype, generator=generator)
+            drawn[key] = (loc + variance.sqrt() * noise).exp()
+        return drawn
+
+    slab_scale = prior.slab_scale(draw(local), draw(shared))
+    if slab_scale is None:
+        return torch.ones(len(levels), 1, dtype=levels.dtype)
+    return torch.as_tensor(np.quantile(slab_scale.numpy(), levels.numpy(), axis=0))
+
+
+def _double(moments: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+    return {key: (m.double().cpu(), v.double().cpu()) for key, (m, v) in moments.items()}
