@@ -1,0 +1,162 @@
+"""``pyro-ssbnn prune`` and ``pyro-ssbnn predict``: using a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyro_ssbnn.cli import options as o
+from pyro_ssbnn.cli.console import errors_as_messages, messages, print_scores, results
+from pyro_ssbnn.cli.kinds import NetworkName
+from pyro_ssbnn.cli.networks import parse_nodes
+from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.errors import ConfigurationError
+
+__all__ = ["predict", "prune"]
+
+
+def prune(
+    run: o.Run,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep the nodes (and gated predictors) whose inclusion lies above; 0.5, the default, is the"
+            " median probability model."
+        ),
+    ] = None,
+    nodes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hidden1=20,hidden2=10",
+            help="Keep so many of the likeliest nodes instead; layers not named keep to 0.5. One number stands for"
+            " every hidden layer; predictors are 'input'.",
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Keep so many posterior draws of the weights, for honest intervals. Default: only their"
+            " posterior mean.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the pruned network (.safetensors), its report beside it (.csv). Default: RUN's own,"
+            " compact.safetensors and pruning.csv, replaced.",
+            show_default=False,
+        ),
+    ] = None,
+    debug: o.Debug = False,
+) -> None:
+    """Cut the network down to its selected nodes: smaller, faster, plain PyTorch (pyro_ssbnn.load_compact)."""
+    with errors_as_messages(debug):
+        if threshold is not None and nodes is not None:
+            raise ConfigurationError("--threshold and --nodes contradict each other: give one.")
+        wanted = None if nodes is None else parse_nodes(nodes)
+        if out is not None and out.suffix != ".safetensors":
+            raise ConfigurationError(
+                f"--out: expected a name ending in .safetensors; got {out.name}."
+            )
+        folder = RunFolder(run)
+        folder.read_config()
+        from pyro_ssbnn import prune as cut
+        from pyro_ssbnn import select
+        from pyro_ssbnn.cli.build import prune_into
+        from pyro_ssbnn.cli.tables import print_pruning
+
+        config, result, _ = folder.load()
+        inclusion = result.guide.inclusion()
+        selection = select(
+            inclusion, threshold=0.5 if threshold is None else threshold, nodes=wanted
+        )
+        pruning = cut(result.model, result.guide, selection, num_draws=draws, seed=config["seed"])
+        prune_into(folder, result, pruning, out)
+        if out is None:  # these scores were another network's
+            metrics = folder.read_metrics()
+            if metrics.pop("pruned", None) is not None:
+                folder.write_json(folder.metrics_file, metrics)
+        print_pruning(pruning.report, selection.rule)
+        kind = "posterior mean weights" if draws is None else f"{draws} posterior draws"
+        results.print(
+            f"Pruned network ({kind}) written to [bold]{folder.compact_file if out is None else out}[/]",
+            soft_wrap=True,
+        )
+
+
+def predict(
+    run: o.Run,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="CSV file with the predictors' columns (others are not looked at; the target may be there), a file of"
+            " IDX images, or a source as 'fit' takes it.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="CSV file to write. Default: standard output.", show_default=False),
+    ] = None,
+    network: Annotated[
+        NetworkName,
+        typer.Option(help="full: average over posterior draws; pruned: RUN's compact.safetensors."),
+    ] = NetworkName.full,
+    interval: Annotated[
+        float,
+        typer.Option(help="Probability of the predictive intervals (numeric targets), 0 to 1."),
+    ] = 0.9,
+    debug: o.Debug = False,
+) -> None:
+    """Predict new rows, in the target's own units.
+
+    Numeric targets: mean, sd (of the predictive distribution), lower, upper. Classes: the predicted class, and the
+    probability of each. Where DATA hold the target, scores are printed too.
+    """
+    with errors_as_messages(debug):
+        if not 0 < interval < 1:
+            raise ConfigurationError(
+                f"--interval must lie strictly between 0 and 1; got {interval}."
+            )
+        folder = RunFolder(run)
+        config = folder.read_config()
+        from pyro_ssbnn.atomic import write_text
+        from pyro_ssbnn.cli import predictions
+        from pyro_ssbnn.cli.new_data import read_rows
+
+        config, result, preprocessing = folder.load()
+        rows = read_rows(data, preprocessing)
+        draws, seed = config["draws"], config["seed"]
+        if network is NetworkName.full:
+            prediction = predictions.predict_full(
+                result, preprocessing, rows.x, rows.y, num_draws=draws, seed=seed
+            )
+        else:
+            prediction = predictions.predict_pruned(
+                folder.load_compact(),
+                result,
+                preprocessing,
+                rows.x,
+                rows.y,
+                num_draws=draws,
+                seed=seed,
+            )
+        table = predictions.to_table(prediction, interval)
+        if rows.observed is not None:
+            table.insert(0, "observed", rows.observed)
+        text = table.to_csv(index=False)
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            write_text(out, text)
+            messages.print(f"{len(table):,} predictions written to [bold]{out}[/]", soft_wrap=True)
+        if rows.y is not None and out is not None:
+            observed = preprocessing.inverse(rows.y)
+            title = f"Scores on the {len(table):,} rows of {data}"
+            print_scores(title, {network.value: predictions.scores(prediction, observed)})
+        elif rows.why_no_scores:
+            messages.print(f"No scores: {rows.why_no_scores}", soft_wrap=True, markup=False)

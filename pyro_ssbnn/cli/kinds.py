@@ -1,0 +1,63 @@
+"""Words the user chooses among, apart from the code behind them, so that ``--help`` needs none of it."""
+
+from enum import Enum
+
+__all__ = ["Format", "NetworkName", "Picture", "PlotKind", "PriorName", "TaskName"]
+
+
+class Format(Enum):
+    """Kinds of data sources."""
+
+    digits = "digits"
+    diabetes = "diabetes"
+    csv = "csv"
+    idx = "idx"
+    cifar = "cifar"
+    uci = "uci"
+
+
+class TaskName(Enum):
+    """What is predicted."""
+
+    regression = "regression"
+    binary = "binary"
+    classification = "classification"
+    count = "count"
+
+
+class PriorName(Enum):
+    """Priors of the nodes, by their ``Prior.name``."""
+
+    ss_ig = "ss-ig"
+    ss_gl = "ss-gl"
+    ss_ghs = "ss-ghs"
+    gaussian = "gaussian"
+    group_lasso = "group-lasso"
+    group_horseshoe = "group-horseshoe"
+
+
+class PlotKind(Enum):
+    """Diagnostic plots."""
+
+    elbo = "elbo"
+    inclusion_history = "inclusion-history"
+    inclusion = "inclusion"
+    scales = "scales"
+    predictors = "predictors"
+    reliability = "reliability"
+    band = "band"
+
+
+class Picture(Enum):
+    """File formats of plots."""
+
+    png = "png"
+    pdf = "pdf"
+    svg = "svg"
+
+
+class NetworkName(Enum):
+    """Which network predicts."""
+
+    full = "full"
+    pruned = "pruned"

@@ -1,0 +1,160 @@
+"""From the options of the command line to a network: prior, likelihood, widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyro_ssbnn.cli.kinds import PriorName
+from pyro_ssbnn.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pyro_ssbnn.data import Dataset, Preprocessing
+    from pyro_ssbnn.likelihoods import Likelihood
+    from pyro_ssbnn.models import MLP
+    from pyro_ssbnn.priors import Prior
+
+__all__ = ["NetworkChoice", "build_network", "parse_hidden", "parse_nodes"]
+
+
+_HORSESHOES = (PriorName.ss_ghs, PriorName.group_horseshoe)
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """The user's choice of network; None leaves the prior's own default."""
+
+    hidden: str
+    activation: str
+    prior: PriorName
+    inclusion: str | None = None
+    slab_scale: float | None = None
+    global_scale: float | None = None
+    cap: str | None = None
+    input_gates: bool | None = None
+    input_inclusion: float | None = None
+    noise_scale: float | None = None
+
+
+def build_network(choice: NetworkChoice, train: Dataset, preprocessing: Preprocessing) -> MLP:
+    """Make the network for training data in their own units.
+
+    :raises ConfigurationError: for options outside their domain, or that do not suit each other.
+    """
+    from pyro_ssbnn.models import MLP
+
+    return MLP(
+        train.num_features,
+        parse_hidden(choice.hidden),
+        prior=_prior(choice, len(train)),
+        likelihood=_likelihood(choice, train, preprocessing),
+        activation=choice.activation,
+        input_inclusion=_input_inclusion(choice, train.num_features),
+        input_names=train.feature_names,
+    )
+
+
+def parse_hidden(text: str) -> list[int]:
+    """Widths from ``400,400``; an empty text stands for no hidden layer.
+
+    :raises ConfigurationError: for anything else than whole numbers.
+    """
+    if not text.strip():
+        return []
+    try:
+        return [int(width) for width in text.split(",")]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--hidden: expected widths such as 64,32, or '' for a linear model; got {text!r}."
+        ) from error
+
+
+def parse_nodes(text: str) -> int | dict[str, int]:
+    """Numbers of nodes to keep from ``hidden1=20,hidden2=10``, or from one number for every layer.
+
+    :raises ConfigurationError: for anything else.
+    """
+    try:
+        if "=" not in text:
+            return int(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        nodes = {name.strip(): int(number) for name, number in pairs}
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--nodes: expected hidden1=20,hidden2=10 (or one number for every hidden layer); got {text!r}."
+        ) from error
+    if len(nodes) < len(pairs):
+        raise ConfigurationError(f"--nodes: a layer is named twice in {text!r}.")
+    return nodes
+
+
+def _prior(choice: NetworkChoice, num_data: int) -> Prior:
+    from pyro_ssbnn.priors import from_config
+    from pyro_ssbnn.priors.base import check_positive
+
+    config: dict[str, Any] = {"name": choice.prior.value}
+    if choice.inclusion is not None:
+        config["inclusion"] = _inclusion(choice.inclusion, num_data)
+    scales = {"--slab-scale": choice.slab_scale, "--global-scale": choice.global_scale}
+    check_positive("fit", **{k: v for k, v in scales.items() if v is not None})
+    if choice.slab_scale is not None:
+        config["scale"] = choice.slab_scale
+    given = {"--global-scale": choice.global_scale, "--cap": choice.cap}
+    foreign = [name for name, value in given.items() if value is not None]
+    if foreign and choice.prior not in _HORSESHOES:
+        raise ConfigurationError(
+            f"{' and '.join(foreign)}: only the horseshoe priors have it ({', '.join(p.value for p in _HORSESHOES)});"
+            f" --prior is {choice.prior.value}."
+        )
+    if choice.global_scale is not None:
+        config["global_scale"] = choice.global_scale
+    if choice.cap is not None:
+        config["cap"] = None if choice.cap == "random" else _number("--cap", choice.cap, "random")
+    return from_config(config)
+
+
+def _inclusion(text: str, num_data: int) -> float | list[float] | dict[str, Any]:
+    """In the form of a prior's ``to_config`` record."""
+    if text.strip() == "theory":
+        return {"theory": {"num_data": num_data}}
+    if "," in text:
+        return [_number("--inclusion", part, "theory") for part in text.split(",")]
+    return _number("--inclusion", text, "theory")
+
+
+def _number(option: str, text: str, word: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{option}: expected a number or the word {word!r}; got {text!r}."
+        ) from error
+
+
+def _input_inclusion(choice: NetworkChoice, num_inputs: int) -> float | None:
+    if choice.input_gates is False and choice.input_inclusion is not None:
+        raise ConfigurationError("--no-input-gates and --input-inclusion contradict each other.")
+    if choice.input_inclusion is not None:
+        return choice.input_inclusion
+    return 1 / max(num_inputs, 2) if choice.input_gates else None
+
+
+def _likelihood(choice: NetworkChoice, train: Dataset, preprocessing: Preprocessing) -> Likelihood:
+    from pyro_ssbnn import likelihoods
+    from pyro_ssbnn.priors.base import check_positive
+
+    if choice.noise_scale is not None and train.task != "regression":
+        raise ConfigurationError(
+            f"--noise-scale is the known noise of a regression; the task here is {train.task}."
+        )
+    if train.task == "regression":
+        if choice.noise_scale is None:
+            return likelihoods.GaussianLikelihood()
+        check_positive("fit", **{"--noise-scale": choice.noise_scale})
+        # The network sees the standardised target.
+        return likelihoods.GaussianLikelihood(scale=choice.noise_scale / preprocessing.target.scale)
+    if train.task == "classification":
+        return likelihoods.CategoricalLikelihood(train.num_classes)
+    if train.task == "binary":
+        return likelihoods.BernoulliLikelihood()
+    return likelihoods.PoissonLikelihood()

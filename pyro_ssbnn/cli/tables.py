@@ -1,0 +1,122 @@
+"""What the commands print of a fit: layers, nodes, predictors, scores, pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from pyro_ssbnn.analysis import inclusion_summary, layer_summary, predictor_norms
+from pyro_ssbnn.cli.console import print_scores, print_table, results
+from pyro_ssbnn.guides import StructuredGuide
+
+__all__ = ["print_layers", "print_metrics", "print_nodes", "print_predictors", "print_pruning"]
+
+TOP_NODES = 5
+TOP_PREDICTORS = 20
+_NODES = {
+    "": "node",
+    "inclusion": "inclusion",
+    "log_bayes_factor": "log Bayes factor",
+    "scale_50%": "slab scale",
+    "norm": "norm of weights",
+    "selected": "selected",
+}
+_PREDICTORS = {
+    "": "predictor",
+    "inclusion": "inclusion",
+    "log_bayes_factor": "log Bayes factor",
+    "norm": "norm of weights",
+    "selected": "selected",
+}
+
+
+def print_layers(guide: StructuredGuide) -> None:
+    """Print inclusion layer by layer."""
+    if not guide.description.gate_groups:
+        results.print("\nThis network has no gates: every node and predictor is in it.")
+        return
+    table = layer_summary(guide)
+    table["share"] = [
+        f"{100 * a / n:.3g} %" for a, n in zip(table["active"], table["nodes"], strict=True)
+    ]
+    for column in ("expected_active", "sd_active"):
+        table[column] = table[column].map("{:.2f}".format)
+    headers = {
+        "": "layer",
+        "nodes": "nodes",
+        "active": "active",
+        "share": "share",
+        "expected_active": "expected",
+        "sd_active": "sd",
+        "prior_expected": "prior expected",
+    }
+    note = "active: inclusion above 1/2; expected, sd: of the number of active nodes under the posterior"
+    print_table("Inclusion by layer", table, headers, note)
+
+
+def print_nodes(guide: StructuredGuide, every: bool) -> None:
+    """Print the nodes of each gated layer, the likeliest first, all or the top ones."""
+    if not guide.description.gated_layers:
+        return
+    table = inclusion_summary(guide)
+    for group in guide.description.gated_layers:
+        nodes = table[table["group"] == group.name].sort_values("log_bayes_factor", ascending=False)
+        shown = nodes if every else nodes.head(TOP_NODES)
+        left = len(nodes) - len(shown)
+        note = f"and {left} more: --all" if left else ""
+        print_table(f"Nodes of {group.name}, likeliest first", shown, _NODES, note)
+
+
+def print_predictors(guide: StructuredGuide, every: bool) -> None:
+    """Print predictors, the likeliest (without gates: those of the largest weights) first."""
+    inputs = guide.description.inputs
+    if inputs.gated:
+        table = inclusion_summary(guide)
+        table = table[table["group"] == inputs.name].sort_values(
+            "log_bayes_factor", ascending=False
+        )
+        title, headers = "Predictors, likeliest first", _PREDICTORS
+    else:
+        table = pd.DataFrame({"norm": predictor_norms(guide)}, index=list(inputs.names))
+        table = table.sort_values("norm", ascending=False)
+        title, headers = (
+            "Predictors by size (no gates: fit with --input-gates)",
+            {name: _PREDICTORS[name] for name in ("", "norm")},
+        )
+    shown = table if every else table.head(TOP_PREDICTORS)
+    left = len(table) - len(shown)
+    print_table(title, shown, headers, f"and {left} more: --all" if left else "")
+
+
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """Print what ``metrics.json`` holds."""
+    title = f"Scores on the {metrics['number_of_rows']:,} {metrics['rows']} rows"
+    columns = {"full posterior": metrics["full"]}
+    if "pruned" in metrics:
+        columns["pruned"] = metrics["pruned"]
+    print_scores(title, columns)
+
+
+def print_pruning(report: pd.DataFrame, rule: str) -> None:
+    """Print nodes, weights and multiply-adds before and after."""
+    table = pd.DataFrame(index=report.index)
+    for name in ("nodes", "weights", "multiply_adds"):
+        before, after = report[name], report[f"{name}_kept"]
+        table[name] = [f"{b:,} -> {a:,}" for b, a in zip(before, after, strict=True)]
+    share = 100 * report["weights_kept"] / report["weights"]
+    table["share"] = share.map("{:.3g} %".format)
+    headers = {
+        "": "layer",
+        "nodes": "nodes",
+        "weights": "weights",
+        "multiply_adds": "multiply-adds",
+        "share": "weights left",
+    }
+    print_table(
+        "Pruning, before -> after",
+        table,
+        headers,
+        f"rule: {rule}; multiply-adds per row, biases counted",
+    )
