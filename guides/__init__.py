@@ -5,9 +5,10 @@ from pyro_ssbnn.guides.group_horseshoe import GroupHorseshoeGuide
 from pyro_ssbnn.guides.group_lasso import GroupLassoGuide
 from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.scales import ScaleGuide, scale_guide
-from pyro_ssbnn.guides.structured import StructuredGuide
+from pyro_ssbnn.guides.structured import CLOSED_LOGIT, StructuredGuide
 
 __all__ = [
+    "CLOSED_LOGIT",
     "GaussianGuide",
     "GroupHorseshoeGuide",
     "GroupLassoGuide",

@@ -9,6 +9,8 @@ Bernoulli gates, LogNormal scales, gated Normal weights. Sites come in the model
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pyro
 import torch
@@ -16,14 +18,21 @@ from pyro.nn import PyroModule
 from torch import Tensor
 from torch.nn import Parameter
 
+from pyro_ssbnn.cutting import Axis, take
 from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
 from pyro_ssbnn.network import Network
+from pyro_ssbnn.randomness import seeded
 
-__all__ = ["StructuredGuide"]
+__all__ = ["CLOSED_LOGIT", "StructuredGuide"]
+
+CLOSED_LOGIT = -40.0
+"""Log-odds that stand for an inclusion probability of 0: no float32 draw of a gate opens at it."""
+
+_WEIGHTS = ("loc", "log_scale")
 
 
 class GroupGuide(PyroModule):
@@ -176,17 +185,65 @@ class StructuredGuide(PyroModule):
         slab_scale = self.mean_slab_scale(name)
         return loc if slab_scale is None else loc * slab_scale.unsqueeze(-1)
 
+    def parameter_axes(self) -> dict[str, tuple[Axis, ...]]:
+        """Axes of every parameter and buffer, by its name in the ``state_dict``; none for network-wide latents."""
+        inputs = self.description.inputs
+        axes: dict[str, tuple[Axis, ...]] = dict.fromkeys(self.state_dict(), ())
+        if inputs.gated:
+            axes["input.logits"] = (Axis(inputs.name, inputs.size),)
+        for group in self.description.groups:
+            own = [name for name in axes if name.startswith(f"{group.name}.")]
+            axes |= dict.fromkeys(own, (group.rows,))
+            axes |= {f"{group.name}.weight.{k}": (group.rows, group.columns) for k in _WEIGHTS}
+        return axes
+
+    def narrowed(self, model: Network, kept: Mapping[str, Tensor]) -> StructuredGuide:
+        """Guide of a narrowed network with this guide's parameters.
+
+        :param model: this guide's network, ``narrowed`` to the same members.
+        :param kept: ascending indices, ``{group: [kept]}``.
+        """
+        like = next(self.parameters())
+        with seeded(0, like.device):  # the initial values are overwritten
+            guide = StructuredGuide(model, hard=self.hard)
+        guide.to(device=like.device, dtype=like.dtype)
+        axes = self.parameter_axes()
+        state = {k: take(v, axes[k], kept) for k, v in self.state_dict().items()}
+        guide.load_state_dict(state)
+        return guide
+
+    @torch.no_grad()
+    def close(self, closed: Mapping[str, Tensor]) -> None:
+        """Close members for good: their gates never open, and all their weights, in and out, follow the prior.
+
+        :param closed: indices ``{group: [closed]}``.
+        """
+        state = self.state_dict()  # shares the parameters' memory
+        for name in closed:
+            gate = "input.logits" if name == self.description.inputs.name else f"{name}.gate.logits"
+            state[gate][closed[name]] = CLOSED_LOGIT
+        for group in self.description.groups:
+            prior = {"loc": 0.0, "log_scale": math.log(group.prior.scale)}
+            for dim, axis in enumerate((group.rows, group.columns)):
+                if axis.group in closed:
+                    cut = replace(axis, bias=False).indices(closed, state["temperature"].device)
+                    for key, value in prior.items():
+                        state[f"{group.name}.weight.{key}"].index_fill_(dim, cut, value)
+
     def parameter_groups(self) -> dict[str, list[Parameter]]:
-        """Parameters by what they are: ``means`` of weights, ``log_scales``, ``gates`` (logits).
+        """Parameters by what they are: ``means.{layer}`` of weights, ``log_scales``, ``gates`` (logits).
 
         The medians of positive latents are kept as logarithms, so they count as log-scales.
         """
-        kinds: dict[str, list[Parameter]] = {"means": [], "log_scales": [], "gates": []}
+        layers = self.description.groups
+        kinds: dict[str, list[Parameter]] = {
+            f"means.{g.name}": [getattr(self, g.name).weight.loc] for g in layers
+        }
+        kinds |= {"log_scales": [], "gates": []}
         for module in self.modules():
             if isinstance(module, GateSite):
                 kinds["gates"].append(module.logits)
             elif isinstance(module, WeightSite):
-                kinds["means"].append(module.loc)
                 kinds["log_scales"].append(module.log_scale)
             elif isinstance(module, LogNormalSite):
                 kinds["log_scales"] += [module.loc, module.log_scale]

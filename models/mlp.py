@@ -63,14 +63,19 @@ class MLP(PyroModule):
         self.prior, self.output_prior, self.likelihood = prior, output_prior, likelihood
         self.activation = activation
         names = tuple(input_names or (f"x{i + 1}" for i in range(num_inputs)))
-        self.description = NetworkDescription(
-            InputGroup("input", num_inputs, input_inclusion, names),
-            self._groups(num_inputs, list(hidden), input_inclusion is not None),
-        )
         self.phi = ACTIVATIONS[activation]()
         # In double, so that float64 networks prune to rounding.
         self.closed_activation = float(self.phi(torch.zeros((), dtype=torch.float64)))
-        for group in self.description.groups:
+        self._build(
+            NetworkDescription(
+                InputGroup("input", num_inputs, input_inclusion, names),
+                self._groups(num_inputs, list(hidden), input_inclusion is not None),
+            )
+        )
+
+    def _build(self, description: NetworkDescription) -> None:
+        self.description = description
+        for group in description.groups:
             self.add_module(group.name, GroupLinear(group))
 
     @staticmethod
@@ -151,6 +156,12 @@ class MLP(PyroModule):
             if group is not description.groups[-1]:
                 h = self.phi(h)
         return h
+
+    def narrowed(self, kept: Mapping[str, Tensor]) -> MLP:
+        """The network without the other members of these groups, under the priors of the whole network."""
+        network = MLP.from_config(self.to_config())
+        network._build(self.description.narrowed(kept))
+        return network
 
     def assemble(self, layers: Mapping[str, CutLayer]) -> CompactMLP:
         """Put cut layers together to a plain torch perceptron."""

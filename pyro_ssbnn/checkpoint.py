@@ -24,7 +24,7 @@ from pyro_ssbnn.errors import CheckpointError, ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.models import CompactMLP, network_from_config
 from pyro_ssbnn.network import Network
-from pyro_ssbnn.training import Fit, History, TrainingOptions
+from pyro_ssbnn.training import Fit, History, Removal, TrainingOptions
 from pyro_ssbnn.training.options import resolve_device
 
 __all__ = [
@@ -56,6 +56,7 @@ def save_fit(result: Fit, path: str | Path) -> None:
         "hard_gates": result.guide.hard,
         "num_data": result.num_data,
         "history": {name: getattr(result.history, name) for name in _SERIES},
+        "removed": result.history.removed,
         "optimizer_groups": result.optimizer_state.get("param_groups", []),
     }
     _save(path, "fit", header, tensors)
@@ -71,7 +72,8 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
     try:
         model = network_from_config(header["network"])
         options = TrainingOptions(**header["options"])
-        history = History(**header["history"])
+        removed = [Removal(*entry) for entry in header["removed"]]
+        history = History(**header["history"], removed=removed)
     except (KeyError, TypeError, ConfigurationError) as error:
         raise CheckpointError(f"{path}: the header cannot be read ({error}).") from error
     guide = _guide_of(path, model, header, tensors)

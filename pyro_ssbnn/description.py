@@ -9,8 +9,12 @@ weights u, ``[size, group_size]``, the bias in the last column) and its prior's 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from torch import Tensor
+
+from pyro_ssbnn.cutting import Axis
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import Prior, TheoryInclusion, theory_inclusion
 
@@ -71,6 +75,8 @@ class NodeGroup(GateGroup):
     :param columns_per_source: incoming weights that one source node feeds (1 in a dense layer after a dense layer).
     :param scope: site prefix of the prior's network-wide latents.
     :param column_gate: name of the group whose gates close single incoming weights, if any.
+    :param removed_fan_in: incoming weights that left the network with their sources during training; the prior still
+        counts them.
     """
 
     fan_in: int
@@ -79,11 +85,28 @@ class NodeGroup(GateGroup):
     columns_per_source: int = 1
     scope: str = "global"
     column_gate: str | None = None
+    removed_fan_in: int = 0
 
     @property
     def group_size(self) -> int:
-        """Weights of a node with its bias: m."""
+        """Weights of a node with its bias."""
         return self.fan_in + 1
+
+    @property
+    def prior_size(self) -> int:
+        """m of the prior: weights of a node with its bias before any source was removed."""
+        return self.group_size + self.removed_fan_in
+
+    @property
+    def rows(self) -> Axis:
+        """Axis over the nodes."""
+        return Axis(self.name, self.size)
+
+    @property
+    def columns(self) -> Axis:
+        """Axis over a node's own weights: those from the sources, then the bias."""
+        sources = self.fan_in // self.columns_per_source
+        return Axis(self.source, sources, self.columns_per_source, bias=True)
 
     @property
     def weight_site(self) -> str:
@@ -118,6 +141,26 @@ class NetworkDescription:
     def scopes(self) -> dict[str, Prior]:
         """Prior of each scope of network-wide latents, in the order they are sampled."""
         return {g.scope: g.prior for g in self.groups}
+
+    def narrowed(self, kept: Mapping[str, Tensor]) -> NetworkDescription:
+        """Describe what is left when each named group keeps only these members; priors stay those of the whole.
+
+        :param kept: ascending indices, ``{group: [kept]}``; groups not named stay whole.
+        """
+        sizes = {g.name: g.size for g in (self.inputs, *self.groups)}
+        sizes |= {name: len(indices) for name, indices in kept.items()}
+        inputs = self.inputs
+        if inputs.name in kept:
+            names = tuple(inputs.names[i] for i in kept[inputs.name].tolist())
+            inputs = replace(inputs, size=len(names), names=names)
+        groups = []
+        for group in self.groups:
+            fan_in = sizes[group.source] * group.columns_per_source
+            removed = group.removed_fan_in + group.fan_in - fan_in
+            groups.append(
+                replace(group, size=sizes[group.name], fan_in=fan_in, removed_fan_in=removed)
+            )
+        return NetworkDescription(inputs, tuple(groups))
 
     def layer(self, name: str) -> NodeGroup:
         """Look up the layer of that name.

@@ -31,6 +31,9 @@ class Network(Protocol):
     def network(self, x: Tensor) -> Tensor:
         """Sample the weights and map x to f."""
 
+    def narrowed(self, kept: Mapping[str, Tensor]) -> Network:
+        """The network without the other members of these groups, under the priors of the whole network."""
+
     def to_config(self) -> dict[str, Any]:
         """Plain record of the network."""
 

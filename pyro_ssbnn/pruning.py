@@ -20,7 +20,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_ssbnn.description import NetworkDescription, NodeGroup
+from pyro_ssbnn.description import NetworkDescription
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.models import CompactMLP
@@ -108,8 +108,8 @@ def cut_weights(
     layers = {}
     for group in description.groups:
         weight = weights[group.name]
-        rows = _kept(selection, group.name, group.size, weight.device)
-        columns = _kept_columns(description, group, selection, weight.device)
+        rows = group.rows.indices(selection.kept, weight.device)
+        columns = group.columns.indices(selection.kept, weight.device)[:-1]
         weight = weight.index_select(-2, rows)
         bias = weight[..., -1]
         kept = weight.index_select(-1, columns)
@@ -155,22 +155,6 @@ def _cut_draws(
         )
         for name, first in parts[0].items()
     }
-
-
-def _kept(selection: Selection, name: str, size: int, device: torch.device) -> Tensor:
-    if name in selection.kept:
-        return selection.kept[name].to(device)
-    return torch.arange(size, device=device)
-
-
-def _kept_columns(
-    description: NetworkDescription, group: NodeGroup, selection: Selection, device: torch.device
-) -> Tensor:
-    """Incoming weights fed by kept sources; one source may feed several neighbouring columns."""
-    source = description[group.source]
-    kept = _kept(selection, source.name, source.size, device)
-    width = group.columns_per_source
-    return (kept.unsqueeze(-1) * width + torch.arange(width, device=device)).flatten()
 
 
 def _report(description: NetworkDescription, layers: Mapping[str, CutLayer]) -> pd.DataFrame:

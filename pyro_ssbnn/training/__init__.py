@@ -9,12 +9,18 @@ from pyro_ssbnn.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from pyro_ssbnn.training.guards import collapsed_layers
-    from pyro_ssbnn.training.history import History
+    from pyro_ssbnn.training.history import History, Removal
     from pyro_ssbnn.training.loop import Fit, fit
 
-__all__ = ["Fit", "History", "TrainingOptions", "collapsed_layers", "fit"]
+__all__ = ["Fit", "History", "Removal", "TrainingOptions", "collapsed_layers", "fit"]
 
-_HOME = {"Fit": "loop", "History": "history", "collapsed_layers": "guards", "fit": "loop"}
+_HOME = {
+    "Fit": "loop",
+    "History": "history",
+    "Removal": "history",
+    "collapsed_layers": "guards",
+    "fit": "loop",
+}
 
 
 def __getattr__(name: str) -> Any:

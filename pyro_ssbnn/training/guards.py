@@ -1,4 +1,4 @@
-"""Guards of a training run: a loss that is not finite names its site, a collapsed layer is reported."""
+"""Guards of a training run: unfit data are refused, a loss that is not finite names its site, collapse is reported."""
 
 from __future__ import annotations
 
@@ -9,9 +9,29 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.description import NetworkDescription
-from pyro_ssbnn.errors import CollapseWarning, NonFiniteLossError
+from pyro_ssbnn.errors import CollapseWarning, DataError, NonFiniteLossError
+from pyro_ssbnn.network import Network
 
-__all__ = ["FiniteGuard", "collapsed_layers", "warn_of_collapse"]
+__all__ = ["FiniteGuard", "check_data", "collapsed_layers", "warn_of_collapse"]
+
+
+def check_data(model: Network, x: Tensor, y: Tensor) -> None:
+    """Raise :class:`DataError` unless x, ``[N, p]``, and y are data for the model: shapes, finite values, targets."""
+    expected = model.description.inputs.size
+    if x.ndim != 2 or x.shape[1] != expected:
+        raise DataError(f"fit: x must be [N, {expected}] for this network; got {list(x.shape)}.")
+    if len(x) != len(y):
+        raise DataError(f"fit: x has {len(x)} rows and y has {len(y)}; give one target per row.")
+    if len(x) < 2:
+        raise DataError(f"fit: at least two rows of data are needed; got {len(x)}.")
+    bad = (~torch.isfinite(x)).any(0).nonzero().flatten().tolist()
+    if bad:
+        names = [model.description.inputs.names[i] for i in bad[:5]]
+        raise DataError(
+            f"fit: x has missing or infinite values in {len(bad)} of {expected} columns ({', '.join(names)}"
+            f"{', ...' if len(bad) > 5 else ''}); remove or impute them."
+        )
+    model.likelihood.check_target(y)
 
 
 class FiniteGuard:

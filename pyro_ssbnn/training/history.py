@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["History"]
+__all__ = ["History", "Removal"]
+
+
+class Removal(NamedTuple):
+    """A node or predictor that left the network while it was trained.
+
+    :param group: its group, such as ``hidden1``.
+    :param node: its index in the original network.
+    :param epoch: after which epoch it left, from 1.
+    :param inclusion: its inclusion probability then.
+    """
+
+    group: str
+    node: int
+    epoch: int
+    inclusion: float
 
 
 @dataclass
@@ -16,10 +32,11 @@ class History:
     """ELBO with its parts, and every inclusion probability, epoch by epoch.
 
     :param log_likelihood: expected log-likelihood of the whole data set, nats, mean over the epoch's steps.
-    :param kl: KL of guide from prior, unweighted, nats.
+    :param kl: KL of guide from prior, unweighted, nats; a removed node's part is that of a gate closed for good.
     :param kl_weight: factor on the KL in that epoch's objective.
     :param seconds: wall time since the start of the run.
-    :param inclusion: ``{group: [epoch][node]}`` inclusion probabilities after the epoch.
+    :param inclusion: ``{group: [epoch][node]}`` inclusion probabilities after the epoch, 0 for removed nodes.
+    :param removed: nodes and predictors that left during training, in the order in which they left.
     """
 
     log_likelihood: list[float] = field(default_factory=list)
@@ -27,6 +44,7 @@ class History:
     kl_weight: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     inclusion: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    removed: list[Removal] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.kl)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyro
@@ -13,16 +12,28 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_ssbnn.elbo import AnalyticELBO
-from pyro_ssbnn.errors import ConfigurationError, DataError
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.randomness import seeded
-from pyro_ssbnn.training.guards import FiniteGuard, collapsed_layers, warn_of_collapse
+from pyro_ssbnn.training.guards import (
+    FiniteGuard,
+    check_data,
+    collapsed_layers,
+    warn_of_collapse,
+)
 from pyro_ssbnn.training.history import History
 from pyro_ssbnn.training.options import TrainingOptions, resolve_device, resolve_dtype
+from pyro_ssbnn.training.schedule import adam, kl_weight, set_rates, temperature
+from pyro_ssbnn.training.shrinking import LiveNetwork, due_for_removal
 from pyro_ssbnn.training.step import CompiledStep, EagerStep
 
 __all__ = ["Fit", "fit"]
+
+_WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
+_WORTH_COMPILING = (
+    0.3  # the same where the step is compiled: a new network then costs ten seconds or more
+)
 
 
 @dataclass
@@ -81,7 +92,7 @@ def fit(
     """
     options = options or TrainingOptions()
     device, dtype = resolve_device(options.device), resolve_dtype(options.dtype)
-    _check_data(model, x, y)
+    check_data(model, x, y)
     if resume is not None and guide is not None:
         raise ConfigurationError(
             "fit: give resume or guide, not both; resume brings its own guide."
@@ -116,33 +127,39 @@ class _Run:
     def __init__(self, result: Fit, x: Tensor, y: Tensor, resume: Fit | None) -> None:
         self.result, self.x, self.y = result, x, y
         options = result.options
+        self.epochs, self.warmup = options.num_epochs(len(x)), options.warmup_epochs(len(x))
         self.batch = options.batch_rows(len(x))
         self.steps = len(x) // self.batch  # a random remainder waits for the next epoch
-        elbo = AnalyticELBO(
-            options.num_particles, local_reparameterization=options.local_reparameterization
-        )
-        step = CompiledStep if options.compile else EagerStep
-        self.step = step(result.model, result.guide, elbo, result.num_data)
-        self.optimizer = _adam(result.guide, options, x.device)
+        self.live = LiveNetwork(result.model, result.guide)
+        self.live_x = x
+        self.optimizer = adam(result.guide, options, x.device)
         self.guard = FiniteGuard()
         self.start = time.perf_counter()
         if resume is not None:
-            result.history = resume.history
-            self.start -= resume.history.seconds[-1] if len(resume.history) else 0.0
-            self.optimizer.load_state_dict(resume.optimizer_state)
-            _set_random_state(resume.random_state)
+            self._resume(resume)
+        self._set_step()
+
+    def _resume(self, earlier: Fit) -> None:
+        history = self.result.history = earlier.history
+        self.start -= history.seconds[-1] if len(history) else 0.0
+        removed: dict[str, list[int]] = {}
+        for removal in history.removed:
+            removed.setdefault(removal.group, []).append(removal.node)
+        self.optimizer.load_state_dict(earlier.optimizer_state)
+        if removed:
+            self._remove(removed)
+        _set_random_state(earlier.random_state)
 
     def train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
         """Run the remaining epochs."""
         result, options = self.result, self.result.options
         done = len(result.history)
-        bar = tqdm(
-            total=options.epochs, initial=done, disable=not progress, unit="epoch", leave=True
-        )
+        bar = tqdm(total=self.epochs, initial=done, disable=not progress, unit="epoch", leave=True)
         with bar:
-            for epoch in range(done, options.epochs):
+            for epoch in range(done, self.epochs):
                 self._epoch(epoch)
                 self.guard.check(epoch)
+                self._shrink()
                 bar.set_postfix_str(_status(result.history), refresh=False)
                 bar.update()
                 if callback is not None:
@@ -153,40 +170,70 @@ class _Run:
         self._store()
 
     def _epoch(self, epoch: int) -> None:
-        result, step = self.result, self.step
-        kl_weight = self._set_schedule(epoch)
-        weight, total = self.x.new_full((), kl_weight), self.x.new_zeros(())
+        options, step = self.result.options, self.step
+        progress = epoch / max(self.epochs - 1, 1)
+        set_rates(self.optimizer, options, progress)
+        for guide in (self.live.guide, self.result.guide):
+            guide.temperature.fill_(temperature(options, progress))
+        beta = kl_weight(self.warmup, epoch)
+        weight, total = self.x.new_full((), beta), self.x.new_zeros(())
         for x, y in self._minibatches():
             terms = step(x, y, weight)
-            if result.options.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(result.guide.parameters(), result.options.clip_norm)
+            if options.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.live.guide.parameters(), options.clip_norm)
             self.optimizer.step()
             self.guard.watch((*step.observed, *step.latent), terms)
             total = total + terms
         means = (total / self.steps).tolist()  # the epoch's one synchronisation
         observed = len(step.observed)
-        self._record(sum(means[:observed]), sum(means[observed:]), kl_weight)
+        self._record(sum(means[:observed]), sum(means[observed:]) + self.live.removed_kl, beta)
 
     def _minibatches(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.batch == len(self.x):
-            yield self.x, self.y
+            yield self.live_x, self.y
             return
         order = torch.randperm(len(self.x), device=self.x.device)
         for rows in order[: self.steps * self.batch].split(self.batch):
-            yield self.x.index_select(0, rows), self.y.index_select(0, rows)
+            yield self.live_x.index_select(0, rows), self.y.index_select(0, rows)
 
-    def _set_schedule(self, epoch: int) -> float:
-        """Set rates and temperature for the epoch; returns the KL's weight."""
-        options = self.result.options
-        progress = epoch / max(options.epochs - 1, 1)
-        late = max(0.0, (progress - options.decay_after) / max(1 - options.decay_after, 1e-9))
-        factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * late))
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_rate"] * factor
-        first, last = options.temperature
-        self.result.guide.temperature.fill_(first ** (1 - progress) * last**progress)
-        warmup = options.kl_warmup * options.epochs
-        return min(1.0, (epoch + 1) / warmup) if warmup > 0 else 1.0
+    def _shrink(self) -> None:
+        """Remove what has stayed closed, once that saves enough of the work."""
+        history, options = self.result.history, self.result.options
+        if options.remove_below is not None:
+            due = due_for_removal(
+                history, self.result.model, options.remove_below, options.remove_after
+            )
+            compiled = isinstance(self.step, CompiledStep)
+            worth = _WORTH_COMPILING if compiled else _WORTH_REMOVING
+            if due and self.live.size_without(due) <= (1 - worth) * self.live.size:
+                history.removed += self.live.removals(due, history)
+                self._remove(due)
+        self._set_step()
+
+    def _remove(self, due: Mapping[str, Sequence[int]]) -> None:
+        options, live = self.result.options, self.live
+        state = live.whole_state(self.optimizer.state_dict())
+        live.remove(due)
+        self.optimizer = adam(live.guide, options, self.x.device)
+        self.optimizer.load_state_dict(live.live_state(state))
+        kept = live.kept.get(live.whole_model.description.inputs.name)
+        self.live_x = self.x if kept is None else self.x.index_select(1, kept.to(self.x.device))
+
+    def _set_step(self) -> None:
+        """Choose the step for the live network: compiled where asked for, but not while the network still shrinks."""
+        options, history = self.result.options, self.result.history
+        shrinks = options.remove_below is not None and self.result.model.description.gate_groups
+        last = history.removed[-1].epoch if history.removed else 0
+        settled = len(history) >= max(self.warmup, last + options.remove_after)
+        kind = CompiledStep if options.compile and (settled or not shrinks) else EagerStep
+        current = getattr(self, "step", None)
+        if type(current) is kind and current.guide is self.live.guide:
+            return
+        elbo = AnalyticELBO(
+            options.particles(len(self.x)),
+            local_reparameterization=options.local_reparameterization,
+        )
+        self.step = kind(self.live.model, self.live.guide, elbo, self.result.num_data)
 
     def _record(self, log_likelihood: float, kl: float, kl_weight: float) -> None:
         history = self.result.history
@@ -194,47 +241,13 @@ class _Run:
         history.kl.append(kl)
         history.kl_weight.append(kl_weight)
         history.seconds.append(time.perf_counter() - self.start)
-        for name, probabilities in self.result.guide.inclusion().items():
+        for name, probabilities in self.live.inclusion().items():
             history.inclusion.setdefault(name, []).append(probabilities.float().cpu().numpy())
 
     def _store(self) -> None:
-        self.result.optimizer_state = self.optimizer.state_dict()
+        self.live.store()
+        self.result.optimizer_state = self.live.whole_state(self.optimizer.state_dict())
         self.result.random_state = _random_state(self.x.device)
-
-
-def _check_data(model: Network, x: Tensor, y: Tensor) -> None:
-    expected = model.description.inputs.size
-    if x.ndim != 2 or x.shape[1] != expected:
-        raise DataError(f"fit: x must be [N, {expected}] for this network; got {list(x.shape)}.")
-    if len(x) != len(y):
-        raise DataError(f"fit: x has {len(x)} rows and y has {len(y)}; give one target per row.")
-    if len(x) < 2:
-        raise DataError(f"fit: at least two rows of data are needed; got {len(x)}.")
-    bad = (~torch.isfinite(x)).any(0).nonzero().flatten().tolist()
-    if bad:
-        names = [model.description.inputs.names[i] for i in bad[:5]]
-        raise DataError(
-            f"fit: x has missing or infinite values in {len(bad)} of {expected} columns ({', '.join(names)}"
-            f"{', ...' if len(bad) > 5 else ''}); remove or impute them."
-        )
-    model.likelihood.check_target(y)
-
-
-def _adam(
-    guide: StructuredGuide, options: TrainingOptions, device: torch.device
-) -> torch.optim.Adam:
-    rates = {
-        "means": options.mean_rate,
-        "log_scales": options.scale_rate,
-        "gates": options.gate_rate,
-    }
-    groups = [
-        {"params": parameters, "lr": rates[kind], "base_rate": rates[kind]}
-        for kind, parameters in guide.parameter_groups().items()
-        if parameters
-    ]
-    # One fused kernel over all parameters; unfused Adam costs several times as much on the CPU.
-    return torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
 
 
 def _status(history: History) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingOptions", "resolve_device", "resolve_dtype"]
 
+_STEPS = (
+    10_000  # of a run whose epochs are left to us: gates need a few thousand, whatever the data
+)
+_WARMUP_STEPS = 2_000
 _DTYPES = ("float32", "float64")
 
 
@@ -19,16 +24,18 @@ _DTYPES = ("float32", "float64")
 class TrainingOptions:
     """How :func:`pyro_ssbnn.fit` optimises the ELBO.
 
-    :param epochs: passes over the data.
-    :param batch_size: rows a step; a larger value than the data has rows means full batches. None takes a twentieth of
-        the data, within 16 to 256 rows, so that few data still get twenty steps an epoch.
-    :param mean_rate: Adam's learning rate for the weights' means.
+    :param epochs: passes over the data; None takes as many as make 10,000 steps, at least 20.
+    :param batch_size: rows a step; a larger value than the data has rows means full batches. None takes an eighth of
+        the data, within 32 to 256 rows: gates learn poorly from smaller ones.
+    :param mean_rate: Adam's learning rate for the weights' means, in units of 1/sqrt(fan-in of their layer).
     :param scale_rate: for log-scales, and for the medians of scale and noise latents (which are log-scales too).
     :param gate_rate: for gate logits; too high a rate can close every node before the weights have learned.
-    :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1.
+    :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 2,000
+        steps, but at most three tenths of the epochs.
     :param decay_after: fraction of the epochs after which all rates decay to a hundredth by a cosine; 1 for no decay.
     :param clip_norm: largest norm of the gradient of the mean loss per observation; None for no clipping.
-    :param num_particles: latent draws a step.
+    :param num_particles: latent draws a step; None takes one for minibatches of 256 rows, and more, up to four, for
+        smaller ones.
     :param local_reparameterization: draw pre-activations in place of weights.
     :param temperature: (first, last) temperature of the gates' relaxation, interpolated geometrically over the epochs.
     :param hard_gates: straight-through gates, or soft ones.
@@ -36,6 +43,11 @@ class TrainingOptions:
     :param patience: stop once the ELBO, at full KL weight, has not risen by ``min_delta`` in so many epochs; None never
         stops early.
     :param min_delta: the smallest rise that counts, in nats per observation.
+    :param remove_below: remove nodes and predictors from the network (model, guide, optimizer, data) while it is
+        trained, once their inclusion was below this in ``remove_after`` epochs in a row; None keeps all. Results speak
+        of the original network, where removed members have inclusion 0; ``history.removed`` says which left and when.
+        Nodes stay where the activation of 0 is not 0, because a closed node then still passes on a constant.
+    :param remove_after: epochs in a row.
     :param compile: trace the step once and run it as one compiled graph; the first step then takes half a minute, the
         others a fraction of the time on small networks.
     :param seed: of all random numbers of the run; the caller's own random state is left untouched.
@@ -44,21 +56,23 @@ class TrainingOptions:
     :raises ConfigurationError: for a value outside its domain.
     """
 
-    epochs: int = 200
+    epochs: int | None = None
     batch_size: int | None = None
-    mean_rate: float = 3e-3
-    scale_rate: float = 1e-2
-    gate_rate: float = 1e-2
-    kl_warmup: float = 0.2
+    mean_rate: float = 0.12
+    scale_rate: float = 0.04
+    gate_rate: float = 0.02
+    kl_warmup: float | None = None
     decay_after: float = 0.5
     clip_norm: float | None = None
-    num_particles: int = 1
+    num_particles: int | None = None
     local_reparameterization: bool = True
     temperature: tuple[float, float] = (0.5, 0.5)
     hard_gates: bool = True
     initial_inclusion: float = 0.95
     patience: int | None = None
     min_delta: float = 1e-4
+    remove_below: float | None = 0.1
+    remove_after: int = 3
     compile: bool = False
     seed: int = 0
     device: str = "auto"
@@ -66,18 +80,21 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperature", tuple(self.temperature))
-        for name in ("epochs", "num_particles"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("batch_size", "patience"):
+        self._require("remove_after", self.remove_after >= 1, "at least 1")
+        for name in ("epochs", "batch_size", "num_particles", "patience"):
             chosen = getattr(self, name)
             self._require(name, chosen is None or chosen >= 1, "at least 1, or None")
         for name in ("mean_rate", "scale_rate", "gate_rate"):
             self._require(name, getattr(self, name) > 0, "positive")
         for name in ("kl_warmup", "decay_after"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "a fraction of the epochs, 0 to 1")
+            chosen = getattr(self, name)
+            fraction = chosen is None or 0 <= chosen <= 1
+            self._require(name, fraction, "a fraction of the epochs, 0 to 1")
         self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
         positive = len(self.temperature) == 2 and min(self.temperature) > 0
         self._require("temperature", positive, "two positive numbers")
+        below = self.remove_below
+        self._require("remove_below", below is None or 0 < below <= 0.5, "within (0, 0.5], or None")
         self._require("initial_inclusion", 0 < self.initial_inclusion < 1, "within (0, 1)")
         self._require("dtype", self.dtype in _DTYPES, "'float32' or 'float64'")
 
@@ -89,8 +106,28 @@ class TrainingOptions:
 
     def batch_rows(self, num_data: int) -> int:
         """Rows of a step for so many observations."""
-        wanted = self.batch_size or min(256, max(16, num_data // 20))
+        wanted = self.batch_size or min(256, max(32, num_data // 8))
         return min(wanted, num_data)
+
+    def particles(self, num_data: int) -> int:
+        """Latent draws a step for so many observations."""
+        return self.num_particles or min(4, max(1, 256 // self.batch_rows(num_data)))
+
+    def num_epochs(self, num_data: int) -> int:
+        """Epochs of a run on so many observations."""
+        if self.epochs is not None:
+            return self.epochs
+        return max(20, math.ceil(_STEPS / self._steps(num_data)))
+
+    def warmup_epochs(self, num_data: int) -> float:
+        """Length of the KL's warm-up in epochs for so many observations."""
+        epochs = self.num_epochs(num_data)
+        if self.kl_warmup is not None:
+            return self.kl_warmup * epochs
+        return min(0.3 * epochs, _WARMUP_STEPS / self._steps(num_data))
+
+    def _steps(self, num_data: int) -> int:
+        return num_data // self.batch_rows(num_data)
 
     def to_config(self) -> dict[str, Any]:
         """Plain record of the options."""

@@ -92,7 +92,8 @@ class CompiledStep(EagerStep):
         tensors = [str((t.shape, t.dtype, t.device)) for t in (x, y)]
         kinds = [type(v).__qualname__ for v in (self.model, self.guide, self.elbo)]
         options = [self.guide.hard, self.elbo.num_particles, self.elbo.local_reparameterization]
-        return json.dumps([self.model.to_config(), tensors, kinds, options, self.num_data])
+        network = [self.model.to_config(), repr(self.model.description)]  # which removals change
+        return json.dumps([network, tensors, kinds, options, self.num_data])
 
     def _compile(self, inputs: tuple[Any, ...]) -> _Compiled:
         names = [name for name, _ in self.guide.named_parameters()]

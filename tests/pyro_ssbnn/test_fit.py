@@ -63,7 +63,7 @@ class TestConjugate:
         options = TrainingOptions(
             epochs=2000,
             batch_size=len(x),
-            mean_rate=0.02,
+            mean_rate=0.04,  # times 1/sqrt(fan-in), 0.02
             scale_rate=0.02,
             kl_warmup=0.0,
             num_particles=20,
@@ -125,7 +125,7 @@ def test_planted_predictors_are_found_exactly(seed):
     options = TrainingOptions(
         epochs=250,
         batch_size=100,
-        mean_rate=0.03,
+        mean_rate=0.13,  # times 1/sqrt(20)
         scale_rate=0.03,
         gate_rate=0.03,
         num_particles=10,  # the gates of null predictors close on small differences
@@ -258,6 +258,31 @@ class TestOptions:
         weights = quiet_fit(small_net(), x, y, options).history.kl_weight
         assert weights == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
 
+    def test_lengths_left_open_depend_on_the_data_alone(self):
+        """10,000 steps, 2,000 of them warm-up, of 32 to 256 rows."""
+        options = TrainingOptions()
+        for num_data, batch, particles in ((100, 32, 4), (1000, 125, 2), (60_000, 256, 1)):
+            assert options.batch_rows(num_data) == batch
+            assert options.particles(num_data) == particles
+            steps = num_data // batch
+            assert 0 <= options.num_epochs(num_data) * steps - 10_000 < steps
+            assert options.warmup_epochs(num_data) == 2000 / steps
+        assert TrainingOptions(epochs=2).warmup_epochs(60_000) == pytest.approx(0.6)
+
+    def test_means_move_in_units_of_their_fan_in(self):
+        """Adam's first step moves every parameter by its rate."""
+        x, y = regression()
+        model = MLP(3, [16], prior=Gaussian(), likelihood=GaussianLikelihood())
+        guide = StructuredGuide(model)
+        start = {k: v.clone() for k, v in guide.state_dict().items()}
+        options = TrainingOptions(epochs=1, batch_size=40, kl_warmup=0.0, mean_rate=0.01)
+        quiet_fit(model, x, y, options, guide=guide)
+        for name, fan_in in (("hidden1", 3), ("output", 16)):
+            moved = getattr(guide, name).weight.loc - start[f"{name}.weight.loc"]
+            torch.testing.assert_close(
+                moved.abs().mean().item(), 0.01 / fan_in**0.5, rtol=1e-3, atol=0
+            )
+
     def test_learning_rates_are_separate(self):
         x, y = regression()
         tiny = 1e-12
@@ -322,6 +347,8 @@ class TestOptions:
             ({"gate_rate": -1.0}, "gate_rate must be positive"),
             ({"kl_warmup": 2.0}, "kl_warmup must be a fraction"),
             ({"temperature": (0.5, 0.0)}, "two positive numbers"),
+            ({"remove_below": 0.7}, "remove_below must be within"),
+            ({"remove_after": 0}, "remove_after must be at least 1"),
             ({"dtype": "float16"}, "dtype must be 'float32'"),
             ({"clip_norm": 0.0}, "clip_norm must be positive"),
         ],

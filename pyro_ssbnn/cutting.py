@@ -1,0 +1,63 @@
+"""What must be cut together, as data: the axes of a tensor and the groups whose members they run over.
+
+Pruning a fitted network, removing nodes while it is trained, and cutting an optimizer's moments are all the same
+operation on tensors whose axes are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Axis", "put", "take"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a tensor: ``width`` neighbouring entries for each member of a group, then perhaps a bias.
+
+    :param group: name of the group.
+    :param size: its number of members.
+    :param width: entries of each member.
+    :param bias: whether one more entry, which belongs to no member and is never cut, comes last.
+
+    A node of a dense layer that reads three channels of 2 pixels each owns 3 * 2 + 1 weights; without the channel in
+    the middle five are left:
+
+    >>> Axis("conv", size=3, width=2, bias=True).indices({"conv": torch.tensor([0, 2])})
+    tensor([0, 1, 4, 5, 6])
+    """
+
+    group: str
+    size: int
+    width: int = 1
+    bias: bool = False
+
+    def indices(self, kept: Mapping[str, Tensor], device: torch.device | None = None) -> Tensor:
+        """Indices along the axis that stay when groups keep only these members; absent groups stay whole."""
+        members = kept.get(self.group)
+        members = torch.arange(self.size, device=device) if members is None else members.to(device)
+        entries = members.unsqueeze(-1) * self.width + torch.arange(self.width, device=device)
+        entries = entries.flatten()
+        if not self.bias:
+            return entries
+        return torch.cat([entries, entries.new_tensor([self.size * self.width])])
+
+
+def take(tensor: Tensor, axes: Sequence[Axis], kept: Mapping[str, Tensor]) -> Tensor:
+    """Copy of the part of a tensor that stays; its last ``len(axes)`` dimensions are the axes."""
+    for dim, axis in enumerate(axes, tensor.ndim - len(axes)):
+        tensor = tensor.index_select(dim, axis.indices(kept, tensor.device))
+    return tensor.clone() if not axes else tensor
+
+
+def put(tensor: Tensor, part: Tensor, axes: Sequence[Axis], kept: Mapping[str, Tensor]) -> None:
+    """Write a part back to where :func:`take` took it from."""
+    if not axes:
+        tensor.copy_(part)
+        return
+    indices = [axis.indices(kept, tensor.device) for axis in axes]
+    tensor[(..., *torch.meshgrid(*indices, indexing="ij"))] = part
