@@ -1,4 +1,4 @@
-"""Looking at a fitted network: ArviZ data, tables of inclusion, calibration, plots."""
+"""Looking at a fitted network: ArviZ data, tables of inclusion, calibration, latency, plots."""
 
 from pyro_ssbnn.analysis.calibration import (
     Reliability,
@@ -17,19 +17,23 @@ from pyro_ssbnn.analysis.inclusion import (
     slab_norms,
 )
 from pyro_ssbnn.analysis.inference_data import to_arviz
+from pyro_ssbnn.analysis.latency import dense_and_pruned, measure_latency, pruning_latency
 from pyro_ssbnn.analysis.netcdf import read_netcdf, write_netcdf
 from pyro_ssbnn.analysis.scales import slab_scale_quantiles
 
 __all__ = [
     "Reliability",
     "brier_score",
+    "dense_and_pruned",
     "expected_calibration_error",
     "inclusion_summary",
     "interval_coverage",
     "layer_summary",
     "log_predictive_density",
+    "measure_latency",
     "negative_log_likelihood",
     "predictor_norms",
+    "pruning_latency",
     "read_netcdf",
     "reliability",
     "rmse",

@@ -24,8 +24,9 @@ from pyro_ssbnn.analysis.scales import (
 )
 from pyro_ssbnn.description import GateGroup, NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.guides import CLOSED_LOGIT, StructuredGuide
 from pyro_ssbnn.selection import Selection, select
+from pyro_ssbnn.training.history import History
 
 __all__ = ["inclusion_summary", "layer_summary", "predictor_norms", "slab_norms"]
 
@@ -37,6 +38,7 @@ def inclusion_summary(
     levels: Sequence[float] = (0.05, 0.5, 0.95),
     gated_only: bool = True,
     feature_names: Sequence[str] | None = None,
+    history: History | None = None,
     num_draws: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -52,6 +54,9 @@ def inclusion_summary(
     :param gated_only: leave out ungated layers (the output, the dense baselines), which are always in the network:
         inclusion 1, no Bayes factor.
     :param feature_names: one name per predictor in place of the network's own.
+    :param history: of the fit; where nodes were removed during training it adds ``removed_epoch`` and
+        ``removed_inclusion``, the inclusion at which they left (NaN for those that stayed). A removed node has
+        inclusion 0 and a log Bayes factor of minus infinity: the guide excludes it.
     :param num_draws: of Monte Carlo, where :func:`~pyro_ssbnn.analysis.slab_scale_quantiles` has no closed form.
     :param seed: of these draws.
     :raises ConfigurationError: for levels outside (0, 1), miscounted names, a selection of another network, or a
@@ -80,6 +85,8 @@ def inclusion_summary(
             "inclusion_summary: this network has no gates; gated_only=False describes its ungated layers."
         )
     table = pd.concat(tables)
+    if history is not None and history.removed:
+        _add_removals(table, history)
     table["selected"] = table.pop("selected")  # last
     return table.rename_axis("name")
 
@@ -137,6 +144,15 @@ def predictor_norms(guide: StructuredGuide) -> NDArray[np.float64]:
     return np.sqrt(squares.sum(0))
 
 
+def _add_removals(table: pd.DataFrame, history: History) -> None:
+    place = {key: i for i, key in enumerate(zip(table["group"], table["node"], strict=True))}
+    epochs, inclusion = np.full((2, len(table)), np.nan)
+    for removal in history.removed:
+        row = place[removal.group, removal.node]
+        epochs[row], inclusion[row] = removal.epoch, removal.inclusion
+    table["removed_epoch"], table["removed_inclusion"] = epochs, inclusion
+
+
 def predictor_names(guide: StructuredGuide, feature_names: Sequence[str] | None) -> list[str]:
     """Names of the predictors: those given, or the network's own."""
     inputs = guide.description.inputs
@@ -164,7 +180,7 @@ def _gate_columns(
     return columns | {
         "inclusion": inclusion_probabilities(guide, group.name),
         "prior_inclusion": group.inclusion,
-        "log_bayes_factor": logits - group.prior_logit,
+        "log_bayes_factor": np.where(logits != CLOSED_LOGIT, logits - group.prior_logit, -np.inf),
         "selected": selection.mask(group.name).cpu().numpy(),
     }
 

@@ -37,7 +37,8 @@ class CompactLinear(nn.Module):
         if x.ndim == 2:  # one product for all draws: the input is shared
             draws, size, fan_in = self.weight.shape
             flat = linear(x, self.weight.reshape(draws * size, fan_in), self.bias.reshape(-1))
-            return flat.reshape(len(x), draws, size).transpose(0, 1)
+            # Not len(x): an exporter would take it for a constant.
+            return flat.reshape(x.shape[0], draws, size).transpose(0, 1)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 

@@ -13,6 +13,7 @@ from pyro_ssbnn._version import __version__
 if TYPE_CHECKING:
     from pyro_ssbnn.checkpoint import load_compact, load_fit, load_guide, save_compact, save_fit
     from pyro_ssbnn.elbo import AnalyticELBO
+    from pyro_ssbnn.export import export_onnx, to_exported_program
     from pyro_ssbnn.guides import StructuredGuide
     from pyro_ssbnn.likelihoods import (
         BernoulliLikelihood,
@@ -58,6 +59,7 @@ __all__ = [
     "TrainingOptions",
     "__version__",
     "draw_posterior",
+    "export_onnx",
     "fit",
     "load_compact",
     "load_fit",
@@ -66,11 +68,13 @@ __all__ = [
     "save_compact",
     "save_fit",
     "select",
+    "to_exported_program",
 ]
 
 _HOMES = {
     "pyro_ssbnn.checkpoint": ("load_compact", "load_fit", "load_guide", "save_compact", "save_fit"),
     "pyro_ssbnn.elbo": ("AnalyticELBO",),
+    "pyro_ssbnn.export": ("export_onnx", "to_exported_program"),
     "pyro_ssbnn.guides": ("StructuredGuide",),
     "pyro_ssbnn.likelihoods": (
         "BernoulliLikelihood",

@@ -31,5 +31,9 @@ class CheckpointError(RuntimeError):
     """A saved file is foreign, of a newer format, damaged, or does not match the model."""
 
 
+class ExportError(RuntimeError):
+    """A network cannot be exported: a package is missing, or the exported network does not compute the same."""
+
+
 class CollapseWarning(UserWarning):
     """A hidden layer lost all its nodes: the network's prediction no longer depends on its input."""

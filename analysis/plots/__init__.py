@@ -2,6 +2,7 @@
 
 from pyro_ssbnn.analysis.plots.history import plot_elbo, plot_inclusion_history
 from pyro_ssbnn.analysis.plots.inclusion import plot_inclusion
+from pyro_ssbnn.analysis.plots.latency import plot_latency
 from pyro_ssbnn.analysis.plots.predictions import plot_predictive_band, plot_reliability
 from pyro_ssbnn.analysis.plots.predictors import plot_predictor_inclusion
 from pyro_ssbnn.analysis.plots.scales import plot_scale_inclusion
@@ -10,6 +11,7 @@ __all__ = [
     "plot_elbo",
     "plot_inclusion",
     "plot_inclusion_history",
+    "plot_latency",
     "plot_predictive_band",
     "plot_predictor_inclusion",
     "plot_reliability",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +28,7 @@ from pyro_ssbnn.errors import CollapseWarning, SelectionError
 from pyro_ssbnn.models import MLP
 from pyro_ssbnn.posterior import draw_posterior
 from pyro_ssbnn.pruning import Pruning, prune
+from pyro_ssbnn.threads import limited_to
 from pyro_ssbnn.training import Fit, TrainingOptions, fit
 
 __all__ = ["TEST_INTERVAL", "build_run"]
@@ -66,7 +65,7 @@ def build_run(
     batch = options.batch_rows(len(train))
     threads = _enough_threads(model, batch) if threads is None else threads
     _announce_training(options, batch, len(train), threads)
-    with _limited_to(threads):
+    with limited_to(threads):
         result = _fitted(model, train, options, progress)
     messages.print("Drawing from the posterior, scoring, plotting ...", style="dim")
     with creating(out, overwrite) as folder:
@@ -76,7 +75,7 @@ def build_run(
         posterior = _posterior(result, preprocessing, data.train, train, num_draws)
         write_netcdf(posterior, folder.posterior_file)
         if model.description.gate_groups:
-            inclusion_summary(result.guide).to_csv(folder.inclusion_file)
+            inclusion_summary(result.guide, history=result.history).to_csv(folder.inclusion_file)
         metrics, table = _evaluate(folder, result, preprocessing, data, num_draws)
         folder.write_json(folder.metrics_file, metrics)
         table.to_csv(folder.predictions_file, index=False)
@@ -125,20 +124,11 @@ def _enough_threads(model: MLP, batch: int) -> int:
     return 1 if largest < _GRAIN else torch.get_num_threads()
 
 
-@contextmanager
-def _limited_to(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _announce_training(options: TrainingOptions, batch: int, num_data: int, threads: int) -> None:
-    steps = options.epochs * (num_data // batch)
+    epochs = options.num_epochs(num_data)
+    steps = epochs * (num_data // batch)
     results.print(
-        f"[bold]Training[/] {options.epochs:,} epochs, {steps:,} steps of {batch:,} rows,"
+        f"[bold]Training[/] {epochs:,} epochs, {steps:,} steps of {batch:,} rows,"
         f" {threads} CPU thread{'s' if threads > 1 else ''}",
         soft_wrap=True,
     )

@@ -16,6 +16,7 @@ from pyro_ssbnn.errors import (
     CheckpointError,
     ConfigurationError,
     DataError,
+    ExportError,
     MissingKLError,
     NonFiniteLossError,
     SelectionError,
@@ -47,6 +48,7 @@ _EXPECTED = (
     CheckpointError,
     ConfigurationError,
     DataError,
+    ExportError,
     MissingKLError,
     NonFiniteLossError,
     OSError,  # no permission, no space left

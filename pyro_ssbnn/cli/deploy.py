@@ -80,12 +80,24 @@ def prune(
             metrics = folder.read_metrics()
             if metrics.pop("pruned", None) is not None:
                 folder.write_json(folder.metrics_file, metrics)
+            _name_outdated(folder)
         print_pruning(pruning.report, selection.rule)
         kind = "posterior mean weights" if draws is None else f"{draws} posterior draws"
         results.print(
             f"Pruned network ({kind}) written to [bold]{folder.compact_file if out is None else out}[/]",
             soft_wrap=True,
         )
+
+
+def _name_outdated(folder: RunFolder) -> None:
+    made = {"bench": folder.latency_file, "export": folder.onnx_file}
+    for command, file in made.items():
+        if file.is_file():
+            messages.print(
+                f"{file.name} is still of the earlier pruned network: pyro-ssbnn {command} {folder.path}",
+                soft_wrap=True,
+                markup=False,
+            )
 
 
 def predict(

@@ -58,6 +58,8 @@ def fit(
     initial_inclusion: o.InitialInclusion = _T.initial_inclusion,
     patience: o.Patience = _T.patience,
     min_delta: o.MinDelta = _T.min_delta,
+    remove_below: o.RemoveBelow = _T.remove_below or 0.0,
+    remove_after: o.RemoveAfter = _T.remove_after,
     compile: o.Compile = _T.compile,
     device: o.Device = _T.device,
     dtype: o.Dtype = _T.dtype,
@@ -78,7 +80,8 @@ def fit(
             out, overwrite
         )  # before the torch import: wrong at once is better than wrong later
         # Whatever a field of TrainingOptions is called, so is its option.
-        training = TrainingOptions(**{f.name: context.params[f.name] for f in fields(_T)})
+        chosen = {f.name: context.params[f.name] for f in fields(_T)}
+        training = TrainingOptions(**{**chosen, "remove_below": remove_below or None})
         data = SourceChoice(source, format, target, task, split, test_fraction, seed)
         network = NetworkChoice(
             hidden,

@@ -51,9 +51,9 @@ def summary(
         tables.print_layers(result.guide)
         if result.collapsed:
             warn("Collapse", f"No node of {', '.join(result.collapsed)} is active.")
-        tables.print_nodes(result.guide, every)
+        tables.print_nodes(result.guide, result.history, every)
         if predictors or result.model.description.inputs.gated:
-            tables.print_predictors(result.guide, every)
+            tables.print_predictors(result.guide, result.history, every)
         tables.print_metrics(metrics)
 
 

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-__all__ = ["Format", "NetworkName", "Picture", "PlotKind", "PriorName", "TaskName"]
+__all__ = ["Format", "NetworkName", "Picture", "PlotKind", "Precision", "PriorName", "TaskName"]
 
 
 class Format(Enum):
@@ -61,3 +61,10 @@ class NetworkName(Enum):
 
     full = "full"
     pruned = "pruned"
+
+
+class Precision(Enum):
+    """Floating point numbers."""
+
+    float32 = "float32"
+    float64 = "float64"

@@ -148,19 +148,27 @@ Cap = Annotated[
 ]
 
 # Training: every field of pyro_ssbnn.TrainingOptions
-Epochs = Annotated[int, typer.Option(help="Passes over the training rows.", **_TRAINING)]
-BatchSize = Annotated[
+Epochs = Annotated[
     int | None,
     typer.Option(
-        help="Rows a step  [default: a twentieth of the data, 16 to 256 rows]", **_TRAINING
+        help="Passes over the training rows  [default: as many as make 10,000 steps, at least 20]",
+        **_TRAINING,
     ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Rows a step  [default: an eighth of the data, 32 to 256 rows]", **_TRAINING),
 ]
 Seed = Annotated[
     int,
     typer.Option(help="Seed of all random numbers: test rows, training, draws.", **_TRAINING),
 ]
 MeanRate = Annotated[
-    float, typer.Option(help="Adam's learning rate of the weights' means.", **_TRAINING)
+    float,
+    typer.Option(
+        help="Adam's learning rate of the weights' means, in units of 1/sqrt(fan-in of the layer).",
+        **_TRAINING,
+    ),
 ]
 ScaleRate = Annotated[
     float, typer.Option(help="Learning rate of log-scales (weights, slabs, noise).", **_TRAINING)
@@ -174,10 +182,10 @@ GateRate = Annotated[
     ),
 ]
 KlWarmup = Annotated[
-    float,
+    float | None,
     typer.Option(
         help="Fraction of the epochs over which the weight of the KL from the prior rises from 0 to 1. Longer guards"
-        " against collapse.",
+        " against collapse.  [default: 2,000 steps, at most 0.3 of the epochs]",
         **_TRAINING,
     ),
 ]
@@ -196,7 +204,11 @@ ClipNorm = Annotated[
     ),
 ]
 NumParticles = Annotated[
-    int, typer.Option(help="Draws of the latent variables a step.", **_TRAINING)
+    int | None,
+    typer.Option(
+        help="Draws of the latent variables a step  [default: 1 for steps of 256 rows, up to 4 for smaller ones]",
+        **_TRAINING,
+    ),
 ]
 LocalReparameterization = Annotated[
     bool,
@@ -235,6 +247,18 @@ Patience = Annotated[
 ]
 MinDelta = Annotated[
     float, typer.Option(help="See --patience; in nats per training row.", **_TRAINING)
+]
+RemoveBelow = Annotated[
+    float,
+    typer.Option(
+        help="Remove nodes and gated predictors from the network during training once their inclusion has stayed below"
+        " this; results still list them, with inclusion 0. 0 keeps all.",
+        **_TRAINING,
+    ),
+]
+RemoveAfter = Annotated[
+    int,
+    typer.Option(help="Epochs in a row below --remove-below before a node leaves.", **_TRAINING),
 ]
 Compile = Annotated[
     bool,

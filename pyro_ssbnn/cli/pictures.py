@@ -23,7 +23,7 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.posterior import draw_posterior
 from pyro_ssbnn.training import Fit
 
-__all__ = ["PlotInputs", "available", "draw"]
+__all__ = ["PlotInputs", "available", "draw", "draw_latency"]
 
 _BAND_POINTS = 200
 _BAND_DRAWS = 1000
@@ -78,16 +78,25 @@ def draw(
             )
     written = []
     for kind in kinds or possible:
-        axes = _PLOTS[kind](inputs)
-        figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
         target = folder / f"{kind.value}.{picture.value}"
-        try:
-            with replacing(target) as temporary:
-                figure.savefig(temporary, format=picture.value, dpi=150)
-        finally:
-            plt.close(figure)
+        _save(_PLOTS[kind](inputs), target)
         written.append(target)
     return written
+
+
+def draw_latency(table: pd.DataFrame, target: Path) -> None:
+    """Draw times of the forward pass into a file, a picture by its suffix."""
+    mpl.use("Agg")
+    _save(plots.plot_latency(table), target)
+
+
+def _save(axes: Any, target: Path) -> None:
+    figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
+    try:
+        with replacing(target) as temporary:
+            figure.savefig(temporary, dpi=150)
+    finally:
+        plt.close(figure)
 
 
 def _reliability(inputs: PlotInputs) -> Axes:

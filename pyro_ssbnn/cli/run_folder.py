@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from pyro_ssbnn.data import Preprocessing
     from pyro_ssbnn.models import CompactMLP
+    from pyro_ssbnn.network import Network
+    from pyro_ssbnn.selection import Selection
     from pyro_ssbnn.training import Fit
 
 __all__ = ["RunFolder", "check_free", "creating"]
@@ -43,6 +45,8 @@ class RunFolder:
     ``compact.safetensors``   the pruned network: ``pyro_ssbnn.load_compact``; absent after a collapse
     ``pruning.csv``           nodes, weights and multiply-adds before and after; absent after a collapse
     ``plots/``                diagnostic plots
+    ``latency.csv``           times of the forward pass; there after ``bench``
+    ``compact.onnx``          the pruned network for other runtimes; there after ``export``
     ========================= ============================================================================
     """
 
@@ -92,6 +96,16 @@ class RunFolder:
     def pruning_file(self) -> Path:
         """What pruning saved."""
         return self.path / "pruning.csv"
+
+    @property
+    def latency_file(self) -> Path:
+        """Times of the forward pass."""
+        return self.path / "latency.csv"
+
+    @property
+    def onnx_file(self) -> Path:
+        """The pruned network as ONNX."""
+        return self.path / "compact.onnx"
 
     @property
     def plots(self) -> Path:
@@ -162,6 +176,24 @@ class RunFolder:
                 f" the file was moved. Make one: pyro-ssbnn prune {self.path} --nodes hidden1=5,..."
             )
         return load_compact(self.compact_file)
+
+    def load_selection(self, model: Network) -> Selection:
+        """What the pruned network keeps of the run's network.
+
+        :raises CheckpointError: see :meth:`load_compact`; also when it is that of another run.
+        """
+        from pyro_ssbnn.selection import Selection
+
+        compact = self.load_compact()
+        held = {"input": compact.input_index, **compact.kept}
+        sizes = {g.name: g.size for g in model.description.gate_groups}
+        kept = {name: indices for name in sizes if (indices := held.get(name)) is not None}
+        if len(kept) < len(sizes) or any(int(kept[n].max()) >= sizes[n] for n in sizes):
+            raise CheckpointError(
+                f"{self.compact_file}: was pruned from another network than this run's. Make it anew: pyro-ssbnn prune"
+                f" {self.path}"
+            )
+        return Selection(kept, sizes, f"as in {self.compact_file.name}")
 
     def read_metrics(self) -> dict[str, Any]:
         """Scores; raises CheckpointError when the file is missing or damaged."""

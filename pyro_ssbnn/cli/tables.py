@@ -10,8 +10,16 @@ import pandas as pd
 from pyro_ssbnn.analysis import inclusion_summary, layer_summary, predictor_norms
 from pyro_ssbnn.cli.console import print_scores, print_table, results
 from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.training import History
 
-__all__ = ["print_layers", "print_metrics", "print_nodes", "print_predictors", "print_pruning"]
+__all__ = [
+    "print_latency",
+    "print_layers",
+    "print_metrics",
+    "print_nodes",
+    "print_predictors",
+    "print_pruning",
+]
 
 TOP_NODES = 5
 TOP_PREDICTORS = 20
@@ -30,6 +38,8 @@ _PREDICTORS = {
     "norm": "norm of weights",
     "selected": "selected",
 }
+
+_REMOVALS = {"removed_epoch": "left after epoch", "removed_inclusion": "inclusion then"}
 
 
 def print_layers(guide: StructuredGuide) -> None:
@@ -56,24 +66,39 @@ def print_layers(guide: StructuredGuide) -> None:
     print_table("Inclusion by layer", table, headers, note)
 
 
-def print_nodes(guide: StructuredGuide, every: bool) -> None:
+def print_nodes(guide: StructuredGuide, history: History, every: bool) -> None:
     """Print the nodes of each gated layer, the likeliest first, all or the top ones."""
     if not guide.description.gated_layers:
         return
-    table = inclusion_summary(guide)
+    table = inclusion_summary(guide, history=history)
     for group in guide.description.gated_layers:
         nodes = table[table["group"] == group.name].sort_values("log_bayes_factor", ascending=False)
-        shown = nodes if every else nodes.head(TOP_NODES)
-        left = len(nodes) - len(shown)
-        note = f"and {left} more: --all" if left else ""
-        print_table(f"Nodes of {group.name}, likeliest first", shown, _NODES, note)
+        print_table(
+            f"Nodes of {group.name}, likeliest first", *_shown(nodes, every, TOP_NODES, _NODES)
+        )
 
 
-def print_predictors(guide: StructuredGuide, every: bool) -> None:
+def _shown(
+    table: pd.DataFrame, every: bool, top: int, headers: dict[str, str]
+) -> tuple[pd.DataFrame, dict[str, str], str]:
+    """Rows to show, their headers, and a note on the others; removed members say when they left, and at what."""
+    shown = table if every else table.head(top)
+    notes = []
+    if len(shown) < len(table):
+        notes.append(f"and {len(table) - len(shown)} more: --all")
+    if "removed_epoch" in table and table["removed_epoch"].notna().any():
+        notes.append(f"{table['removed_epoch'].notna().sum()} left the network during training")
+        if shown["removed_epoch"].notna().any():
+            headers = {**headers, **_REMOVALS}
+            shown = shown.assign(removed_epoch=shown["removed_epoch"].map("{:.0f}".format))
+    return shown, headers, "; ".join(notes)
+
+
+def print_predictors(guide: StructuredGuide, history: History, every: bool) -> None:
     """Print predictors, the likeliest (without gates: those of the largest weights) first."""
     inputs = guide.description.inputs
     if inputs.gated:
-        table = inclusion_summary(guide)
+        table = inclusion_summary(guide, history=history)
         table = table[table["group"] == inputs.name].sort_values(
             "log_bayes_factor", ascending=False
         )
@@ -85,9 +110,7 @@ def print_predictors(guide: StructuredGuide, every: bool) -> None:
             "Predictors by size (no gates: fit with --input-gates)",
             {name: _PREDICTORS[name] for name in ("", "norm")},
         )
-    shown = table if every else table.head(TOP_PREDICTORS)
-    left = len(table) - len(shown)
-    print_table(title, shown, headers, f"and {left} more: --all" if left else "")
+    print_table(title, *_shown(table, every, TOP_PREDICTORS, headers))
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
@@ -120,3 +143,27 @@ def print_pruning(report: pd.DataFrame, rule: str) -> None:
         headers,
         f"rule: {rule}; multiply-adds per row, biases counted",
     )
+
+
+def print_latency(table: pd.DataFrame) -> None:
+    """Print times of the forward pass, batch size by batch size."""
+    shown = table.set_index("network")
+    own = shown.index == shown["reference"]
+    shown["rows_per_second"] = shown["rows_per_second"].round().astype(int)
+    shown["speedup"] = shown["speedup"].map("{:.1f} x".format).mask(own, "1")
+    headers = {
+        "": "network",
+        "batch_size": "rows",
+        "median_ms": "ms",
+        "q10_ms": "10 %",
+        "q90_ms": "90 %",
+        "rows_per_second": "rows/s",
+        "speedup": "speed-up",
+    }
+    first = table.iloc[0]
+    threads = f"{first['threads']} CPU thread{'' if first['threads'] == 1 else 's'}"
+    note = (
+        f"{first['device']}, {first['dtype']}, {threads}; ms: median of a batch, with 10 and 90 % quantiles; speed-up:"
+        " mean against mean, draws against draws"
+    )
+    print_table("Latency of the forward pass", shown, headers, note)

@@ -30,6 +30,8 @@ OTHER_VALUES = {
     "initial_inclusion": "0.8",
     "patience": "11",
     "min_delta": "0.5",
+    "remove_below": "0.2",
+    "remove_after": "6",
     "seed": "4",
     "device": "cpu",
     "dtype": "float64",
@@ -105,7 +107,7 @@ def test_words_of_the_help_are_the_engines():
     assert f"InverseGamma({default.cap_concentration:g}, {default.cap_rate:g})" in help_of["cap"]
 
 
-@pytest.mark.parametrize("name", ["fit", "summary", "plot", "prune", "predict"])
+@pytest.mark.parametrize("name", ["fit", "summary", "plot", "prune", "predict", "bench", "export"])
 def test_every_option_is_explained(invoke, name):
     assert invoke(name, "--help").exit_code == 0
     for parameter in command(name).params:

@@ -135,7 +135,8 @@ def test_what_is_no_run_is_never_replaced(refused, table, tmp_path, overwrite):
     assert (tmp_path / "thesis" / "chapter.tex").read_text(encoding="utf-8") == "years of work"
 
 
-COMMANDS = [("summary",), ("plot",), ("prune",), ("predict", "digits")]
+COMMANDS = [(name,) for name in ("summary", "plot", "prune", "bench", "export")]
+COMMANDS.append(("predict", "digits"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,84 @@
+"""``pyro-ssbnn bench``: how fast a run's networks are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyro_ssbnn.cli import options as o
+from pyro_ssbnn.cli.console import errors_as_messages, messages, results
+from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.errors import ConfigurationError
+
+__all__ = ["bench"]
+
+
+def bench(
+    run: o.Run,
+    batch_sizes: Annotated[
+        str, typer.Option(metavar="1,32,1024", help="Rows of a forward pass, each a batch size.")
+    ] = "1,32,1024",
+    draws: Annotated[
+        int, typer.Option(min=1, help="Posterior draws of the networks that keep draws.")
+    ] = 10,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads. Default: torch's own choice.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where to time: cpu, cuda, ..., or auto (CUDA where there is one).")
+    ] = "cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table to write (.csv), the plot beside it (.png). Default: RUN/latency.csv and"
+            " RUN/plots/latency.png.",
+            show_default=False,
+        ),
+    ] = None,
+    debug: o.Debug = False,
+) -> None:
+    """Time the forward pass: the whole network against the pruned one (RUN's own), posterior mean and draws.
+
+    The networks take turns, after a warm-up; the table has the median of a batch and its 10 and 90 % quantiles.
+    """
+    with errors_as_messages(debug):
+        sizes = _batch_sizes(batch_sizes)
+        if out is not None and out.suffix != ".csv":
+            raise ConfigurationError(f"--out: expected a name ending in .csv; got {out.name}.")
+        folder = RunFolder(run)
+        folder.read_config()
+        from pyro_ssbnn.analysis import pruning_latency
+        from pyro_ssbnn.atomic import write_text
+        from pyro_ssbnn.cli.pictures import draw_latency
+        from pyro_ssbnn.cli.tables import print_latency
+
+        config, result, _ = folder.load()
+        selection = folder.load_selection(result.model)
+        messages.print("Timing ...", style="dim")
+        table = pruning_latency(
+            result.model,
+            result.guide,
+            selection,
+            num_draws=draws,
+            seed=config["seed"],
+            batch_sizes=sizes,
+            threads=threads,
+            device=device,
+        )
+        target = folder.latency_file if out is None else out
+        picture = folder.plots / "latency.png" if out is None else out.with_suffix(".png")
+        write_text(target, table.to_csv(index=False))
+        draw_latency(table, picture)
+        print_latency(table)
+        results.print(f"Written to [bold]{target}[/] and [bold]{picture}[/]", soft_wrap=True)
+
+
+def _batch_sizes(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--batch-sizes: expected whole numbers such as 1,32,1024; got {text!r}."
+        ) from error
