@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format clean bench-uci bench-mnist
+.PHONY: demo test test-slow lint format clean bench-uci bench-mnist bench-speed
 
 $(READY): setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,7 +13,7 @@ $(READY): setup.cfg constraints.txt
 
 # Fits the handwritten digits that scikit-learn carries, prints the inclusion table, writes plots and the pruned network.
 demo: $(READY)
-	$(BIN)/pyro-ssbnn fit digits --out runs/demo --overwrite --epochs 250 --batch-size 64
+	$(BIN)/pyro-ssbnn fit digits --out runs/demo --overwrite --epochs 600
 	$(BIN)/pyro-ssbnn summary runs/demo
 
 test: $(READY)
@@ -30,13 +30,16 @@ lint: $(READY)
 	$(BIN)/pip install --quiet --no-deps --target build/typed .
 	cd build && MYPYPATH=typed ../$(BIN)/mypy --config-file ../setup.cfg -p pyro_ssbnn
 
-# An hour each or more on two cores; DATA holds the folders mnist/ and uci/ (docs/results.md says in which format).
+# Ten minutes to an hour each on two cores; DATA holds the folders mnist/ and uci/ (docs/results.md says in which format).
 DATA ?= data
 bench-uci: $(READY)
 	$(BIN)/python benchmarks/uci.py --data $(DATA)/uci --json benchmarks/results/uci.json
 
 bench-mnist: $(READY)
 	$(BIN)/python benchmarks/mnist_mlp.py --data $(DATA)/mnist --json benchmarks/results/mnist_mlp.json
+
+bench-speed: $(READY)
+	$(BIN)/python benchmarks/speed.py --data $(DATA)/mnist --json benchmarks/results/speed.json --plots docs
 
 format: $(READY)
 	$(BIN)/ruff format .

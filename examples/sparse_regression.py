@@ -16,7 +16,7 @@ net = ss.MLP(
     likelihood=ss.GaussianLikelihood(),
     input_inclusion=0.1,
 )
-options = ss.TrainingOptions(epochs=200, mean_rate=0.02, scale_rate=0.02, num_particles=4)
+options = ss.TrainingOptions(epochs=500)
 result = ss.fit(net, x, (y - y.mean()) / y.std(), options)
 
 table = inclusion_summary(result.guide)

@@ -212,7 +212,7 @@ class TestFit:
         result = shrinking_fit()
         removed = result.history.removed
         assert {r.group for r in removed} == {"input", "hidden1"}
-        assert all(r.inclusion < 0.05 for r in removed)
+        assert all(r.inclusion < TrainingOptions().remove_below for r in removed)
         inclusion = result.guide.inclusion()
         for removal in removed:
             assert inclusion[removal.group][removal.node] < 1e-15
