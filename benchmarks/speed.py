@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -154,14 +153,21 @@ def peak_memory(name: str, width: int, batch: int) -> float:
 
 
 def print_memory_of(name: str, width: int, batch: int) -> None:
-    """The child process of :func:`peak_memory`."""
+    """The child process of :func:`peak_memory` (Linux: the high-water mark is reset before the steps)."""
     x, y = torch.randn(batch, INPUTS), torch.randint(CLASSES, (batch,))
     dense_step(8)(x, y)  # what torch itself loads at the first step
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status_mb("VmRSS")
     step = CONTENDERS[name](width)
     for _ in range(3):
         step(x, y)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(status_mb("VmHWM") - before)
+
+
+def status_mb(key: str) -> float:
+    """An entry of this process's memory status, in megabytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
 def whole_run(folder: Path, seed: int, options: dict, hand_ms: float, rounds: int) -> dict:

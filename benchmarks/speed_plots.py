@@ -53,9 +53,12 @@ def draw_training(runs: dict) -> plt.Figure:
         panels[0].axhline(seconds, color="0.4", linestyle=style, label=label)
     panels[0].set(yscale="log", xlabel="epoch", ylabel="seconds an epoch")
     panels[1].set(yscale="log", xlabel="epoch", ylabel="active nodes (of 800)")
+    ticks = [25, 50, 100, 200, 400, 800]
+    panels[1].set_yticks(ticks, [str(tick) for tick in ticks])
+    panels[1].minorticks_off()
     panels[2].set(xlabel="seconds", ylabel="ELBO per image, nats", ylim=(-0.6, -0.2))
     titles = (
-        "Cost falls with the network (peaks: compilation)",
+        "Cost falls with the network (peaks: compilation, other work on the machine)",
         "Nodes with inclusion above 1/2",
         "The bound against time",
     )

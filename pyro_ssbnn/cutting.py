@@ -60,4 +60,8 @@ def put(tensor: Tensor, part: Tensor, axes: Sequence[Axis], kept: Mapping[str, T
         tensor.copy_(part)
         return
     indices = [axis.indices(kept, tensor.device) for axis in axes]
-    tensor[(..., *torch.meshgrid(*indices, indexing="ij"))] = part
+    flat = tensor.view(*tensor.shape[: tensor.ndim - len(axes)], -1)
+    places = torch.zeros((), dtype=torch.long, device=tensor.device)
+    for index, size in zip(indices, tensor.shape[-len(axes) :], strict=True):
+        places = places.unsqueeze(-1) * size + index
+    flat.index_copy_(-1, places.flatten(), part.flatten(-len(axes)))

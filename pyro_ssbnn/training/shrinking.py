@@ -32,7 +32,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 def due_for_removal(
     history: History, model: Network, below: float, after: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, list[int]]:
     """Members still in the network whose inclusion was below the threshold in each of the last epochs.
 
     The likeliest member of a group always stays, so that there is a network left (the guard reports the collapse).
@@ -47,11 +47,11 @@ def due_for_removal(
         rows = np.stack(history.inclusion[group.name][-after:])
         if len(rows) < after:
             continue
-        low = (rows < below).all(0)
+        low = np.asarray((rows < below).all(0))
         low[[r.node for r in history.removed if r.group == group.name]] = False
         low[rows[-1].argmax()] = False
         if low.any():
-            due[group.name] = low.nonzero()[0]
+            due[group.name] = np.flatnonzero(low).tolist()
     return due
 
 
@@ -122,7 +122,7 @@ class LiveNetwork:
         """Records of members about to be removed."""
         last = {name: history.inclusion[name][-1] for name in due}
         return [
-            Removal(name, int(node), len(history), float(last[name][node]))
+            Removal(name, node, len(history), float(last[name][node]))
             for name, nodes in due.items()
             for node in nodes
         ]
