@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         GaussianLikelihood,
         PoissonLikelihood,
     )
-    from pyro_ssbnn.models import MLP
+    from pyro_ssbnn.models import MLP, LeNet
     from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
     from pyro_ssbnn.priors import (
         SSGHS,
@@ -49,6 +49,7 @@ __all__ = [
     "GroupHorseshoe",
     "GroupLasso",
     "History",
+    "LeNet",
     "PoissonLikelihood",
     "PosteriorDraws",
     "Pruning",
@@ -78,7 +79,7 @@ _HOMES = {
         "GaussianLikelihood",
         "PoissonLikelihood",
     ),
-    "pyro_ssbnn.models": ("MLP",),
+    "pyro_ssbnn.models": ("MLP", "LeNet"),
     "pyro_ssbnn.posterior": ("PosteriorDraws", "draw_posterior"),
     "pyro_ssbnn.priors": (
         "SSGHS",
