@@ -128,8 +128,8 @@ def _require_foldable(group: NodeGroup, lost: int) -> None:
     if group.zero_padded and lost:
         raise ConfigurationError(
             f"prune: {group.name} pads the maps of {group.source} with zeros, but closed nodes of {group.source} pass"
-            " on a constant other than 0, which the zeros cut off at the border: the cut would not be exact. Train with an"
-            " activation that is 0 at 0 (relu, silu, tanh, ...), or without padding."
+            " on a constant other than 0, which the zeros cut off at the border: the cut would not be exact. Train with"
+            " an activation that is 0 at 0 (relu, silu, tanh, ...), or without padding."
         )
 
 
