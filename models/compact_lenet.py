@@ -58,6 +58,7 @@ class CompactLeNet(CompactNetwork):
         kept: Mapping[str, Tensor],
     ) -> None:
         super().__init__(activation, kept)
+        self.paddings = [layer.geometry.padding for layer in convolutions]
         self.convolutions = nn.ModuleList(convolutions)
         self.layers = nn.ModuleList(layers)
         self.image_shape = tuple(image_shape)
@@ -74,11 +75,10 @@ class CompactLeNet(CompactNetwork):
 
     def to_config(self) -> dict[str, Any]:
         """Plain record that, with the ``state_dict``, makes the network again."""
-        paddings = [layer.geometry.padding for layer in self.convolutions]
         return {
             **super().to_config(),
             "image_shape": list(self.image_shape),
-            "paddings": paddings,
+            "paddings": self.paddings,
         }
 
     @classmethod
