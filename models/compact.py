@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from typing_extensions import Self
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.models.activations import ACTIVATIONS
 
-__all__ = ["CompactLinear", "CompactMLP"]
+__all__ = ["CompactLinear", "CompactMLP", "CompactNetwork"]
 
 
 class CompactLinear(nn.Module):
@@ -42,29 +44,25 @@ class CompactLinear(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 
-class CompactMLP(nn.Module):
-    """A pruned perceptron: ``forward`` takes the *original* predictors and returns f.
+class CompactNetwork(nn.Module):
+    """What pruned networks share: an activation and the original indices of the kept nodes.
 
-    :param layers: the affine maps in forward order.
-    :param activation: name of the activation between them.
-    :param input_index: original indices of the kept predictors, or None when all are kept.
+    :param activation: name of the activation of the hidden layers.
     :param kept: original indices of each hidden layer's kept nodes.
+    :param input_index: original indices of the kept predictors, or None when all are kept.
     """
 
     input_index: Tensor | None
+    kind: ClassVar[str]
+    """Name of the kind of network in saved files."""
 
     def __init__(
-        self,
-        layers: Sequence[CompactLinear],
-        activation: str,
-        input_index: Tensor | None,
-        kept: dict[str, Tensor],
+        self, activation: str, kept: Mapping[str, Tensor], input_index: Tensor | None = None
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.register_buffer("input_index", input_index)
         self.activation = activation
         self.phi = ACTIVATIONS[activation]()
-        self.register_buffer("input_index", input_index)
         self.kept_names = tuple(kept)
         for name, indices in kept.items():
             self.register_buffer(f"kept_{name}", indices)
@@ -74,6 +72,52 @@ class CompactMLP(nn.Module):
         """Original index of every kept node, ``{layer: [kept]}``."""
         return {name: getattr(self, f"kept_{name}") for name in self.kept_names}
 
+    def to_config(self) -> dict[str, Any]:
+        """Plain record that, with the ``state_dict``, makes the network again."""
+        return {
+            "network": self.kind,
+            "activation": self.activation,
+            "kept": list(self.kept_names),
+        }
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
+        """Make a network from its record and its tensors.
+
+        :raises ConfigurationError: for another kind of network.
+        :raises KeyError: when an entry or a tensor is missing.
+        """
+
+    @classmethod
+    def _check_kind(cls, config: Mapping[str, Any]) -> None:
+        if config.get("network") != cls.kind:
+            raise ConfigurationError(
+                f"expected a compact {cls.kind}; got {config.get('network')!r}."
+            )
+
+
+class CompactMLP(CompactNetwork):
+    """A pruned perceptron: ``forward`` takes the *original* predictors and returns f.
+
+    :param layers: the affine maps in forward order.
+    :param activation: name of the activation between them.
+    :param input_index: original indices of the kept predictors, or None when all are kept.
+    :param kept: original indices of each hidden layer's kept nodes.
+    """
+
+    kind = "mlp"
+
+    def __init__(
+        self,
+        layers: Sequence[CompactLinear],
+        activation: str,
+        input_index: Tensor | None,
+        kept: dict[str, Tensor],
+    ) -> None:
+        super().__init__(activation, kept, input_index)
+        self.layers = nn.ModuleList(layers)
+
     def forward(self, x: Tensor) -> Tensor:
         """Output f, ``[N, num_outputs]``, or ``[S, N, num_outputs]`` for draws, at predictors x, ``[N, p]``."""
         h = x if self.input_index is None else x.index_select(-1, self.input_index)
@@ -81,19 +125,10 @@ class CompactMLP(nn.Module):
             h = self.phi(layer(h))
         return self.layers[-1](h)
 
-    def to_config(self) -> dict[str, Any]:
-        """Plain record that, with the ``state_dict``, makes the network again."""
-        return {"network": "mlp", "activation": self.activation, "kept": list(self.kept_names)}
-
     @classmethod
     def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> CompactMLP:
-        """Make a network from its record and its tensors.
-
-        :raises ConfigurationError: for another kind of network.
-        :raises KeyError: when a tensor is missing.
-        """
-        if config.get("network") != "mlp":
-            raise ConfigurationError(f"expected a compact mlp; got {config.get('network')!r}.")
+        """Make a network from its record and its tensors; see :meth:`CompactNetwork.from_state`."""
+        cls._check_kind(config)
         names = config["kept"]
         layers = [
             CompactLinear(state[f"layers.{i}.weight"], state[f"layers.{i}.bias"])

@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyro
-import torch
-from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyro_ssbnn.description import InputGroup, NetworkDescription, NodeGroup, layer_inclusion
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import GroupLinear, sample_gate
-from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
-from pyro_ssbnn.models.activations import ACTIVATIONS
+from pyro_ssbnn.likelihoods import Likelihood
+from pyro_ssbnn.models.base import GatedNetwork
 from pyro_ssbnn.models.compact import CompactLinear, CompactMLP
-from pyro_ssbnn.priors import Gaussian, Prior, from_config
+from pyro_ssbnn.priors import Prior
 from pyro_ssbnn.priors.base import check_probability
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["MLP"]
 
 
-class MLP(PyroModule):
+class MLP(GatedNetwork):
     r"""A perceptron whose hidden nodes, and on request predictors, carry spike-and-slab priors.
 
     .. math:: h_l = \phi(z_l t_l (u_l h_{l-1} + b_l)),\qquad f = t_{L+1}(u_{L+1} h_L + b_{L+1}),\qquad y \sim p(y | f)
@@ -45,6 +43,8 @@ class MLP(PyroModule):
     :raises ConfigurationError: for widths, names or probabilities outside their domain.
     """
 
+    kind = "mlp"
+
     def __init__(
         self,
         num_inputs: int,
@@ -57,15 +57,9 @@ class MLP(PyroModule):
         input_inclusion: float | None = None,
         input_names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
-        output_prior = Gaussian() if output_prior is None else output_prior
-        self._check(num_inputs, hidden, activation, output_prior, input_inclusion, input_names)
-        self.prior, self.output_prior, self.likelihood = prior, output_prior, likelihood
-        self.activation = activation
+        super().__init__(prior, likelihood, output_prior, activation)
+        self._check(num_inputs, hidden, input_inclusion, input_names)
         names = tuple(input_names or (f"x{i + 1}" for i in range(num_inputs)))
-        self.phi = ACTIVATIONS[activation]()
-        # In double, so that float64 networks prune to rounding.
-        self.closed_activation = float(self.phi(torch.zeros((), dtype=torch.float64)))
         self._build(
             NetworkDescription(
                 InputGroup("input", num_inputs, input_inclusion, names),
@@ -82,23 +76,12 @@ class MLP(PyroModule):
     def _check(
         num_inputs: int,
         hidden: Sequence[int],
-        activation: str,
-        output_prior: Prior,
         input_inclusion: float | None,
         input_names: Sequence[str] | None,
     ) -> None:
         if num_inputs < 1 or any(width < 1 for width in hidden):
             raise ConfigurationError(
                 f"MLP: every width must be at least 1; got num_inputs={num_inputs}, hidden={list(hidden)}."
-            )
-        if activation not in ACTIVATIONS:
-            raise ConfigurationError(
-                f"MLP: activation must be one of {sorted(ACTIVATIONS)}; got {activation!r}."
-            )
-        if output_prior.gated:
-            raise ConfigurationError(
-                f"MLP: the output layer carries no gates; got {type(output_prior).__name__}."
-                " Use its ungated form, such as Gaussian, GroupLasso or GroupHorseshoe."
             )
         if input_inclusion is not None:
             check_probability("MLP input_inclusion", input_inclusion)
@@ -128,24 +111,10 @@ class MLP(PyroModule):
             )
         return tuple(groups)
 
-    def forward(self, x: Tensor, y: Tensor | None = None, num_data: int | None = None) -> Tensor:
-        """Sample all latents and the targets ``obs``; returns f.
-
-        :param x: predictors ``[N, p]``.
-        :param y: targets ``[N]`` (or ``[N, K]``) to condition on; None samples them.
-        :param num_data: size of the whole data set when x and y are a minibatch of it.
-        :returns: the output layer's f, ``[..., N, num_outputs]``.
-        """
-        f = self.network(x)
-        self.likelihood.observe(f, y, num_data)
-        return f
-
     def network(self, x: Tensor) -> Tensor:
         """Sample the weights and map x, ``[N, p]``, to f, without the likelihood."""
         description = self.description
-        shared = {
-            scope: prior.sample_shared(scope, x) for scope, prior in description.scopes.items()
-        }
+        shared = self.sample_shared(x)
         h = x
         if description.inputs.gated:
             with pyro.plate(description.inputs.name, description.inputs.size, dim=-1):
@@ -157,12 +126,6 @@ class MLP(PyroModule):
                 h = self.phi(h)
         return h
 
-    def narrowed(self, kept: Mapping[str, Tensor]) -> MLP:
-        """The network without the other members of these groups, under the priors of the whole network."""
-        network = MLP.from_config(self.to_config())
-        network._build(self.description.narrowed(kept))
-        return network
-
     def assemble(self, layers: Mapping[str, CutLayer]) -> CompactMLP:
         """Put cut layers together to a plain torch perceptron."""
         columns = layers[self.description.groups[0].name].columns
@@ -173,32 +136,11 @@ class MLP(PyroModule):
             {g.name: layers[g.name].rows for g in self.description.groups[:-1]},
         )
 
-    def to_config(self) -> dict[str, Any]:
-        """Plain record from which :meth:`from_config` makes the network again."""
+    def _shape_config(self) -> dict[str, Any]:
         inputs = self.description.inputs
         return {
-            "network": "mlp",
             "num_inputs": inputs.size,
             "hidden": [g.size for g in self.description.groups[:-1]],
-            "prior": self.prior.to_config(),
-            "likelihood": self.likelihood.to_config(),
-            "output_prior": self.output_prior.to_config(),
-            "activation": self.activation,
             "input_inclusion": inputs.inclusion,
             "input_names": list(inputs.names),
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> MLP:
-        """Make a network from :meth:`to_config`'s record.
-
-        :raises ConfigurationError: for missing, unknown or invalid entries.
-        """
-        options = {key: value for key, value in config.items() if key != "network"}
-        try:
-            options["prior"] = from_config(options["prior"])
-            options["output_prior"] = from_config(options["output_prior"])
-            options["likelihood"] = likelihood_from_config(options["likelihood"])
-            return cls(**options)
-        except (KeyError, TypeError) as error:
-            raise ConfigurationError(f"MLP.from_config: bad record ({error!r}).") from error

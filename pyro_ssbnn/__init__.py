@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         GaussianLikelihood,
         PoissonLikelihood,
     )
-    from pyro_ssbnn.models import MLP
+    from pyro_ssbnn.models import MLP, LeNet
     from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
     from pyro_ssbnn.priors import (
         SSGHS,
@@ -50,6 +50,7 @@ __all__ = [
     "GroupHorseshoe",
     "GroupLasso",
     "History",
+    "LeNet",
     "PoissonLikelihood",
     "PosteriorDraws",
     "Pruning",
@@ -82,7 +83,7 @@ _HOMES = {
         "GaussianLikelihood",
         "PoissonLikelihood",
     ),
-    "pyro_ssbnn.models": ("MLP",),
+    "pyro_ssbnn.models": ("MLP", "LeNet"),
     "pyro_ssbnn.posterior": ("PosteriorDraws", "draw_posterior"),
     "pyro_ssbnn.priors": (
         "SSGHS",

@@ -22,7 +22,7 @@ from pyro_ssbnn._version import __version__
 from pyro_ssbnn.atomic import replacing
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
-from pyro_ssbnn.models import CompactMLP, network_from_config
+from pyro_ssbnn.models import CompactNetwork, compact_from_state, network_from_config
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.training import Fit, History, Removal, TrainingOptions
 from pyro_ssbnn.training.options import resolve_device
@@ -101,7 +101,7 @@ def load_guide(path: str | Path, model: Network, device: str = "cpu") -> Structu
 
 
 def save_compact(
-    network: CompactMLP, path: str | Path, notes: Mapping[str, Any] | None = None
+    network: CompactNetwork, path: str | Path, notes: Mapping[str, Any] | None = None
 ) -> None:
     """Save a pruned network with its original indices.
 
@@ -111,14 +111,14 @@ def save_compact(
     _save(path, "compact", {"compact": network.to_config(), "notes": {**(notes or {})}}, state)
 
 
-def load_compact(path: str | Path, device: str = "cpu") -> CompactMLP:
+def load_compact(path: str | Path, device: str = "cpu") -> CompactNetwork:
     """Load what :func:`save_compact` wrote.
 
     :raises CheckpointError: for a foreign, newer, or damaged file.
     """
     header, tensors = _load(path, "compact", resolve_device(device))
     try:
-        return CompactMLP.from_state(header["compact"], tensors)
+        return compact_from_state(header["compact"], tensors)
     except (KeyError, RuntimeError, ConfigurationError) as error:
         raise CheckpointError(f"{path}: not a complete pruned network ({error}).") from error
 

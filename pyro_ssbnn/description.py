@@ -72,11 +72,16 @@ class NodeGroup(GateGroup):
     :param fan_in: incoming weights of a node, without its bias.
     :param prior: prior of the node's weights.
     :param source: name of the group whose nodes feed this one.
-    :param columns_per_source: incoming weights that one source node feeds (1 in a dense layer after a dense layer).
+    :param columns_per_source: incoming weights that one source node feeds: 1 in a dense layer after a dense layer, k^2
+        in a convolution, the pixels of a map in a dense layer after convolutions. Neighbouring columns belong to one
+        source; a convolution of the image counts each channel of the (ungated) predictors as a source.
     :param scope: site prefix of the prior's network-wide latents.
     :param column_gate: name of the group whose gates close single incoming weights, if any.
     :param removed_fan_in: incoming weights that left the network with their sources during training; the prior still
         counts them.
+    :param positions: outputs of a node for one input: 1 in a dense layer, the pixels of a filter's map.
+    :param zero_padded: whether some positions read zeros in place of sources, so that what a source passes on to all of
+        them cannot be written as a bias.
     """
 
     fan_in: int
@@ -86,6 +91,8 @@ class NodeGroup(GateGroup):
     scope: str = "global"
     column_gate: str | None = None
     removed_fan_in: int = 0
+    positions: int = 1
+    zero_padded: bool = False
 
     @property
     def group_size(self) -> int:
@@ -96,6 +103,11 @@ class NodeGroup(GateGroup):
     def prior_size(self) -> int:
         """m of the prior: weights of a node with its bias before any source was removed."""
         return self.group_size + self.removed_fan_in
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one input, biases counted."""
+        return self.positions * self.size * self.group_size
 
     @property
     def rows(self) -> Axis:
@@ -147,18 +159,22 @@ class NetworkDescription:
 
         :param kept: ascending indices, ``{group: [kept]}``; groups not named stay whole.
         """
-        sizes = {g.name: g.size for g in (self.inputs, *self.groups)}
-        sizes |= {name: len(indices) for name, indices in kept.items()}
+        whole = {g.name: g.size for g in (self.inputs, *self.groups)}
+        sizes = whole | {name: len(indices) for name, indices in kept.items()}
         inputs = self.inputs
         if inputs.name in kept:
             names = tuple(inputs.names[i] for i in kept[inputs.name].tolist())
             inputs = replace(inputs, size=len(names), names=names)
         groups = []
         for group in self.groups:
-            fan_in = sizes[group.source] * group.columns_per_source
-            removed = group.removed_fan_in + group.fan_in - fan_in
+            lost = (whole[group.source] - sizes[group.source]) * group.columns_per_source
             groups.append(
-                replace(group, size=sizes[group.name], fan_in=fan_in, removed_fan_in=removed)
+                replace(
+                    group,
+                    size=sizes[group.name],
+                    fan_in=group.fan_in - lost,
+                    removed_fan_in=group.removed_fan_in + lost,
+                )
             )
         return NetworkDescription(inputs, tuple(groups))
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from pyro_ssbnn._version import __version__
 from pyro_ssbnn.atomic import replacing
 from pyro_ssbnn.errors import DataError, ExportError
-from pyro_ssbnn.models import CompactMLP
+from pyro_ssbnn.models import CompactMLP, CompactNetwork
 from pyro_ssbnn.rounding import rounding_tolerance
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class OnnxExport:
 
 
 def to_exported_program(
-    network: CompactMLP, inputs: int | Tensor | None = None
+    network: CompactNetwork, inputs: int | Tensor | None = None
 ) -> torch.export.ExportedProgram:
     """Capture a pruned network as a ``torch.export`` program that takes any number of rows.
 
@@ -61,17 +61,17 @@ def to_exported_program(
     :param inputs: p, number of original predictors, or rows of them, ``[N, p]``. Needed only where pruning removed
         predictors: the network knows which it kept, not how many there were.
     :raises DataError: when p is unknown, or not that of the network.
-    :raises ExportError: for anything else than a pruned network.
+    :raises ExportError: for anything else than a pruned perceptron.
     """
-    network = _portable(network)
-    rows = _rows(network, inputs)
+    portable = _portable(network)
+    rows = _rows(portable, inputs)
     batch = torch.export.Dim("batch")
     # Two rows: a single one would be taken for a constant.
-    return torch.export.export(network, (rows[[0, -1]],), dynamic_shapes={"x": {0: batch}})
+    return torch.export.export(portable, (rows[[0, -1]],), dynamic_shapes={"x": {0: batch}})
 
 
 def export_onnx(
-    network: CompactMLP,
+    network: CompactNetwork,
     path: str | Path,
     inputs: int | Tensor | None = None,
     *,
@@ -85,7 +85,7 @@ def export_onnx(
     The file's metadata: ``package`` and ``package_version``; ``config``, the network's record; ``kept``, the original
     indices of what each group kept (``input`` only where predictors were selected); ``notes``. The last three are JSON.
 
-    :param network: a pruned network, of posterior mean weights or of draws, in float32 or float64.
+    :param network: a pruned perceptron, of posterior mean weights or of draws, in float32 or float64.
     :param inputs: p, number of original predictors, checked at standard normal ones; or rows to check at, ``[N, p]``.
         Needed only where pruning removed predictors.
     :param notes: further JSON-able entries for people who look into the file.
@@ -93,13 +93,13 @@ def export_onnx(
     :raises DataError: when p is unknown, or not that of the network.
     """
     _require_packages()
-    network = _portable(network)
-    rows = _rows(network, inputs)
-    proto = _to_onnx(network, rows)
-    _describe(proto, network, notes or {})
+    portable = _portable(network)
+    rows = _rows(portable, inputs)
+    proto = _to_onnx(portable, rows)
+    _describe(proto, portable, notes or {})
     with replacing(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())
-        difference, tolerance = _check(network, temporary, rows)
+        difference, tolerance = _check(portable, temporary, rows)
     return OnnxExport(Path(path), difference, tolerance)
 
 
@@ -189,11 +189,12 @@ def _run_onnx(file: Path, x: Tensor) -> Tensor:
         ) from error
 
 
-def _portable(network: CompactMLP) -> CompactMLP:
+def _portable(network: CompactNetwork) -> CompactMLP:
     """A copy on the CPU whose tensors own their memory: slices of others would be saved with the whole."""
     if not isinstance(network, CompactMLP):
         raise ExportError(
-            f"export: expected a pruned network, prune(...).network or load_compact(...); got {type(network).__name__}."
+            "export: expected a pruned perceptron, prune(...).network or load_compact(...); got"
+            f" {type(network).__name__}. Other networks go through torch.export or torch.onnx directly."
         )
     state = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
     return CompactMLP.from_state(network.to_config(), state).eval()

@@ -11,7 +11,7 @@ from pyro_ssbnn.description import NetworkDescription
 from pyro_ssbnn.likelihoods import Likelihood
 
 if TYPE_CHECKING:
-    from pyro_ssbnn.models import CompactMLP
+    from pyro_ssbnn.models import CompactNetwork
     from pyro_ssbnn.pruning import CutLayer
 
 __all__ = ["Network"]
@@ -37,5 +37,5 @@ class Network(Protocol):
     def to_config(self) -> dict[str, Any]:
         """Plain record of the network."""
 
-    def assemble(self, layers: Mapping[str, CutLayer]) -> CompactMLP:
+    def assemble(self, layers: Mapping[str, CutLayer]) -> CompactNetwork:
         """Put cut layers together to a plain torch network that maps the original x to f."""

@@ -7,7 +7,9 @@ folded into the consumer's bias:
 .. math:: b' = b + \phi(0) \sum_{j\ \mathrm{closed}} w_{\cdot j}
 
 so the compact network equals the masked one (gates set to the selection) to rounding, for every activation. A closed
-predictor passes on 0.
+predictor passes on 0. A closed filter passes on the same constant at every pixel, through max-pooling too; only a
+convolution that pads its maps with zeros reads something else at the border, and is refused unless
+:math:`\phi(0) = 0`.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_ssbnn.description import NetworkDescription
+from pyro_ssbnn.description import NetworkDescription, NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
-from pyro_ssbnn.models import CompactMLP
+from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.posterior import effective_weights, site_values, trace_draws
 from pyro_ssbnn.randomness import seeded
@@ -61,7 +63,7 @@ class Pruning:
         before, after.
     """
 
-    network: CompactMLP
+    network: CompactNetwork
     selection: Selection
     report: pd.DataFrame
 
@@ -104,6 +106,7 @@ def cut_weights(
 
     :param weights: weights of the *open* nodes, bias last, ``{group: [..., size, group_size]}``.
     :param closed_activation: what a closed node passes on, the activation of 0.
+    :raises ConfigurationError: when a zero-padded layer would lose sources that pass on a constant other than 0.
     """
     layers = {}
     for group in description.groups:
@@ -115,9 +118,19 @@ def cut_weights(
         kept = weight.index_select(-1, columns)
         constant = 0.0 if group.source == description.inputs.name else closed_activation
         if constant != 0.0:
+            _require_foldable(group, lost=group.fan_in - len(columns))
             bias = bias + constant * (weight[..., :-1].sum(-1) - kept.sum(-1))
         layers[group.name] = CutLayer(kept.contiguous(), bias.contiguous(), rows, columns)
     return layers
+
+
+def _require_foldable(group: NodeGroup, lost: int) -> None:
+    if group.zero_padded and lost:
+        raise ConfigurationError(
+            f"prune: {group.name} pads the maps of {group.source} with zeros, but closed nodes of {group.source} pass"
+            " on a constant other than 0, which the zeros cut off at the border: the cut would not be exact. Train with"
+            " an activation that is 0 at 0 (relu, silu, tanh, ...), or without padding."
+        )
 
 
 def draw_open_weights(
@@ -163,7 +176,8 @@ def _report(description: NetworkDescription, layers: Mapping[str, CutLayer]) -> 
         cut = layers[group.name]
         before = group.size * group.group_size
         after = len(cut.rows) * (len(cut.columns) + 1)
-        rows.append((group.name, group.size, len(cut.rows), before, after, before, after))
+        works = (group.multiply_adds, group.positions * after)
+        rows.append((group.name, group.size, len(cut.rows), before, after, *works))
     columns = [
         "layer",
         "nodes",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pyro_ssbnn.data import Preprocessing
-    from pyro_ssbnn.models import CompactMLP
+    from pyro_ssbnn.models import CompactNetwork
     from pyro_ssbnn.network import Network
     from pyro_ssbnn.selection import Selection
     from pyro_ssbnn.training import Fit
@@ -163,7 +163,7 @@ class RunFolder:
             )
         return config, result, Preprocessing.from_dict(config["preprocessing"])
 
-    def load_compact(self) -> CompactMLP:
+    def load_compact(self) -> CompactNetwork:
         """The pruned network.
 
         :raises CheckpointError: when there is none, or it is foreign or damaged.

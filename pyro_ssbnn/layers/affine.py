@@ -6,9 +6,16 @@ computed from a draw of the weights but drawn itself, row by row of the input (K
 .. math:: x^\top u \sim N\big(x^\top\mu,\ (x^2)^\top\sigma^2\big)
 
 The draws of different rows are then independent, which takes most of the noise out of the gradient of the gates.
+
+For a convolution the same is done at each output position: every pre-activation has the mean and variance that the
+weights give it, but positions of one image, which share their weights, are drawn as if they did not. The estimate is
+then one of a bound on a network with independent noise at each position, as is usual for convolutions; draws of the
+weights estimate the bound itself.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -21,19 +28,15 @@ from pyro_ssbnn.distributions import GatedNormal
 __all__ = ["LocalReparameterization", "affine"]
 
 
-def _affine(x: Tensor, weight: Tensor) -> Tensor:
-    if weight.ndim == 2:
-        return linear(x, weight[:, :-1], weight[:, -1])
-    return torch.matmul(x, weight[..., :-1].mT) + weight[..., -1].unsqueeze(-2)
-
-
 @effectful(type="affine")
 def affine(x: Tensor, weight: Tensor) -> Tensor:
     """Pre-activations ``[..., N, size]`` of inputs ``[..., N, fan_in]`` and weights ``[..., size, fan_in + 1]``.
 
     The bias is the weights' last column. An effectful operation (of type ``affine``), so that handlers may replace it.
     """
-    return _affine(x, weight)
+    if weight.ndim == 2:
+        return linear(x, weight[:, :-1], weight[:, -1])
+    return torch.matmul(x, weight[..., :-1].mT) + weight[..., -1].unsqueeze(-2)
 
 
 class LocalReparameterization(Messenger):
@@ -56,12 +59,13 @@ class LocalReparameterization(Messenger):
             self._slabs[id(value)] = (value, slab)  # the value is kept alive, so is its id
 
     def _pyro_affine(self, msg: Message) -> None:
-        x, weight = msg["args"]
+        x, weight, *rest = msg["args"]
         if id(weight) not in self._slabs:
             return
         _, slab = self._slabs[id(weight)]
-        mean = _affine(x, slab.loc)
-        variance = _affine(x.square(), (2 * slab.log_scale).exp())
+        transform: Any = msg["fn"]  # linear in the weights, and in x but for the bias
+        mean = transform(x, slab.loc, *rest)
+        variance = transform(x.square(), (2 * slab.log_scale).exp(), *rest)
         # The bias makes the variance positive, so its square root has a gradient everywhere.
         msg["value"] = torch.addcmul(mean, variance.sqrt(), torch.randn_like(mean))
         msg["done"] = True

@@ -1,4 +1,4 @@
-"""A layer of gated nodes: its sample sites, shared by every kind of layer (dense now, convolutions next)."""
+"""A layer of gated nodes: its sample sites, shared by every kind of layer, and the dense layer."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from pyro_ssbnn.errors import ConfigurationError
 
-__all__ = ["TheoryInclusion", "theory_inclusion"]
+__all__ = ["TheoryInclusion", "layer_theta", "layer_u", "theory_inclusion"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,52 @@ class TheoryInclusion:
             )
 
 
+def layer_u(widths: Sequence[int], num_data: int) -> list[float]:
+    """:math:`u_l` of every layer, the output layer last, L + 1 numbers.
+
+    :param widths: ``[inputs, hidden_1, ..., hidden_L, outputs]``.
+    :param num_data: n, number of observations.
+    :raises ConfigurationError: when there is no hidden layer, or a width or n is not positive.
+    """
+    _check_widths(widths, num_data)
+    depth = len(widths) - 2  # L
+    return [
+        (depth + 1) ** 2
+        * (math.log(num_data) + math.log(depth + 1) + math.log(k + 1) + math.log(k_next))
+        for k, k_next in itertools.pairwise(widths)
+    ]
+
+
+def layer_theta(widths: Sequence[int], num_data: int) -> list[float]:
+    r""":math:`\vartheta_l` of every layer, the output layer last, L + 1 numbers; parameters as for :func:`layer_u`."""
+    u = layer_u(widths, num_data)
+    depth = len(widths) - 2
+    logs = [math.log(k + 1) for k in widths[:-1]]
+    return [
+        (k + 1) ** 2
+        + sum(logs)
+        - logs[layer]
+        + depth
+        + math.log(k_next)
+        + math.log(k + 1)
+        + math.log(num_data)
+        + math.log(sum(u))
+        for layer, (k, k_next) in enumerate(itertools.pairwise(widths))
+    ]
+
+
+def _check_widths(widths: Sequence[int], num_data: int) -> None:
+    if len(widths) < 3 or min(widths) < 1:
+        raise ConfigurationError(
+            "theory_inclusion: widths must be [inputs, hidden..., outputs] with at least one hidden layer and every"
+            f" width positive; got {list(widths)}."
+        )
+    if num_data < 1:
+        raise ConfigurationError(
+            f"theory_inclusion: num_data is the number of observations, at least 1; got {num_data}."
+        )
+
+
 def theory_inclusion(widths: Sequence[int], num_data: int, constant: float = 1e-9) -> list[float]:
     """Prior inclusion probability of each hidden layer.
 
@@ -56,31 +102,9 @@ def theory_inclusion(widths: Sequence[int], num_data: int, constant: float = 1e-
     >>> [f"{p:.1e}" for p in theory_inclusion([784, 400, 400, 10], 60_000)]
     ['1.5e-03', '2.3e-03']
     """
-    if len(widths) < 3 or min(widths) < 1:
-        raise ConfigurationError(
-            "theory_inclusion: widths must be [inputs, hidden..., outputs] with at least one hidden layer and every"
-            f" width positive; got {list(widths)}."
-        )
-    depth = len(widths) - 2  # L
-    pairs = list(itertools.pairwise(widths))
-    u = [
-        (depth + 1) ** 2
-        * (math.log(num_data) + math.log(depth + 1) + math.log(k + 1) + math.log(k_next))
-        for k, k_next in pairs
-    ]
-    logs = [math.log(k + 1) for k, _ in pairs]
     probabilities = []
-    for layer, (k, k_next) in enumerate(pairs[:-1]):
-        theta = (
-            (k + 1) ** 2
-            + sum(logs)
-            - logs[layer]
-            + depth
-            + math.log(k_next)
-            + math.log(k + 1)
-            + math.log(num_data)
-            + math.log(sum(u))
-        )
+    thetas = layer_theta(widths, num_data)[:-1]
+    for layer, (k, k_next, theta) in enumerate(zip(widths, widths[1:], thetas, strict=False)):
         probability = math.exp(-math.log(k_next) - constant * (k + 1) * theta)
         if probability == 0.0:
             raise ConfigurationError(

@@ -1,0 +1,119 @@
+"""What all networks share: the targets given f, the record they are made again from, their narrowing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+from typing_extensions import Self
+
+from pyro_ssbnn.description import NetworkDescription
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
+from pyro_ssbnn.models.activations import ACTIVATIONS
+from pyro_ssbnn.priors import Gaussian, Latents, Prior, from_config
+
+__all__ = ["GatedNetwork"]
+
+
+class GatedNetwork(PyroModule):
+    """A Pyro model whose layers are node groups; subclasses say which layers, and how they are put together.
+
+    :param prior: prior of the hidden layers' nodes.
+    :param likelihood: distribution of the targets; it also sets the number of outputs.
+    :param output_prior: ungated prior of the output layer, by default Normal(0, 1) weights.
+    :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS`.
+    :raises ConfigurationError: for an unknown activation or a gated output layer.
+    """
+
+    kind: ClassVar[str]
+    """Name of the kind of network in saved files."""
+    description: NetworkDescription
+
+    def __init__(
+        self, prior: Prior, likelihood: Likelihood, output_prior: Prior | None, activation: str
+    ) -> None:
+        super().__init__()
+        output_prior = Gaussian() if output_prior is None else output_prior
+        owner = type(self).__name__
+        if activation not in ACTIVATIONS:
+            raise ConfigurationError(
+                f"{owner}: activation must be one of {sorted(ACTIVATIONS)}; got {activation!r}."
+            )
+        if output_prior.gated:
+            raise ConfigurationError(
+                f"{owner}: the output layer carries no gates; got {type(output_prior).__name__}."
+                " Use its ungated form, such as Gaussian, GroupLasso or GroupHorseshoe."
+            )
+        self.prior, self.output_prior, self.likelihood = prior, output_prior, likelihood
+        self.activation = activation
+        self.phi = ACTIVATIONS[activation]()
+        # In double, so that float64 networks prune to rounding.
+        self.closed_activation = float(self.phi(torch.zeros((), dtype=torch.float64)))
+
+    @abstractmethod
+    def _build(self, description: NetworkDescription) -> None:
+        """Make the layers of a description."""
+
+    @abstractmethod
+    def network(self, x: Tensor) -> Tensor:
+        """Sample the weights and map x, ``[N, p]``, to f, without the likelihood."""
+
+    @abstractmethod
+    def _shape_config(self) -> dict[str, Any]:
+        """Plain record of what the subclass adds."""
+
+    def forward(self, x: Tensor, y: Tensor | None = None, num_data: int | None = None) -> Tensor:
+        """Sample all latents and the targets ``obs``; returns f.
+
+        :param x: predictors ``[N, p]``.
+        :param y: targets ``[N]`` (or ``[N, K]``) to condition on; None samples them.
+        :param num_data: size of the whole data set when x and y are a minibatch of it.
+        :returns: the output layer's f, ``[..., N, num_outputs]``.
+        """
+        f = self.network(x)
+        self.likelihood.observe(f, y, num_data)
+        return f
+
+    def sample_shared(self, like: Tensor) -> dict[str, Latents]:
+        """Sample the network-wide latents, by scope."""
+        scopes = self.description.scopes
+        return {scope: prior.sample_shared(scope, like) for scope, prior in scopes.items()}
+
+    def narrowed(self, kept: Mapping[str, Tensor]) -> Self:
+        """The network without the other members of these groups, under the priors of the whole network."""
+        network = self.from_config(self.to_config())
+        network._build(self.description.narrowed(kept))
+        return network
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record from which :meth:`from_config` makes the network again."""
+        return {
+            "network": self.kind,
+            **self._shape_config(),
+            "prior": self.prior.to_config(),
+            "likelihood": self.likelihood.to_config(),
+            "output_prior": self.output_prior.to_config(),
+            "activation": self.activation,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Make a network from :meth:`to_config`'s record.
+
+        :raises ConfigurationError: for missing, unknown or invalid entries.
+        """
+        options = {key: value for key, value in config.items() if key != "network"}
+        try:
+            options["prior"] = from_config(options["prior"])
+            options["output_prior"] = from_config(options["output_prior"])
+            options["likelihood"] = likelihood_from_config(options["likelihood"])
+            return cls(**options)
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"{cls.__name__}.from_config: bad record ({error!r})."
+            ) from error

@@ -1,0 +1,142 @@
+r"""Convolutions of gated filters: the layer, its map as an effectful operation, the same map for many draws at once.
+
+With :math:`h_c` the map of source channel c and :math:`u_{jc}` the kernel of filter j on it,
+
+.. math:: f_j = z_j t_j \Big(b_j + \sum_c u_{jc} \star h_c\Big)
+
+Draws of the weights are evaluated in one call of the convolution: draw s is a group of channels that sees only the
+filters of draw s, or, where the input is shared, a block of filters on the same channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pyro.poutine.runtime import effectful
+from torch import Tensor
+from torch.nn.functional import conv2d, max_pool2d
+
+from pyro_ssbnn.description import NodeGroup
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.layers.group import GroupLayer
+from pyro_ssbnn.priors import Latents
+
+__all__ = ["ConvolutionGeometry", "GroupConv2d", "convolution", "convolve", "max_pool"]
+
+
+@dataclass(frozen=True)
+class ConvolutionGeometry:
+    """How a square kernel moves over an image.
+
+    :param kernel_size: k, side of the kernel in pixels.
+    :param stride: pixels from one output position to the next.
+    :param padding: rows and columns of zeros around the image.
+    :param dilation: pixels from one entry of the kernel to the next.
+    :raises ConfigurationError: for values outside their domain.
+
+    >>> ConvolutionGeometry(5).output_size(28, 28)
+    (24, 24)
+    """
+
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    def __post_init__(self) -> None:
+        smallest = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
+                raise ConfigurationError(
+                    f"convolution: {name} must be at least {least}; got {getattr(self, name)}."
+                )
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the output.
+
+        :raises ConfigurationError: when the kernel is larger than the padded image.
+        """
+        reach = self.dilation * (self.kernel_size - 1)
+        if min(height, width) + 2 * self.padding <= reach:
+            raise ConfigurationError(
+                f"convolution: a kernel that spans {reach + 1} pixels does not fit on a map of {height} x {width}"
+                f" pixels with padding {self.padding}; give larger images, smaller kernels or more padding."
+            )
+        rows, columns = (
+            (side + 2 * self.padding - reach - 1) // self.stride + 1 for side in (height, width)
+        )
+        return rows, columns
+
+
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor, geometry: ConvolutionGeometry) -> Tensor:
+    """Convolve images with one set of filters, or with those of S draws in one call.
+
+    :param x: ``[..., N, C, H, W]``, its leading dimensions broadcastable with the filters'.
+    :param kernel: ``[..., size, C, k, k]``.
+    :param bias: ``[..., size]``.
+    :returns: ``[..., N, size, H', W']``, equal to a loop over draws up to rounding.
+    """
+    stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
+    if kernel.ndim == 4:
+        flat = conv2d(x.flatten(0, -4), kernel, bias, stride, padding, dilation)
+        return flat.unflatten(0, x.shape[:-3])
+    draws = torch.broadcast_shapes(x.shape[:-4], kernel.shape[:-4])
+    size = kernel.shape[-4]
+    kernel = kernel.expand(*draws, *kernel.shape[-4:]).flatten(0, -4)  # [S * size, C, k, k]
+    bias = bias.expand(*draws, size).flatten()
+    blocks = 1
+    if x.ndim > 4:  # each draw has maps of its own: [S, N, C, H, W] -> [N, S * C, H, W]
+        x = x.expand(*draws, *x.shape[-4:]).flatten(0, -5)
+        blocks = x.shape[0]
+        x = x.transpose(0, 1).flatten(1, 2)
+    out = conv2d(x, kernel, bias, stride, padding, dilation, blocks)
+    return out.unflatten(1, (-1, size)).transpose(0, 1).unflatten(0, draws)
+
+
+def max_pool(x: Tensor, size: int) -> Tensor:
+    """Maxima over squares of ``size`` pixels side by side, ``[..., C, H, W]`` to ``[..., C, H // size, W // size]``."""
+    return max_pool2d(x.flatten(0, -4), size).unflatten(0, x.shape[:-3])
+
+
+@effectful(type="affine")
+def convolution(x: Tensor, weight: Tensor, geometry: ConvolutionGeometry) -> Tensor:
+    """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]`` and weights ``[..., size, C k k + 1]``.
+
+    Columns run over the kernel of the first channel, row by row, then the second's, ...; the bias is the last. The same
+    kind of effectful operation as :func:`~pyro_ssbnn.layers.affine`, so that handlers of one serve the other.
+    """
+    side = geometry.kernel_size
+    kernel = weight[..., :-1].unflatten(-1, (-1, side, side))
+    return convolve(x, kernel, weight[..., -1], geometry)
+
+
+class GroupConv2d(GroupLayer):
+    """Convolution of gated filters; a filter owns its kernels on all source channels and its bias.
+
+    :param group: ``size`` filters of ``fan_in`` = C k k weights.
+    :param geometry: kernel size, stride, padding and dilation.
+    :param groups: only 1: each filter reads all channels.
+    :raises ConfigurationError: for grouped convolutions, or a fan-in that holds no whole number of channels.
+    """
+
+    def __init__(self, group: NodeGroup, geometry: ConvolutionGeometry, groups: int = 1) -> None:
+        super().__init__(group)
+        if groups != 1:
+            raise ConfigurationError(
+                f"GroupConv2d {group.name!r}: groups must be 1; got {groups}. A filter that reads only some channels"
+                " cannot be cut when one of them closes; use groups=1."
+            )
+        pixels = geometry.kernel_size**2
+        if group.fan_in % pixels:
+            raise ConfigurationError(
+                f"GroupConv2d {group.name!r}: fan_in must be channels times {pixels} (kernel_size squared); got"
+                f" {group.fan_in}."
+            )
+        self.geometry = geometry
+
+    def forward(self, x: Tensor, shared: Latents) -> Tensor:
+        """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]``."""
+        amplitude, weight = self.sample_weights(shared, x)
+        f = convolution(x, weight, self.geometry)
+        return f if amplitude is None else f * amplitude[..., None, :, None, None]
