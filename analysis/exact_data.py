@@ -1,0 +1,169 @@
+"""Exact draws for ArviZ, with real chains, and a table of how well they mixed.
+
+Unlike draws from a guide these are Markov chains: R-hat and effective sample sizes mean what they say. They are given
+for what the posterior identifies: nodes of one layer may be relabelled at will, so that the inclusion probability or
+the weights of a single hidden node mix badly where everything else mixes well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from torch import Tensor
+
+from pyro_ssbnn._version import __version__
+from pyro_ssbnn.analysis.inference_data import _coordinates, _dataset, _node_dim, _owner
+from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
+from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.exact import ExactPosterior, effective_size, r_hat, standard_error
+from pyro_ssbnn.posterior import effective_weights
+
+__all__ = ["exact_summary", "exact_to_arviz"]
+
+ATTRIBUTES = {
+    "inference_library": "pyro_ssbnn",
+    "inference_library_version": __version__,
+    "creation_library": "pyro_ssbnn",
+    "inference": "exact: gates enumerated, tempered Hamiltonian Monte Carlo",
+    "note": "Nodes of one layer are exchangeable: look at their number, not at single ones.",
+}
+
+
+def exact_summary(posterior: ExactPosterior) -> pd.DataFrame:
+    """One row for each identifiable quantity of an exact posterior.
+
+    Rows: ``log_joint`` and ``log_likelihood``; ``{group}.size``, the number of open gates; each gated predictor's
+    inclusion, by its name; network-wide latents; ``mean``, the predictive mean at the row of x where it mixes worst.
+    Columns: ``mean``, ``sd``, ``error`` (Monte-Carlo standard error of the mean), ``ess_bulk``, ``ess_tail``,
+    ``r_hat``. Gates enter by their probabilities given the draw, which vary less than sampled gates.
+    """
+    quantities: dict[str, Tensor] = {
+        "log_joint": posterior.log_joint,
+        "log_likelihood": posterior.log_likelihood,
+    }
+    description = posterior.model.description
+    for group in posterior.structures.groups:
+        open_gates = posterior.gate_probability(group.name)
+        quantities[f"{group.name}.size"] = open_gates.sum(-1)
+        if group is description.inputs:
+            quantities |= dict(zip(description.inputs.names, open_gates.unbind(-1), strict=True))
+    for name, value in posterior.latents.items():
+        if _owner(description, name) is None:
+            entries = value.unsqueeze(-1) if value.ndim == 2 else value
+            labels = [name] if value.ndim == 2 else [f"{name}[{k}]" for k in range(value.shape[2])]
+            quantities |= dict(zip(labels, entries.unbind(-1), strict=True))
+    fitted = posterior.predict(posterior.x).mean.flatten(2)
+    quantities["mean"] = fitted[..., int(np.nan_to_num(r_hat(fitted)).argmax())]
+    rows = {name: _row(draws) for name, draws in quantities.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _row(draws: Tensor) -> dict[str, float]:
+    return {
+        "mean": float(draws.double().mean()),
+        "sd": float(draws.double().std()),
+        "error": float(standard_error(draws)),
+        "ess_bulk": float(effective_size(draws, "bulk")),
+        "ess_tail": float(effective_size(draws, "tail")),
+        "r_hat": float(r_hat(draws)),
+    }
+
+
+def exact_to_arviz(
+    posterior: ExactPosterior,
+    *,
+    x: Tensor | None = None,
+    y: Tensor | None = None,
+    weights: bool = False,
+    seed: int = 0,
+) -> ArviZData:
+    """Turn an exact posterior into ArviZ's container, with dimensions (chain, draw).
+
+    Groups and names are those of :func:`~pyro_ssbnn.analysis.to_arviz`, and ``{group}.gate_probability``, the
+    probability of an open gate given the draw, beside the sampled ``{group}.gate``.
+
+    :param x: predictors ``[N, p]`` to predict at.
+    :param y: targets observed there.
+    :param weights: keep the effective weights w = z t u.
+    :param seed: of the predictive draws.
+    :returns: ``InferenceData`` with ArviZ 0.x, ``DataTree`` with ArviZ 1.x.
+    :raises DataError: for y without x.
+    """
+    if y is not None and x is None:
+        raise DataError("exact_to_arviz: y is given without x; give the predictors it belongs to.")
+    description = posterior.model.description
+    coords = _coordinates(description, list(description.inputs.names))
+    stats = {"lp": posterior.log_joint, "log_likelihood": posterior.log_likelihood}
+    groups = {
+        "posterior": _dataset(_posterior(posterior, weights), coords),
+        "sample_stats": _dataset({name: _array(value, []) for name, value in stats.items()}, {}),
+        "constant_data": _dataset(_inclusion(posterior), coords),
+    }
+    if x is not None:
+        groups |= _predictions(posterior, x, y, seed)
+    groups["posterior"].attrs |= ATTRIBUTES
+    return assemble({k: v for k, v in groups.items() if v.data_vars}, ATTRIBUTES)
+
+
+def _posterior(posterior: ExactPosterior, weights: bool) -> dict[str, xr.DataArray]:
+    description = posterior.model.description
+    bulky = {layer.weight_site for layer in description.groups}
+    arrays = {}
+    for name, value in {**posterior.latents, **posterior.gates}.items():
+        if name in bulky:
+            continue
+        owner = _owner(description, name)
+        trailing = ["target"] if value.ndim > 2 else []
+        dims = trailing if owner is None else [_node_dim(description, owner)]
+        arrays[name] = _array(value, dims)
+        if name.endswith(".gate"):
+            arrays[name] = arrays[name].astype(np.int8)
+    for group in posterior.structures.groups:
+        probability = posterior.gate_probability(group.name)
+        arrays[f"{group.name}.gate_probability"] = _array(
+            probability, [_node_dim(description, group)]
+        )
+    if weights:
+        nodes = {group.name for group in (description.inputs, *description.groups)}
+        values = {
+            k: v if k.rpartition(".")[0] in nodes or v.ndim > 2 else v.unsqueeze(-1)
+            for k, v in {**posterior.latents, **posterior.gates}.items()
+        }
+        for name, value in effective_weights(description, values).items():
+            arrays[f"{name}.weight"] = _array(value, [f"{name}_node", f"{name}_incoming"])
+    return arrays
+
+
+def _inclusion(posterior: ExactPosterior) -> dict[str, xr.DataArray]:
+    arrays = {}
+    errors = posterior.inclusion_error()
+    for group in posterior.structures.groups:
+        dims = [_node_dim(posterior.model.description, group)]
+        inclusion = posterior.inclusion()[group.name].numpy()
+        arrays[f"{group.name}.inclusion"] = xr.DataArray(inclusion, dims=dims)
+        arrays[f"{group.name}.inclusion_error"] = xr.DataArray(
+            errors[group.name].numpy(), dims=dims
+        )
+        arrays[f"{group.name}.prior_inclusion"] = xr.DataArray(group.inclusion)
+    return arrays
+
+
+def _predictions(
+    posterior: ExactPosterior, x: Tensor, y: Tensor | None, seed: int
+) -> dict[str, xr.Dataset]:
+    predictions = posterior.predict(x, y, seed=seed)
+    dims = ["obs_id", "target"]
+    predictive = predictions.predictive
+    groups = {"posterior_predictive": {"obs": _array(predictive, dims[: predictive.ndim - 2])}}
+    if y is not None and predictions.log_likelihood is not None:
+        groups["log_likelihood"] = {"obs": _array(predictions.log_likelihood, ["obs_id"])}
+        groups["observed_data"] = {"obs": xr.DataArray(y.cpu().numpy(), dims=dims[: y.ndim])}
+    return {name: _dataset(arrays, {}) for name, arrays in groups.items()}
+
+
+def _array(value: Tensor, dims: list[str]) -> xr.DataArray:
+    array: Any = value.detach().cpu().numpy()
+    return xr.DataArray(array, dims=["chain", "draw", *dims])

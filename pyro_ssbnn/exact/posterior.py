@@ -1,0 +1,179 @@
+r"""What exact sampling gives: draws of the continuous latents, and the exact posterior of the structure at each.
+
+Given a draw of :math:`\theta` the posterior of the gates is a finite table, :math:`p(z | \theta, y)`. Its average over
+the draws is the Rao-Blackwellised posterior of the structure: every figure here that concerns gates is such an average,
+not a count of sampled gates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.exact.convergence import standard_error
+from pyro_ssbnn.exact.structures import Structures
+from pyro_ssbnn.network import Network
+from pyro_ssbnn.randomness import seeded
+
+__all__ = ["Estimate", "ExactPosterior", "ExactPredictions"]
+
+_CHUNK_ELEMENTS = 2**20  # outputs of the widest layer held at a time
+
+
+class Estimate(NamedTuple):
+    """A Monte-Carlo average and its standard error, of one shape."""
+
+    mean: Tensor
+    error: Tensor
+
+
+@dataclass(frozen=True)
+class ExactPredictions:
+    """Predictions of every draw, with the gates sampled; C chains, D draws.
+
+    :param mean: expected y given the draw, ``[C, D, N]``, or ``[C, D, N, K]`` for classes or several targets.
+    :param predictive: draws of y, ``[C, D, N]`` (``[C, D, N, K]`` for several targets).
+    :param log_likelihood: log p(y | draw) of each row, ``[C, D, N]``; None without y.
+    """
+
+    mean: Tensor
+    predictive: Tensor
+    log_likelihood: Tensor | None
+
+
+@dataclass(frozen=True)
+class ExactPosterior:
+    """Draws from the exact posterior of a small network; C chains of D draws, float64.
+
+    :param model: the network.
+    :param x: predictors it was conditioned on, ``[N, p]``.
+    :param y: targets, ``[N]`` (``[N, K]``).
+    :param structures: all structures, with names for their gates.
+    :param latents: continuous latents by site name, ``[C, D, ...]``.
+    :param structure_probability: :math:`p(z | \theta, y)` of each draw, ``[C, D, 2^K]``, float32 to spare memory.
+    :param structure: index of one structure drawn from it, ``[C, D]``.
+    :param log_joint: log p(theta, y), gates summed out, ``[C, D]``.
+    :param log_likelihood: log p(y | theta, z) of the drawn structure, ``[C, D]``.
+    :param log_evidence: estimates of log p(y), one a chain, ``[C]``; NaN without tempering.
+    :param acceptance: mean acceptance probability of the posterior's trajectories.
+    :param ladder: temperatures, ``[T]``.
+    :param swap_acceptance: acceptance of swaps between neighbours on the ladder, ``[T - 1]``.
+
+    .. warning:: Nodes of a layer are exchangeable: their exact inclusion probabilities are equal, and chains that have
+       not visited all relabellings show otherwise (the mean of :meth:`model_size` over the width is the exact value
+       of each). Read the number of open nodes (:meth:`model_size`), predictors and
+       predictions; :func:`pyro_ssbnn.analysis.exact_data.exact_summary` gives R-hat of these.
+    """
+
+    model: Network
+    x: Tensor
+    y: Tensor
+    structures: Structures
+    latents: dict[str, Tensor]
+    structure_probability: Tensor
+    structure: Tensor
+    log_joint: Tensor
+    log_likelihood: Tensor
+    log_evidence: Tensor
+    acceptance: float
+    ladder: Tensor
+    swap_acceptance: Tensor
+
+    @property
+    def gates(self) -> dict[str, Tensor]:
+        """Sampled gates by site name, ``[C, D, size]``."""
+        return self.structures.gates(self.structure)
+
+    def gate_probability(self, name: str) -> Tensor:
+        """Probability of each open gate of a group given the draw's theta, ``[C, D, size]``.
+
+        :raises ConfigurationError: when no gated group has that name.
+        """
+        table = self.structures.table[:, self.structures.columns(name)]
+        return self._averaged(table)
+
+    def size_probability(self, name: str) -> Tensor:
+        """Probabilities of 0, 1, ..., size open gates of a group given the draw's theta, ``[C, D, size + 1]``."""
+        columns = self.structures.columns(name)
+        return self._averaged(
+            one_hot(self.structures.sizes(name), columns.stop - columns.start + 1).double()
+        )
+
+    def inclusion(self) -> dict[str, Tensor]:
+        """Posterior inclusion probabilities of every gated group, ``{group: [size]}``, as ``select`` takes them."""
+        names = [group.name for group in self.structures.groups]
+        return {name: self.gate_probability(name).mean((0, 1)) for name in names}
+
+    def inclusion_error(self) -> dict[str, Tensor]:
+        """Monte-Carlo standard errors of :meth:`inclusion`."""
+        names = [group.name for group in self.structures.groups]
+        return {name: estimate(self.gate_probability(name)).error for name in names}
+
+    def model_size(self, name: str) -> Estimate:
+        """Posterior distribution of a group's number of open gates, ``[size + 1]``."""
+        return estimate(self.size_probability(name))
+
+    def structure_probabilities(self) -> Estimate:
+        """Posterior probabilities of all structures, ``[2^K]``."""
+        return estimate(self.structure_probability)
+
+    def predict(self, x: Tensor, y: Tensor | None = None, *, seed: int = 0) -> ExactPredictions:
+        """Predict at new rows by every draw with its sampled gates.
+
+        :param x: predictors ``[N, p]``.
+        :param y: targets there, for their log-likelihood.
+        :param seed: of the predictive draws; the caller's random state is left untouched.
+        :raises DataError: for another number of columns than the network's predictors.
+        """
+        if x.ndim != 2 or x.shape[1] != self.model.description.inputs.size:
+            raise DataError(
+                f"ExactPosterior.predict: x must be [N, {self.model.description.inputs.size}];"
+                f" got shape {list(x.shape)}."
+            )
+        x = x.detach().cpu().double()
+        values = {k: v.flatten(0, 1) for k, v in {**self.latents, **self.gates}.items()}
+        widest = max(group.size for group in self.model.description.groups)
+        chunk = max(1, _CHUNK_ELEMENTS // (widest * max(1, len(x))))
+        with torch.no_grad(), seeded(seed, x.device):
+            parts = [
+                self._predict_chunk({k: v[at : at + chunk] for k, v in values.items()}, x, y)
+                for at in range(0, self.structure.numel(), chunk)
+            ]
+        means, draws, scores = zip(*parts, strict=True)
+        shape = self.structure.shape
+        mean, predictive = (torch.cat(each).unflatten(0, shape) for each in (means, draws))
+        scored = None if y is None else torch.cat(scores).unflatten(0, shape)
+        return ExactPredictions(mean, predictive, scored)
+
+    def _predict_chunk(
+        self, values: dict[str, Tensor], x: Tensor, y: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        description = self.model.description
+        nodes = {group.name for group in (description.inputs, *description.groups)}
+        # Sites outside every node plate carry a dimension of 1 in its place.
+        data = {
+            k: v if k.rpartition(".")[0] in nodes else v.unsqueeze(1) for k, v in values.items()
+        }
+        count = len(next(iter(data.values())))
+        with pyro.plate("draws", count, dim=-2):
+            trace = poutine.trace(poutine.condition(self.model, data=data)).get_trace(x)
+        sites: dict[str, Any] = {**trace.nodes}
+        f, obs = sites["_RETURN"]["value"], sites["obs"]
+        score = f.new_zeros(count) if y is None else obs["fn"].log_prob(y)
+        return self.model.likelihood.mean(f), obs["value"], score
+
+    def _averaged(self, table: Tensor) -> Tensor:
+        """Expectation of a table ``[2^K, k]`` over each draw's structures, chain by chain to spare memory."""
+        return torch.stack([chain.double() @ table for chain in self.structure_probability])
+
+
+def estimate(draws: Tensor) -> Estimate:
+    """Average of draws ``[C, D, ...]`` over chains and draws, with its Monte-Carlo standard error."""
+    return Estimate(draws.double().mean((0, 1)), torch.as_tensor(standard_error(draws)))
