@@ -50,7 +50,7 @@ def our_step(width: int, *, local: bool, compiled: bool) -> Step:
     """The step of ``fit``, with its optimizer."""
     model = network(width)
     guide = ss.StructuredGuide(model)
-    optimizer = adam(guide, ss.TrainingOptions(), torch.device("cpu"))
+    optimizer = adam(guide, ss.TrainingOptions(), NUM_DATA, torch.device("cpu"))
     kind = CompiledStep if compiled else EagerStep
     step = kind(model, guide, ss.AnalyticELBO(local_reparameterization=local), NUM_DATA)
     weight = torch.ones(())

@@ -66,10 +66,10 @@ class ExactPosterior:
     :param ladder: temperatures, ``[T]``.
     :param swap_acceptance: acceptance of swaps between neighbours on the ladder, ``[T - 1]``.
 
-    .. warning:: Nodes of a layer are exchangeable: their exact inclusion probabilities are equal, and chains that have
-       not visited all relabellings show otherwise (the mean of :meth:`model_size` over the width is the exact value
-       of each). Read the number of open nodes (:meth:`model_size`), predictors and
-       predictions; :func:`pyro_ssbnn.analysis.exact_data.exact_summary` gives R-hat of these.
+    .. warning:: Nodes of a layer are exchangeable: their exact inclusion probabilities are equal, the mean of
+       :meth:`model_size` over the width, and chains that have not visited all relabellings show otherwise. Read the
+       number of open nodes, predictors and predictions;
+       :func:`pyro_ssbnn.analysis.exact_data.exact_summary` gives R-hat of these.
     """
 
     model: Network

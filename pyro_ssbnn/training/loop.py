@@ -132,7 +132,7 @@ class _Run:
         self.steps = len(x) // self.batch  # a random remainder waits for the next epoch
         self.live = LiveNetwork(result.model, result.guide)
         self.live_x = x
-        self.optimizer = adam(result.guide, options, x.device)
+        self.optimizer = adam(result.guide, options, len(x), x.device)
         self.guard = FiniteGuard()
         self.start = time.perf_counter()
         if resume is not None:
@@ -214,7 +214,7 @@ class _Run:
         options, live = self.result.options, self.live
         state = live.whole_state(self.optimizer.state_dict())
         live.remove(due)
-        self.optimizer = adam(live.guide, options, self.x.device)
+        self.optimizer = adam(live.guide, options, len(self.x), self.x.device)
         self.optimizer.load_state_dict(live.live_state(state))
         kept = live.kept.get(live.whole_model.description.inputs.name)
         self.live_x = self.x if kept is None else self.x.index_select(1, kept.to(self.x.device))

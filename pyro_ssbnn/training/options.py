@@ -29,7 +29,8 @@ class TrainingOptions:
         the data, within 32 to 256 rows: gates learn poorly from smaller ones.
     :param mean_rate: Adam's learning rate for the weights' means, in units of 1/sqrt(fan-in of their layer).
     :param scale_rate: for log-scales, and for the medians of scale and noise latents (which are log-scales too).
-    :param gate_rate: for gate logits; too high a rate can close every node before the weights have learned.
+    :param gate_rate: for gate logits; too high a rate can close every node before the weights have learned. None takes
+        0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose gradients are noisier.
     :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 2,000
         steps, but at most three tenths of the epochs.
     :param decay_after: fraction of the epochs after which all rates decay to a hundredth by a cosine; 1 for no decay.
@@ -60,7 +61,7 @@ class TrainingOptions:
     batch_size: int | None = None
     mean_rate: float = 0.12
     scale_rate: float = 0.04
-    gate_rate: float = 0.02
+    gate_rate: float | None = None
     kl_warmup: float | None = None
     decay_after: float = 0.5
     clip_norm: float | None = None
@@ -84,8 +85,9 @@ class TrainingOptions:
         for name in ("epochs", "batch_size", "num_particles", "patience"):
             chosen = getattr(self, name)
             self._require(name, chosen is None or chosen >= 1, "at least 1, or None")
-        for name in ("mean_rate", "scale_rate", "gate_rate"):
+        for name in ("mean_rate", "scale_rate"):
             self._require(name, getattr(self, name) > 0, "positive")
+        self._require("gate_rate", self.gate_rate is None or self.gate_rate > 0, "positive or None")
         for name in ("kl_warmup", "decay_after"):
             chosen = getattr(self, name)
             fraction = chosen is None or 0 <= chosen <= 1
@@ -111,7 +113,11 @@ class TrainingOptions:
 
     def particles(self, num_data: int) -> int:
         """Latent draws a step for so many observations."""
-        return self.num_particles or min(4, max(1, 256 // self.batch_rows(num_data)))
+        return self.num_particles or min(4, math.ceil(256 / self.batch_rows(num_data)))
+
+    def gate_step(self, num_data: int) -> float:
+        """Rate of the gate logits for so many observations."""
+        return self.gate_rate or 0.02 * min(1.0, self.batch_rows(num_data) / 256)
 
     def num_epochs(self, num_data: int) -> int:
         """Epochs of a run on so many observations."""

@@ -13,14 +13,14 @@ __all__ = ["adam", "kl_weight", "set_rates", "temperature"]
 
 
 def adam(
-    guide: StructuredGuide, options: TrainingOptions, device: torch.device
+    guide: StructuredGuide, options: TrainingOptions, num_data: int, device: torch.device
 ) -> torch.optim.Adam:
     """One Adam for all parameters, in groups with rates of their own.
 
     A mean moves by ``mean_rate`` times the spread 1/sqrt(fan-in) of its layer's initial weights, so that one rate
     serves wide and narrow layers; log-scales and gate logits have no unit.
     """
-    rates = {"log_scales": options.scale_rate, "gates": options.gate_rate}
+    rates = {"log_scales": options.scale_rate, "gates": options.gate_step(num_data)}
     for group in guide.description.groups:
         fan_in = group.fan_in + group.removed_fan_in  # a layer keeps its rate when it shrinks
         rates[f"means.{group.name}"] = options.mean_rate / math.sqrt(fan_in)

@@ -261,7 +261,8 @@ class TestOptions:
     def test_lengths_left_open_depend_on_the_data_alone(self):
         """10,000 steps, 2,000 of them warm-up, of 32 to 256 rows."""
         options = TrainingOptions()
-        for num_data, batch, particles in ((100, 32, 4), (1000, 125, 2), (60_000, 256, 1)):
+        for num_data, batch, particles in ((100, 32, 4), (1000, 125, 3), (60_000, 256, 1)):
+            assert options.gate_step(num_data) == 0.02 * batch / 256
             assert options.batch_rows(num_data) == batch
             assert options.particles(num_data) == particles
             steps = num_data // batch
@@ -344,7 +345,7 @@ class TestOptions:
         ("options", "message"),
         [
             ({"epochs": 0}, "epochs must be at least 1"),
-            ({"gate_rate": -1.0}, "gate_rate must be positive"),
+            ({"gate_rate": -1.0}, "gate_rate must be positive or None"),
             ({"kl_warmup": 2.0}, "kl_warmup must be a fraction"),
             ({"temperature": (0.5, 0.0)}, "two positive numbers"),
             ({"remove_below": 0.7}, "remove_below must be within"),
