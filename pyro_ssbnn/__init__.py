@@ -13,6 +13,12 @@ from pyro_ssbnn._version import __version__
 if TYPE_CHECKING:
     from pyro_ssbnn.checkpoint import load_compact, load_fit, load_guide, save_compact, save_fit
     from pyro_ssbnn.elbo import AnalyticELBO
+    from pyro_ssbnn.error_control import (
+        expected_false_omissions,
+        expected_false_selections,
+        model_size,
+        select_fdr,
+    )
     from pyro_ssbnn.export import export_onnx, to_exported_program
     from pyro_ssbnn.guides import StructuredGuide
     from pyro_ssbnn.likelihoods import (
@@ -60,21 +66,31 @@ __all__ = [
     "TrainingOptions",
     "__version__",
     "draw_posterior",
+    "expected_false_omissions",
+    "expected_false_selections",
     "export_onnx",
     "fit",
     "load_compact",
     "load_fit",
     "load_guide",
+    "model_size",
     "prune",
     "save_compact",
     "save_fit",
     "select",
+    "select_fdr",
     "to_exported_program",
 ]
 
 _HOMES = {
     "pyro_ssbnn.checkpoint": ("load_compact", "load_fit", "load_guide", "save_compact", "save_fit"),
     "pyro_ssbnn.elbo": ("AnalyticELBO",),
+    "pyro_ssbnn.error_control": (
+        "expected_false_omissions",
+        "expected_false_selections",
+        "model_size",
+        "select_fdr",
+    ),
     "pyro_ssbnn.export": ("export_onnx", "to_exported_program"),
     "pyro_ssbnn.guides": ("StructuredGuide",),
     "pyro_ssbnn.likelihoods": (
