@@ -259,7 +259,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--quick", action="store_true", help="two batch sizes at width 400, no runs"
+        "--quick", action="store_true", help="fewer rounds, width 400, no memory, no runs"
     )
     parser.add_argument("--data", type=Path, help="folder of MNIST's IDX files, for the whole runs")
     parser.add_argument("--seed", type=int, default=0, help="of the whole runs")
@@ -284,6 +284,8 @@ def main() -> None:
     names = [n for n in CONTENDERS if not (arguments.quick and n == "ours, local, compiled")]
     widths = [] if arguments.quick else [100, 200, 800, 1600, 3200]
     plan = [(400, 128, 60, names), (400, 1024, 30, names)]
+    if arguments.quick:
+        plan = [(400, 128, 20, names), (400, 1024, 10, names)]
     plan += [
         (w, 128, 20 if w < 1000 else 7, [n for n in names if "weight" not in n]) for w in widths
     ]
@@ -291,7 +293,7 @@ def main() -> None:
         results["steps"].append(compare(width, batch, rounds, contenders))
         print_steps(results["steps"][-1])
     memory = ["dense", "hand-written", "stock Pyro", "ours, weight draws", "ours, local"]
-    for batch in (128, 1024):
+    for batch in () if arguments.quick else (128, 1024):
         results["memory_mb"][batch] = {n: peak_memory(n, 400, batch) for n in memory}
         shown = ", ".join(f"{n} {mb:.0f}" for n, mb in results["memory_mb"][batch].items())
         print(f"\npeak memory that the steps add, MB, width 400, batch {batch}: {shown}")
