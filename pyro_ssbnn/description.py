@@ -150,6 +150,11 @@ class NetworkDescription:
         return tuple(g for g in self.groups if g.gated)
 
     @property
+    def num_weights(self) -> int:
+        """Weights of all layers, biases counted."""
+        return sum(group.size * group.group_size for group in self.groups)
+
+    @property
     def scopes(self) -> dict[str, Prior]:
         """Prior of each scope of network-wide latents, in the order they are sampled."""
         return {g.scope: g.prior for g in self.groups}

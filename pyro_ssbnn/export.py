@@ -120,7 +120,8 @@ def _to_onnx(network: CompactMLP, rows: Tensor) -> ModelProto:
             f"export_onnx: torch {torch.__version__} could not translate the network: {error}. Use an onnxscript of the"
             " same age as torch."
         ) from error
-    assert made is not None  # only the older exporter returns nothing
+    if made is None:  # as the older exporter does
+        raise ExportError(f"export_onnx: torch {torch.__version__} returned no ONNX program.")
     return made.model_proto
 
 

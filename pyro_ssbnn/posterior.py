@@ -77,7 +77,7 @@ def draw_posterior(
     x = None if x is None else x.to(device, like.dtype)
     if y is not None:
         y = y.to(device, like.dtype) if y.dtype.is_floating_point else y.to(device)
-    num_weights = sum(g.size * g.group_size for g in model.description.groups)
+    num_weights = model.description.num_weights
     chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // num_weights))
     parts = []
     with torch.no_grad(), seeded(seed, device), _evaluating(guide):

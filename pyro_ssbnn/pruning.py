@@ -152,7 +152,7 @@ def _cut_draws(
 ) -> dict[str, CutLayer]:
     """Draw and cut a few draws at a time, so that the uncut weights of all draws are never held at once."""
     description = model.description
-    total = sum(g.size * g.group_size for g in description.groups)
+    total = description.num_weights
     chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // total))
     parts = []
     with torch.no_grad(), seeded(seed, next(guide.parameters()).device):

@@ -264,7 +264,7 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile/--no-compile",
-        help="Compile the step: about 40 s once, then faster steps; for long runs.",
+        help="Compile the step once the network stands still: 10 to 30 s each time, then faster steps; for long runs.",
         **_TRAINING,
     ),
 ]

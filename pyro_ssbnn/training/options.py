@@ -49,8 +49,8 @@ class TrainingOptions:
         of the original network, where removed members have inclusion 0; ``history.removed`` says which left and when.
         Nodes stay where the activation of 0 is not 0, because a closed node then still passes on a constant.
     :param remove_after: epochs in a row.
-    :param compile: trace the step once and run it as one compiled graph; the first step then takes half a minute, the
-        others a fraction of the time on small networks.
+    :param compile: trace the step and run it as one compiled graph, at ten to thirty seconds a network shape; where
+        nodes may be removed, only after the warm-up and once the network has not shrunk for ``remove_after`` epochs.
     :param seed: of all random numbers of the run; the caller's own random state is left untouched.
     :param device: "auto" (CUDA where there is one, else the CPU) or any torch device.
     :param dtype: "float32" or "float64".

@@ -85,13 +85,11 @@ class LiveNetwork:
     @property
     def size(self) -> int:
         """Number of live weights."""
-        return sum(g.size * g.group_size for g in self.model.description.groups)
+        return self.model.description.num_weights
 
     def size_without(self, due: Mapping[str, Sequence[int]]) -> int:
         """Number of weights left if these members were removed."""
-        kept = self._kept_without(due)
-        groups = self.whole_model.description.narrowed(kept).groups
-        return sum(g.size * g.group_size for g in groups)
+        return self.whole_model.description.narrowed(self._kept_without(due)).num_weights
 
     def remove(self, due: Mapping[str, Sequence[int]]) -> None:
         """Remove members, given by their original indices; the live guide goes on with its parameters as they are."""
