@@ -4,7 +4,7 @@
 
 DIR holds MNIST's four IDX files, or CIFAR-10's binary batches, gzipped or not. The recipe of each task is in TASKS.
 Figures on the test half: the pruned network's (median probability model) with posterior mean weights and with 10 draws,
-and the whole posterior's with 10 draws, gates drawn too: accuracy, negative log-likelihood, calibration error (10 bins),
+and the whole posterior's with 10 draws of gates too: accuracy, negative log-likelihood, calibration error (10 bins),
 Brier score, and how well predictive entropy tells foreign images from the test images (AUROC). Beside them nodes kept
 in each layer, weights and multiply-adds before and after, latency before and after, bound and time.
 """

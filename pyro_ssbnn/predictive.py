@@ -179,7 +179,7 @@ class _Totals:
     ) -> None:
         """Take in one draw's f, ``[rows, num_outputs]``."""
         self.count += 1
-        mean = likelihood.mean(f).double().cpu()
+        mean = likelihood.mean(f).cpu().double()
         distribution = likelihood.distribution(f, latents)
         before = self.values.get("mean", torch.zeros_like(mean))
         self._average("mean", mean)
@@ -189,9 +189,9 @@ class _Totals:
             # sum of squared deviations of the draws' means, and mean of their variances
             spread = (mean - before) * (mean - self.values["mean"])
             self.values["squares"] = self.values.get("squares", torch.zeros_like(mean)) + spread
-            self._average("noise", distribution.variance.double().cpu())
+            self._average("noise", distribution.variance.cpu().double())
         if y is not None:
-            score = distribution.log_prob(y).double().cpu()
+            score = distribution.log_prob(y).cpu().double()
             known = self.values.get("scores")
             self.values["scores"] = score if known is None else torch.logaddexp(known, score)
 

@@ -19,6 +19,7 @@ from pyro_ssbnn.training.guards import (
     FiniteGuard,
     check_data,
     collapsed_layers,
+    has_converged,
     warn_of_collapse,
 )
 from pyro_ssbnn.training.history import History
@@ -32,9 +33,8 @@ from pyro_ssbnn.training.step import CompiledStep, EagerStep
 __all__ = ["Fit", "Run", "fit"]
 
 _WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
-_WORTH_COMPILING = (
-    0.3  # the same where the step is compiled: a new network then costs ten seconds or more
-)
+# The same where the step is compiled: a new network then costs ten seconds or more.
+_WORTH_COMPILING = 0.3
 
 
 @dataclass
@@ -90,6 +90,7 @@ def fit(
         :class:`~pyro_ssbnn.ImageAugmentation`. Random numbers from torch's own generators keep runs repeatable.
     :param progress: show a progress bar.
     :param callback: called after each epoch with the epoch's number (from 1) and the unfinished result.
+    :raises ConfigurationError: for both ``guide`` and ``resume``, or another optimizer than the resumed run's.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
     :warns CollapseWarning: when a layer ends without an active node.
@@ -99,6 +100,11 @@ def fit(
     if resume is not None and guide is not None:
         raise ConfigurationError(
             "fit: give resume or guide, not both; resume brings its own guide."
+        )
+    if resume is not None and resume.options.optimizer != options.optimizer:
+        raise ConfigurationError(
+            f"fit: the run to resume used optimizer={resume.options.optimizer!r}, the options say"
+            f" {options.optimizer!r}; its state cannot be taken up. Give its guide to go on with a new optimizer."
         )
     x, y = placed(x, y, options)
     with isolated(options.seed, x.device):
@@ -178,7 +184,7 @@ class Run:
                 if callback is not None:
                     self._store()
                     callback(epoch + 1, result)
-                if _has_converged(result.history, options, result.num_data):
+                if has_converged(result.history, options, result.num_data):
                     break
         self._store()
 
@@ -286,14 +292,3 @@ def _status(history: History) -> str:
         f"ELBO {history.elbo[-1]:.4g} = {history.log_likelihood[-1]:.4g} - KL {history.kl[-1]:.4g}; "
         f"active {active}"
     )
-
-
-def _has_converged(history: History, options: TrainingOptions, num_data: int) -> bool:
-    """Whether the best ELBO of the last ``patience`` epochs is no better than the best before them."""
-    if options.patience is None:
-        return False
-    full = [e for e, weight in zip(history.elbo, history.kl_weight, strict=True) if weight == 1.0]
-    if len(full) <= options.patience:
-        return False
-    recent, before = max(full[-options.patience :]), max(full[: -options.patience])
-    return recent - before < options.min_delta * num_data

@@ -9,7 +9,7 @@ import torch
 from pyro_ssbnn.analysis import accuracy, classification_scores, ood_auroc
 from pyro_ssbnn.errors import DataError
 
-CLASSES = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
+CLASSES = torch.tensor([[0.75, 0.15, 0.1], [0.1, 0.65, 0.25], [0.2, 0.15, 0.65]])
 LABELS = torch.tensor([0, 2, 2])
 
 
@@ -17,16 +17,16 @@ def test_scores_of_three_rows():
     scores = classification_scores(CLASSES, LABELS)
     assert scores.keys() == {"accuracy", "nll", "ece", "brier"}
     assert scores["accuracy"] == pytest.approx(2 / 3)
-    assert scores["nll"] == pytest.approx(-math.log(0.7 * 0.3 * 0.6) / 3, rel=1e-6)
-    # 0.7 is alone in its bin and right; both 0.6 share one, half of them right
-    assert scores["ece"] == pytest.approx((0.3 + 2 * 0.1) / 3, rel=1e-6)
-    squares = (0.09 + 0.04 + 0.01) + (0.01 + 0.36 + 0.49) + (0.04 + 0.04 + 0.16)
+    assert scores["nll"] == pytest.approx(-math.log(0.75 * 0.25 * 0.65) / 3, rel=1e-6)
+    # 0.75 is alone in its bin and right; both 0.65 share one, half of them right
+    assert scores["ece"] == pytest.approx((0.25 + 2 * 0.15) / 3, rel=1e-6)
+    squares = (0.0625 + 0.0225 + 0.01) + (0.01 + 0.4225 + 0.5625) + (0.04 + 0.0225 + 0.1225)
     assert scores["brier"] == pytest.approx(squares / 3, rel=1e-6)
 
 
 def test_one_bin_compares_mean_confidence_with_accuracy():
     one = classification_scores(CLASSES, LABELS, bins=1)["ece"]
-    assert one == pytest.approx(abs((0.7 + 0.6 + 0.6) / 3 - 2 / 3), rel=1e-6)
+    assert one == pytest.approx(abs((0.75 + 0.65 + 0.65) / 3 - 2 / 3), rel=1e-6)
 
 
 def test_two_classes_by_the_probability_of_the_second():

@@ -199,3 +199,9 @@ def test_networks_shrink_and_resume_bit_by_bit_with_momentum(tmp_path):
     assert buffers[0].shape == (20, 7)
     assert (buffers[0][gone] == 0).all()
     assert (buffers[0] != 0).any(1).sum() == 20 - len(gone)
+
+
+def test_a_run_is_not_resumed_by_another_optimizer():
+    begun = quiet_fit(epochs=1)
+    with pytest.raises(ConfigurationError, match="used optimizer='sgd', the options say 'adam'"):
+        quiet_fit(resume=begun, optimizer="adam")
