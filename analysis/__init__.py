@@ -10,6 +10,7 @@ from pyro_ssbnn.analysis.calibration import (
     reliability,
     rmse,
 )
+from pyro_ssbnn.analysis.classification import accuracy, classification_scores, ood_auroc
 from pyro_ssbnn.analysis.inclusion import (
     inclusion_summary,
     layer_summary,
@@ -23,7 +24,9 @@ from pyro_ssbnn.analysis.scales import slab_scale_quantiles
 
 __all__ = [
     "Reliability",
+    "accuracy",
     "brier_score",
+    "classification_scores",
     "dense_and_pruned",
     "expected_calibration_error",
     "inclusion_summary",
@@ -32,6 +35,7 @@ __all__ = [
     "log_predictive_density",
     "measure_latency",
     "negative_log_likelihood",
+    "ood_auroc",
     "predictor_norms",
     "pruning_latency",
     "read_netcdf",

@@ -71,7 +71,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, bins: int = 10) -> 
     """
     if bins < 1:
         raise ConfigurationError(f"reliability: bins must be at least 1; got {bins}.")
-    probabilities, labels = _checked_probabilities(probabilities, labels)
+    probabilities, labels = checked_probabilities(probabilities, labels)
     top_label = probabilities.ndim == 2
     if top_label:
         happened = probabilities.argmax(1) == labels
@@ -98,7 +98,7 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
     That of class 1 for ``[N]``, within 0..1; summed over the classes for ``[N, K]``, within 0..2, which is Brier's own
     (1950) and twice the first when K = 2.
     """
-    probabilities, labels = _checked_probabilities(probabilities, labels)
+    probabilities, labels = checked_probabilities(probabilities, labels)
     if probabilities.ndim == 1:
         return float(brier_score_loss(labels, probabilities, pos_label=1))
     hits = np.eye(probabilities.shape[1])[labels]
@@ -107,7 +107,7 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Mean of -log predictive probability of the observed class, in nats."""
-    probabilities, labels = _checked_probabilities(probabilities, labels)
+    probabilities, labels = checked_probabilities(probabilities, labels)
     if probabilities.ndim == 1:
         return float(log_loss(labels, probabilities, labels=[0, 1]))
     return float(log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1])))
@@ -168,9 +168,13 @@ def log_predictive_density(log_likelihood: ArrayLike) -> float:
     return float((np.logaddexp.reduce(scores, axis=0) - np.log(len(scores))).mean())
 
 
-def _checked_probabilities(
+def checked_probabilities(
     probabilities: ArrayLike, labels: ArrayLike
 ) -> tuple[Array, NDArray[np.int64]]:
+    """Probabilities ``[N]`` or ``[N, K]``, rows summing to 1, and labels ``[N]`` as arrays.
+
+    :raises DataError: for shapes or values that are none.
+    """
     p, y = np.asarray(probabilities, dtype=float), np.asarray(labels)
     if p.ndim not in (1, 2) or p.shape[:1] != y.shape or not y.size:
         raise DataError(

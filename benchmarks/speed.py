@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.atomic import write_text
-from pyro_ssbnn.training.schedule import adam
+from pyro_ssbnn.training.optimizer import optimizer_of
 from pyro_ssbnn.training.step import CompiledStep, EagerStep
 
 INPUTS, CLASSES, NUM_DATA, INCLUSION = 784, 10, 60_000, 2e-3
@@ -50,7 +50,7 @@ def our_step(width: int, *, local: bool, compiled: bool) -> Step:
     """The step of ``fit``, with its optimizer."""
     model = network(width)
     guide = ss.StructuredGuide(model)
-    optimizer = adam(guide, ss.TrainingOptions(), NUM_DATA, torch.device("cpu"))
+    optimizer = optimizer_of(guide, ss.TrainingOptions(), NUM_DATA, torch.device("cpu"))
     kind = CompiledStep if compiled else EagerStep
     step = kind(model, guide, ss.AnalyticELBO(local_reparameterization=local), NUM_DATA)
     weight = torch.ones(())
@@ -172,9 +172,9 @@ def status_mb(key: str) -> float:
 
 def whole_run(folder: Path, seed: int, options: dict, hand_ms: float, rounds: int) -> dict:
     """One run of ``fit`` on MNIST, beside what it is compared with."""
-    from mnist_mlp import PRIORS, evaluate
+    from reproduce import PRIORS
 
-    from pyro_ssbnn.analysis import pruning_latency
+    from pyro_ssbnn.analysis import classification_scores, pruning_latency
     from pyro_ssbnn.data import read_idx_images
 
     train, test = (read_idx_images(folder, split) for split in ("train", "test"))
@@ -191,7 +191,7 @@ def whole_run(folder: Path, seed: int, options: dict, hand_ms: float, rounds: in
     dense = dense_epochs(x, train.y, rounds)
     with torch.no_grad():
         pruned = ss.prune(model, fitted.guide, num_draws=10)
-        figures = evaluate(likelihood.mean(pruned.network(x_test)).mean(0), test.y)
+        figures = classification_scores(likelihood.mean(pruned.network(x_test)).mean(0), test.y)
     latency = pruning_latency(model, fitted.guide)
     return {
         "options": chosen.to_config(),

@@ -21,16 +21,20 @@ from torch.nn import Parameter
 from pyro_ssbnn.cutting import Axis, take
 from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides.initial import check_weights, initial_weights
 from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.randomness import seeded
 
-__all__ = ["CLOSED_LOGIT", "StructuredGuide"]
+__all__ = ["CLOSED_LOGIT", "OPEN_LOGIT", "StructuredGuide"]
 
 CLOSED_LOGIT = -40.0
 """Log-odds that stand for an inclusion probability of 0: no float32 draw of a gate opens at it."""
+
+OPEN_LOGIT = 40.0
+"""Log-odds that stand for an inclusion probability of 1: a gate never closes at it, and its gradient is zero."""
 
 _WEIGHTS = ("loc", "log_scale")
 
@@ -124,7 +128,7 @@ class StructuredGuide(PyroModule):
             local = guide.initial_local(group, shared_initial[group.scope])
             slab_scale = guide.initial_slab_scale(local, shared_initial[group.scope])
             last = group is description.groups[-1]
-            loc = _initial_weights(group, gain=1.0 if last else math.sqrt(2))
+            loc = initial_weights(group, gain=1.0 if last else math.sqrt(2))
             if slab_scale is not None:
                 loc = loc / slab_scale.unsqueeze(-1)
             scale = initial_scale / math.sqrt(group.fan_in)
@@ -230,6 +234,39 @@ class StructuredGuide(PyroModule):
                     for key, value in prior.items():
                         state[f"{group.name}.weight.{key}"].index_fill_(dim, cut, value)
 
+    @torch.no_grad()
+    def fix_gates(self, open: Mapping[str, Tensor]) -> None:
+        """Set inclusion probabilities to 1 and 0; they stay there as long as the logits are not trained.
+
+        :param open: ``{group: [size]}``, True for 1; groups not named keep their gates.
+        :raises ConfigurationError: for an unknown group, or one without gates.
+        """
+        for name, mask in open.items():
+            logits = self.inclusion_logits(name)  # shares the parameter's memory
+            values = torch.where(mask.to(logits.device), OPEN_LOGIT, CLOSED_LOGIT)
+            logits.copy_(values)
+
+    @torch.no_grad()
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from the weights of a deterministic network: they become the posterior means of the open nodes.
+
+        The means of the standardised weights are set to w / E_q[t], so that :meth:`mean_weights` are the weights given,
+        and the network with all gates open and mean weights computes what the deterministic one does. Gates, all
+        standard deviations, and the latents of scales and noise stay as they are.
+
+        :param weights: effective weights w of every layer, bias last, ``{group: [size, group_size]}``, as
+            :func:`~pyro_ssbnn.fit_deterministic` returns them, or from elsewhere. A filter's come channel by channel,
+            each row by row.
+        :raises ConfigurationError: for missing, unknown or wrongly shaped layers, and for values that are not finite.
+        """
+        check_weights(self.description, weights)
+        for name, weight in weights.items():
+            loc = getattr(self, name).weight.loc
+            slab_scale = self.mean_slab_scale(name)
+            loc.copy_(weight)
+            if slab_scale is not None:
+                loc.div_(slab_scale.unsqueeze(-1))
+
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by what they are: ``means.{layer}`` of weights, ``log_scales``, ``gates`` (logits).
 
@@ -258,11 +295,3 @@ def _module_name(scope: str) -> str:
 def _with_bias(gate: Tensor) -> Tensor:
     """Gates of the columns, ``[..., 1, fan_in + 1]``: the bias is never closed."""
     return torch.cat([gate, torch.ones_like(gate[..., :1])], -1).unsqueeze(-2)
-
-
-def _initial_weights(group: NodeGroup, gain: float) -> Tensor:
-    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in)."""
-    spread = 1 / math.sqrt(group.fan_in)
-    weight = gain * spread * torch.randn(group.size, group.fan_in)
-    bias = spread * (2 * torch.rand(group.size, 1) - 1)
-    return torch.cat([weight, bias], -1)

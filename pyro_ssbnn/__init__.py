@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from pyro_ssbnn.models import MLP, LeNet
     from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
+    from pyro_ssbnn.predictive import PredictiveSummary, predict, predict_compact
     from pyro_ssbnn.priors import (
         SSGHS,
         SSGL,
@@ -40,7 +41,15 @@ if TYPE_CHECKING:
     )
     from pyro_ssbnn.pruning import Pruning, prune
     from pyro_ssbnn.selection import Selection, select
-    from pyro_ssbnn.training import Fit, History, TrainingOptions, fit
+    from pyro_ssbnn.training import (
+        Fit,
+        History,
+        ImageAugmentation,
+        TrainingOptions,
+        fine_tune,
+        fit,
+        fit_deterministic,
+    )
 
 __all__ = [
     "MLP",
@@ -56,9 +65,11 @@ __all__ = [
     "GroupHorseshoe",
     "GroupLasso",
     "History",
+    "ImageAugmentation",
     "LeNet",
     "PoissonLikelihood",
     "PosteriorDraws",
+    "PredictiveSummary",
     "Pruning",
     "Selection",
     "StructuredGuide",
@@ -69,11 +80,15 @@ __all__ = [
     "expected_false_omissions",
     "expected_false_selections",
     "export_onnx",
+    "fine_tune",
     "fit",
+    "fit_deterministic",
     "load_compact",
     "load_fit",
     "load_guide",
     "model_size",
+    "predict",
+    "predict_compact",
     "prune",
     "save_compact",
     "save_fit",
@@ -101,6 +116,7 @@ _HOMES = {
     ),
     "pyro_ssbnn.models": ("MLP", "LeNet"),
     "pyro_ssbnn.posterior": ("PosteriorDraws", "draw_posterior"),
+    "pyro_ssbnn.predictive": ("PredictiveSummary", "predict", "predict_compact"),
     "pyro_ssbnn.priors": (
         "SSGHS",
         "SSGL",
@@ -112,7 +128,15 @@ _HOMES = {
     ),
     "pyro_ssbnn.pruning": ("Pruning", "prune"),
     "pyro_ssbnn.selection": ("Selection", "select"),
-    "pyro_ssbnn.training": ("Fit", "History", "TrainingOptions", "fit"),
+    "pyro_ssbnn.training": (
+        "Fit",
+        "History",
+        "ImageAugmentation",
+        "TrainingOptions",
+        "fine_tune",
+        "fit",
+        "fit_deterministic",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

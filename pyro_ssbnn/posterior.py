@@ -80,7 +80,7 @@ def draw_posterior(
     num_weights = model.description.num_weights
     chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // num_weights))
     parts = []
-    with torch.no_grad(), seeded(seed, device), _evaluating(guide):
+    with torch.no_grad(), seeded(seed, device), evaluating(guide):
         for start in range(0, num_draws, chunk):
             size = min(chunk, num_draws - start)
             parts.append(_draw_chunk(model, guide, size, x, y, weights, batch_size))
@@ -119,7 +119,7 @@ def effective_weights(
     return weights
 
 
-class _ExactDraws(Messenger):
+class ExactDraws(Messenger):
     """Draw closed nodes' weights from q(u | z = 0), the prior: training's draws there are the open slab's."""
 
     def _pyro_sample(self, msg: Message) -> None:
@@ -130,7 +130,7 @@ class _ExactDraws(Messenger):
 
 def trace_draws(guide: Callable[..., Any], num_draws: int) -> Trace:
     """Trace of a vectorised run of the guide, every site's batch shape led by ``[num_draws]``."""
-    with pyro.get_param_store().scope(), _ExactDraws(), pyro.plate("draws", num_draws, dim=-2):
+    with pyro.get_param_store().scope(), ExactDraws(), pyro.plate("draws", num_draws, dim=-2):
         return poutine.trace(guide).get_trace()
 
 
@@ -222,7 +222,7 @@ def _latents_of(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _evaluating(guide: StructuredGuide) -> Iterator[None]:
+def evaluating(guide: StructuredGuide) -> Iterator[None]:
     """Hard gates for the while."""
     hard, guide.hard = guide.hard, True
     try:

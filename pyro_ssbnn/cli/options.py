@@ -163,13 +163,23 @@ Seed = Annotated[
     int,
     typer.Option(help="Seed of all random numbers: test rows, training, draws.", **_TRAINING),
 ]
-MeanRate = Annotated[
-    float,
+Optimizer = Annotated[
+    str,
     typer.Option(
-        help="Adam's learning rate of the weights' means, in units of 1/sqrt(fan-in of the layer).",
+        metavar="adam|sgd",
+        help="Of the weights' means; log-scales and gates are always Adam's.",
         **_TRAINING,
     ),
 ]
+MeanRate = Annotated[
+    float,
+    typer.Option(
+        help="Learning rate of the weights' means: Adam's in units of 1/sqrt(fan-in of the layer), that of sgd as it"
+        " is, per unit of gradient of the loss per row.",
+        **_TRAINING,
+    ),
+]
+Momentum = Annotated[float, typer.Option(help="Momentum of sgd, 0 to below 1.", **_TRAINING)]
 ScaleRate = Annotated[
     float, typer.Option(help="Learning rate of log-scales (weights, slabs, noise).", **_TRAINING)
 ]
@@ -192,10 +202,21 @@ KlWarmup = Annotated[
 DecayAfter = Annotated[
     float,
     typer.Option(
-        help="Fraction of the epochs after which all rates decay to a hundredth (cosine); 1 for no decay.",
+        help="Fraction of the epochs after which all rates decay to a hundredth (cosine); 0 for a cosine all along, 1"
+        " for no decay.",
         **_TRAINING,
     ),
 ]
+Milestones = Annotated[
+    list[float],
+    typer.Option(
+        help="Fraction of the epochs at which all rates are multiplied by --milestone-factor, in place of the cosine;"
+        " may be given several times.",
+        show_default=False,
+        **_TRAINING,
+    ),
+]
+MilestoneFactor = Annotated[float, typer.Option(help="See --milestones.", **_TRAINING)]
 ClipNorm = Annotated[
     float | None,
     typer.Option(

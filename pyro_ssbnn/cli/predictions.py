@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pyro_ssbnn.analysis import (
-    brier_score,
-    expected_calibration_error,
+    classification_scores,
     interval_coverage,
     log_predictive_density,
-    negative_log_likelihood,
     rmse,
 )
 from pyro_ssbnn.data import Dataset, Preprocessing
@@ -144,12 +142,7 @@ def scores(prediction: Prediction, y: Tensor) -> dict[str, float]:
         labels = observed.astype(np.int64)
         # Two classes are scored by the probability of the second one.
         probabilities = p[:, 1] if p.shape[1] == 2 else p
-        return {
-            "accuracy": float((p.argmax(1) == labels).mean()),
-            "nll": negative_log_likelihood(probabilities, labels),
-            "ece": expected_calibration_error(probabilities, labels),
-            "brier": brier_score(probabilities, labels),
-        }
+        return classification_scores(probabilities, labels)
     found = {"rmse": rmse(prediction.mean, observed)}
     if prediction.log_likelihood is not None:
         found["log_likelihood"] = log_predictive_density(prediction.log_likelihood)

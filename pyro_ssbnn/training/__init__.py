@@ -8,18 +8,34 @@ from typing import TYPE_CHECKING, Any
 from pyro_ssbnn.training.options import TrainingOptions
 
 if TYPE_CHECKING:
+    from pyro_ssbnn.training.augmentation import ImageAugmentation
+    from pyro_ssbnn.training.deterministic import fit_deterministic
+    from pyro_ssbnn.training.fine_tuning import fine_tune
     from pyro_ssbnn.training.guards import collapsed_layers
     from pyro_ssbnn.training.history import History, Removal
     from pyro_ssbnn.training.loop import Fit, fit
 
-__all__ = ["Fit", "History", "Removal", "TrainingOptions", "collapsed_layers", "fit"]
+__all__ = [
+    "Fit",
+    "History",
+    "ImageAugmentation",
+    "Removal",
+    "TrainingOptions",
+    "collapsed_layers",
+    "fine_tune",
+    "fit",
+    "fit_deterministic",
+]
 
 _HOME = {
     "Fit": "loop",
     "History": "history",
+    "ImageAugmentation": "augmentation",
     "Removal": "history",
     "collapsed_layers": "guards",
+    "fine_tune": "fine_tuning",
     "fit": "loop",
+    "fit_deterministic": "deterministic",
 }
 
 

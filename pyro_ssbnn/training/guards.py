@@ -1,4 +1,4 @@
-"""Guards of a training run: unfit data are refused, a loss that is not finite names its site, collapse is reported."""
+"""Guards of a run: unfit data are refused, a loss that is not finite names its site, collapse and arrival are noticed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor
 from pyro_ssbnn.description import NetworkDescription
 from pyro_ssbnn.errors import CollapseWarning, DataError, NonFiniteLossError
 from pyro_ssbnn.network import Network
+from pyro_ssbnn.training.history import History
+from pyro_ssbnn.training.options import TrainingOptions
 
-__all__ = ["FiniteGuard", "check_data", "collapsed_layers", "warn_of_collapse"]
+__all__ = ["FiniteGuard", "check_data", "collapsed_layers", "has_converged", "warn_of_collapse"]
 
 
 def check_data(model: Network, x: Tensor, y: Tensor) -> None:
@@ -88,3 +90,14 @@ def warn_of_collapse(layers: Sequence[str]) -> None:
             CollapseWarning,
             stacklevel=3,
         )
+
+
+def has_converged(history: History, options: TrainingOptions, num_data: int) -> bool:
+    """Whether the best ELBO of the last ``patience`` epochs is no better than the best before them."""
+    if options.patience is None:
+        return False
+    full = [e for e, weight in zip(history.elbo, history.kl_weight, strict=True) if weight == 1.0]
+    if len(full) <= options.patience:
+        return False
+    recent, before = max(full[-options.patience :]), max(full[: -options.patience])
+    return recent - before < options.min_delta * num_data

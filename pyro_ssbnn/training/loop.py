@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import pyro
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -15,25 +14,27 @@ from pyro_ssbnn.elbo import AnalyticELBO
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.network import Network
-from pyro_ssbnn.randomness import seeded
+from pyro_ssbnn.randomness import random_state, set_random_state
 from pyro_ssbnn.training.guards import (
     FiniteGuard,
     check_data,
     collapsed_layers,
+    has_converged,
     warn_of_collapse,
 )
 from pyro_ssbnn.training.history import History
-from pyro_ssbnn.training.options import TrainingOptions, resolve_device, resolve_dtype
-from pyro_ssbnn.training.schedule import adam, kl_weight, set_rates, temperature
+from pyro_ssbnn.training.optimizer import optimizer_of
+from pyro_ssbnn.training.options import TrainingOptions
+from pyro_ssbnn.training.preparation import Augmentation, augmented, isolated, placed
+from pyro_ssbnn.training.schedule import kl_weight, set_rates, temperature
 from pyro_ssbnn.training.shrinking import LiveNetwork, due_for_removal
 from pyro_ssbnn.training.step import CompiledStep, EagerStep
 
-__all__ = ["Fit", "fit"]
+__all__ = ["Fit", "Run", "fit"]
 
 _WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
-_WORTH_COMPILING = (
-    0.3  # the same where the step is compiled: a new network then costs ten seconds or more
-)
+# The same where the step is compiled: a new network then costs ten seconds or more.
+_WORTH_COMPILING = 0.3
 
 
 @dataclass
@@ -71,6 +72,7 @@ def fit(
     *,
     guide: StructuredGuide | None = None,
     resume: Fit | None = None,
+    augment: Augmentation | None = None,
     progress: bool = True,
     callback: Callable[[int, Fit], None] | None = None,
 ) -> Fit:
@@ -84,26 +86,28 @@ def fit(
     :param resume: an earlier result to continue from, up to ``options.epochs`` in all; its guide and history are
         trained and extended in place. Continued and uninterrupted runs are the same bit by bit when their options
         are.
+    :param augment: changes the predictors of every minibatch, ``[rows, p]`` to ``[rows, p]``, on their device, such as
+        :class:`~pyro_ssbnn.ImageAugmentation`. Random numbers from torch's own generators keep runs repeatable.
     :param progress: show a progress bar.
     :param callback: called after each epoch with the epoch's number (from 1) and the unfinished result.
+    :raises ConfigurationError: for both ``guide`` and ``resume``, or another optimizer than the resumed run's.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
     :warns CollapseWarning: when a layer ends without an active node.
     """
     options = options or TrainingOptions()
-    device, dtype = resolve_device(options.device), resolve_dtype(options.dtype)
     check_data(model, x, y)
     if resume is not None and guide is not None:
         raise ConfigurationError(
             "fit: give resume or guide, not both; resume brings its own guide."
         )
-    x = x.to(device, dtype)
-    y = y.to(device, dtype) if y.dtype.is_floating_point else y.to(device)
-    with (
-        seeded(options.seed, device),
-        pyro.get_param_store().scope(),  # the caller's parameters stay theirs
-        pyro.validation_enabled(False),  # data were checked above, and checks synchronise
-    ):
+    if resume is not None and resume.options.optimizer != options.optimizer:
+        raise ConfigurationError(
+            f"fit: the run to resume used optimizer={resume.options.optimizer!r}, the options say"
+            f" {options.optimizer!r}; its state cannot be taken up. Give its guide to go on with a new optimizer."
+        )
+    x, y = placed(x, y, options)
+    with isolated(options.seed, x.device):
         if resume is not None:
             guide = resume.guide
         elif guide is None:
@@ -113,31 +117,45 @@ def fit(
                 temperature=options.temperature[0],
                 initial_inclusion=options.initial_inclusion,
             )
-        guide.to(device=device, dtype=dtype)
+        guide.to(x)
         result = Fit(model, guide, options, History(), len(x))
-        run = _Run(result, x, y, resume)
+        run = Run(result, x, y, augment=augment, resume=resume)
         run.train(progress, callback)
     warn_of_collapse(result.collapsed)
     return result
 
 
-class _Run:
-    """One run of the training loop over a :class:`Fit` in the making."""
+class Run:
+    """One run of the training loop over a :class:`Fit` in the making.
 
-    def __init__(self, result: Fit, x: Tensor, y: Tensor, resume: Fit | None) -> None:
-        self.result, self.x, self.y = result, x, y
+    :param x: predictors ``[N, p]`` on the device of the run.
+    :param y: targets, there too.
+    :param augment: see :func:`fit`.
+    :param resume: see :func:`fit`.
+    """
+
+    def __init__(
+        self,
+        result: Fit,
+        x: Tensor,
+        y: Tensor,
+        *,
+        augment: Augmentation | None = None,
+        resume: Fit | None = None,
+    ) -> None:
+        self.result, self.x, self.y, self.augment = result, x, y, augment
         options = result.options
         self.epochs, self.warmup = options.num_epochs(len(x)), options.warmup_epochs(len(x))
         self.batch = options.batch_rows(len(x))
         self.steps = len(x) // self.batch  # a random remainder waits for the next epoch
         self.live = LiveNetwork(result.model, result.guide)
+        self.columns: Tensor | None = None  # predictors left, None for all
         self.live_x = x
-        self.optimizer = adam(result.guide, options, len(x), x.device)
+        self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
         self.guard = FiniteGuard()
         self.start = time.perf_counter()
         if resume is not None:
             self._resume(resume)
-        self._set_step()
 
     def _resume(self, earlier: Fit) -> None:
         history = self.result.history = earlier.history
@@ -147,12 +165,13 @@ class _Run:
             removed.setdefault(removal.group, []).append(removal.node)
         self.optimizer.load_state_dict(earlier.optimizer_state)
         if removed:
-            self._remove(removed)
-        _set_random_state(earlier.random_state)
+            self.remove(removed)
+        set_random_state(earlier.random_state)
 
     def train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
         """Run the remaining epochs."""
         result, options = self.result, self.result.options
+        self._set_step()
         done = len(result.history)
         bar = tqdm(total=self.epochs, initial=done, disable=not progress, unit="epoch", leave=True)
         with bar:
@@ -165,14 +184,20 @@ class _Run:
                 if callback is not None:
                     self._store()
                     callback(epoch + 1, result)
-                if _has_converged(result.history, options, result.num_data):
+                if has_converged(result.history, options, result.num_data):
                     break
         self._store()
+
+    def freeze_gates(self) -> None:
+        """Keep all gates where they are: their rate is 0 from now on, also in the optimizer's saved state."""
+        for group in self.optimizer.param_groups:
+            if group["kind"] == "gates":
+                group["base_rate"] = 0.0
 
     def _epoch(self, epoch: int) -> None:
         options, step = self.result.options, self.step
         progress = epoch / max(self.epochs - 1, 1)
-        set_rates(self.optimizer, options, progress)
+        set_rates(self.optimizer.param_groups, options, progress)
         for guide in (self.live.guide, self.result.guide):
             guide.temperature.fill_(temperature(options, progress))
         beta = kl_weight(self.warmup, epoch)
@@ -189,12 +214,20 @@ class _Run:
         self._record(sum(means[:observed]), sum(means[observed:]) + self.live.removed_kl, beta)
 
     def _minibatches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        whole = self.live_x if self.augment is None else self.x
         if self.batch == len(self.x):
-            yield self.live_x, self.y
+            yield self._changed(whole), self.y
             return
         order = torch.randperm(len(self.x), device=self.x.device)
         for rows in order[: self.steps * self.batch].split(self.batch):
-            yield self.live_x.index_select(0, rows), self.y.index_select(0, rows)
+            yield self._changed(whole.index_select(0, rows)), self.y.index_select(0, rows)
+
+    def _changed(self, x: Tensor) -> Tensor:
+        """Minibatch as the live network reads it; augmentation sees all predictors."""
+        if self.augment is None:
+            return x
+        x = augmented(self.augment, x)
+        return x if self.columns is None else x.index_select(1, self.columns)
 
     def _shrink(self) -> None:
         """Remove what has stayed closed, once that saves enough of the work."""
@@ -207,17 +240,20 @@ class _Run:
             worth = _WORTH_COMPILING if compiled else _WORTH_REMOVING
             if due and self.live.size_without(due) <= (1 - worth) * self.live.size:
                 history.removed += self.live.removals(due, history)
-                self._remove(due)
+                self.remove(due)
         self._set_step()
 
-    def _remove(self, due: Mapping[str, Sequence[int]]) -> None:
+    def remove(self, due: Mapping[str, Sequence[int]]) -> None:
+        """Take members, given by their original indices, out of network, guide, optimizer and data."""
         options, live = self.result.options, self.live
         state = live.whole_state(self.optimizer.state_dict())
         live.remove(due)
-        self.optimizer = adam(live.guide, options, len(self.x), self.x.device)
+        self.optimizer = optimizer_of(live.guide, options, len(self.x), self.x.device)
         self.optimizer.load_state_dict(live.live_state(state))
         kept = live.kept.get(live.whole_model.description.inputs.name)
-        self.live_x = self.x if kept is None else self.x.index_select(1, kept.to(self.x.device))
+        self.columns = None if kept is None else kept.to(self.x.device)
+        if self.columns is not None and self.augment is None:
+            self.live_x = self.x.index_select(1, self.columns)
 
     def _set_step(self) -> None:
         """Choose the step for the live network: compiled where asked for, but not while the network still shrinks."""
@@ -247,7 +283,7 @@ class _Run:
     def _store(self) -> None:
         self.live.store()
         self.result.optimizer_state = self.live.whole_state(self.optimizer.state_dict())
-        self.result.random_state = _random_state(self.x.device)
+        self.result.random_state = random_state(self.x.device)
 
 
 def _status(history: History) -> str:
@@ -256,27 +292,3 @@ def _status(history: History) -> str:
         f"ELBO {history.elbo[-1]:.4g} = {history.log_likelihood[-1]:.4g} - KL {history.kl[-1]:.4g}; "
         f"active {active}"
     )
-
-
-def _has_converged(history: History, options: TrainingOptions, num_data: int) -> bool:
-    """Whether the best ELBO of the last ``patience`` epochs is no better than the best before them."""
-    if options.patience is None:
-        return False
-    full = [e for e, weight in zip(history.elbo, history.kl_weight, strict=True) if weight == 1.0]
-    if len(full) <= options.patience:
-        return False
-    recent, before = max(full[-options.patience :]), max(full[: -options.patience])
-    return recent - before < options.min_delta * num_data
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _set_random_state(states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])

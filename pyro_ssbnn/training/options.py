@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ _STEPS = (
     10_000  # of a run whose epochs are left to us: gates need a few thousand, whatever the data
 )
 _WARMUP_STEPS = 2_000
+_OPTIMIZERS = ("adam", "sgd")
 _DTYPES = ("float32", "float64")
 
 
@@ -27,13 +29,22 @@ class TrainingOptions:
     :param epochs: passes over the data; None takes as many as make 10,000 steps, at least 20.
     :param batch_size: rows a step; a larger value than the data has rows means full batches. None takes an eighth of
         the data, within 32 to 256 rows: gates learn poorly from smaller ones.
-    :param mean_rate: Adam's learning rate for the weights' means, in units of 1/sqrt(fan-in of their layer).
+    :param optimizer: of the weights' means: "adam", or "sgd", which is gradient descent with ``momentum``. Log-scales
+        and gates are Adam's in either case: where the KL rules, their gradients are of the order of one over the number
+        of observations, and no rate that suits the means would ever move them.
+    :param mean_rate: learning rate of the weights' means. Adam's is in units of 1/sqrt(fan-in of their layer); that of
+        "sgd" is taken as it is, a step per unit of gradient of the loss, which is the negative ELBO per observation.
+    :param momentum: of "sgd", from 0 to below 1: each step adds this share of the step before.
     :param scale_rate: for log-scales, and for the medians of scale and noise latents (which are log-scales too).
     :param gate_rate: for gate logits; too high a rate can close every node before the weights have learned. None takes
         0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose gradients are noisier.
     :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 2,000
         steps, but at most three tenths of the epochs.
-    :param decay_after: fraction of the epochs after which all rates decay to a hundredth by a cosine; 1 for no decay.
+    :param decay_after: fraction of the epochs after which all rates decay to a hundredth by a cosine; 0 for a cosine
+        all along, 1 for no decay.
+    :param milestones: rising fractions of the epochs at which all rates are multiplied by ``milestone_factor``, in
+        place of the cosine: (0.5, 0.75) cuts the rates of 300 epochs after 150 and after 225. Empty for the cosine.
+    :param milestone_factor: positive, at most 1.
     :param clip_norm: largest norm of the gradient of the mean loss per observation; None for no clipping.
     :param num_particles: latent draws a step; None takes one for minibatches of 256 rows, and more, up to four, for
         smaller ones.
@@ -59,11 +70,15 @@ class TrainingOptions:
 
     epochs: int | None = None
     batch_size: int | None = None
+    optimizer: str = "adam"
     mean_rate: float = 0.12
+    momentum: float = 0.9
     scale_rate: float = 0.04
     gate_rate: float | None = None
     kl_warmup: float | None = None
     decay_after: float = 0.5
+    milestones: tuple[float, ...] = ()
+    milestone_factor: float = 0.1
     clip_norm: float | None = None
     num_particles: int | None = None
     local_reparameterization: bool = True
@@ -80,7 +95,8 @@ class TrainingOptions:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "temperature", tuple(self.temperature))
+        for name in ("temperature", "milestones"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         self._require("remove_after", self.remove_after >= 1, "at least 1")
         for name in ("epochs", "batch_size", "num_particles", "patience"):
             chosen = getattr(self, name)
@@ -92,6 +108,11 @@ class TrainingOptions:
             chosen = getattr(self, name)
             fraction = chosen is None or 0 <= chosen <= 1
             self._require(name, fraction, "a fraction of the epochs, 0 to 1")
+        rising = all(a < b for a, b in itertools.pairwise((0.0, *self.milestones, 1.0)))
+        self._require("milestones", rising, "rising fractions of the epochs, between 0 and 1")
+        self._require("milestone_factor", 0 < self.milestone_factor <= 1, "within (0, 1]")
+        self._require("optimizer", self.optimizer in _OPTIMIZERS, "'adam' or 'sgd'")
+        self._require("momentum", 0 <= self.momentum < 1, "within [0, 1)")
         self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
         positive = len(self.temperature) == 2 and min(self.temperature) > 0
         self._require("temperature", positive, "two positive numbers")
@@ -137,7 +158,8 @@ class TrainingOptions:
 
     def to_config(self) -> dict[str, Any]:
         """Plain record of the options."""
-        return {**asdict(self), "temperature": list(self.temperature)}
+        pairs = asdict(self).items()
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs}
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

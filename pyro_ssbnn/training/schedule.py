@@ -1,47 +1,54 @@
-"""Adam over a guide's parameters, and how its rates, the KL's weight and the temperature move over the epochs."""
+"""The optimizer's rates, the KL's weight and the temperature, and how they move over the epochs."""
 
 from __future__ import annotations
 
 import math
-
-import torch
+from collections.abc import Iterable
+from typing import Any
 
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.training.options import TrainingOptions
 
-__all__ = ["adam", "kl_weight", "set_rates", "temperature"]
+__all__ = ["kl_weight", "rate_factor", "rate_groups", "set_rates", "temperature"]
 
 
-def adam(
-    guide: StructuredGuide, options: TrainingOptions, num_data: int, device: torch.device
-) -> torch.optim.Adam:
-    """One Adam for all parameters, in groups with rates of their own.
+def rate_groups(
+    guide: StructuredGuide, options: TrainingOptions, num_data: int
+) -> list[dict[str, Any]]:
+    """Parameter groups with rates of their own, in the guide's order: means layer by layer, log-scales, gates.
 
-    A mean moves by ``mean_rate`` times the spread 1/sqrt(fan-in) of its layer's initial weights, so that one rate
-    serves wide and narrow layers; log-scales and gate logits have no unit.
+    Under Adam a mean moves by ``mean_rate`` times the spread 1/sqrt(fan-in) of its layer's initial weights, so that one
+    rate serves wide and narrow layers; log-scales and gate logits have no unit.
     """
     rates = {"log_scales": options.scale_rate, "gates": options.gate_step(num_data)}
     for group in guide.description.groups:
         fan_in = group.fan_in + group.removed_fan_in  # a layer keeps its rate when it shrinks
-        rates[f"means.{group.name}"] = options.mean_rate / math.sqrt(fan_in)
-    groups = [
-        {"params": parameters, "lr": rates[kind], "base_rate": rates[kind]}
+        unit = math.sqrt(fan_in) if options.optimizer == "adam" else 1.0
+        rates[f"means.{group.name}"] = options.mean_rate / unit
+    return [
+        {"params": parameters, "kind": kind, "lr": rates[kind], "base_rate": rates[kind]}
         for kind, parameters in guide.parameter_groups().items()
         if parameters
     ]
-    # One fused kernel a group; unfused Adam costs several times as much on the CPU.
-    return torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
 
 
-def set_rates(optimizer: torch.optim.Adam, options: TrainingOptions, progress: float) -> None:
-    """Set all rates for an epoch: constant, then a cosine down to a hundredth.
+def set_rates(groups: Iterable[dict[str, Any]], options: TrainingOptions, progress: float) -> None:
+    """Set all rates for an epoch.
 
+    :param groups: the optimizer's parameter groups.
     :param progress: share of the epochs done, 0 to 1.
     """
-    late = max(0.0, (progress - options.decay_after) / max(1 - options.decay_after, 1e-9))
-    factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * late))
-    for group in optimizer.param_groups:
+    factor = rate_factor(options, progress)
+    for group in groups:
         group["lr"] = group["base_rate"] * factor
+
+
+def rate_factor(options: TrainingOptions, progress: float) -> float:
+    """What the rates are multiplied by: the milestones passed, or a constant, then a cosine down to a hundredth."""
+    if options.milestones:
+        return options.milestone_factor ** sum(progress >= at for at in options.milestones)
+    late = max(0.0, (progress - options.decay_after) / max(1 - options.decay_after, 1e-9))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * late))
 
 
 def kl_weight(warmup: float, epoch: int) -> float:

@@ -25,9 +25,9 @@ from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.training.history import History, Removal
 
-__all__ = ["LiveNetwork", "due_for_removal"]
+__all__ = ["LiveNetwork", "due_for_removal", "may_lose_members"]
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
 def due_for_removal(
@@ -42,7 +42,7 @@ def due_for_removal(
     :returns: ascending original indices, ``{group: [due]}``; groups without any are absent.
     """
     due = {}
-    removable = [g for g in model.description.gate_groups if _may_lose_members(model, g.name)]
+    removable = [g for g in model.description.gate_groups if may_lose_members(model, g.name)]
     for group in removable:
         rows = np.stack(history.inclusion[group.name][-after:])
         if len(rows) < after:
@@ -55,7 +55,8 @@ def due_for_removal(
     return due
 
 
-def _may_lose_members(model: Network, name: str) -> bool:
+def may_lose_members(model: Network, name: str) -> bool:
+    """Whether closed members of a group pass on 0, so that the network without them computes the same."""
     return name == model.description.inputs.name or model.closed_activation == 0.0
 
 

@@ -1,0 +1,43 @@
+"""Weights that a guide's means start from: random ones, or a deterministic network's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pyro_ssbnn.description import NetworkDescription, NodeGroup
+from pyro_ssbnn.errors import ConfigurationError
+
+__all__ = ["check_weights", "initial_weights"]
+
+
+def initial_weights(group: NodeGroup, gain: float) -> Tensor:
+    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in)."""
+    spread = 1 / math.sqrt(group.fan_in)
+    weight = gain * spread * torch.randn(group.size, group.fan_in)
+    bias = spread * (2 * torch.rand(group.size, 1) - 1)
+    return torch.cat([weight, bias], -1)
+
+
+def check_weights(description: NetworkDescription, weights: Mapping[str, Tensor]) -> None:
+    """Raise :class:`ConfigurationError` unless every layer has weights ``[size, group_size]`` of finite values."""
+    names = [group.name for group in description.groups]
+    if set(weights) != set(names):
+        raise ConfigurationError(
+            f"start_from: expected weights for the layers {names}; got {list(weights)}. Give [size, fan-in + 1] for"
+            " each, the bias in the last column."
+        )
+    for group in description.groups:
+        given, expected = weights[group.name], [group.size, group.group_size]
+        if list(given.shape) != expected:
+            raise ConfigurationError(
+                f"start_from: the weights of {group.name} must be {expected} (nodes, incoming weights and bias);"
+                f" got {list(given.shape)}."
+            )
+        if not given.isfinite().all():
+            raise ConfigurationError(
+                f"start_from: the weights of {group.name} hold values that are not finite."
+            )
