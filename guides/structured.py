@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pyro
 import torch
@@ -179,9 +178,16 @@ class StructuredGuide(PyroModule):
         prior = self.description.layer(name).prior
         return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
 
+    def mean_standardized(self, name: str) -> Tensor:
+        """E_q[u | z = 1]: posterior mean standardised weights of the open nodes, ``[size, group_size]``."""
+        return getattr(self, name).weight.loc.detach()
+
     def mean_weights(self, name: str) -> Tensor:
-        """E_q[t u | z = 1]: posterior mean weights of the open nodes, bias last, ``[size, group_size]``."""
-        loc = getattr(self, name).weight.loc.detach()
+        """E_q[t u | z = 1]: posterior mean weights of the open nodes, own ones last, ``[size, group_size]``.
+
+        Those of a batch-normed layer are not yet folded; see :func:`~pyro_ssbnn.posterior.mean_weights`.
+        """
+        loc = self.mean_standardized(name)
         slab_scale = self.mean_slab_scale(name)
         return loc if slab_scale is None else loc * slab_scale.unsqueeze(-1)
 
@@ -207,7 +213,7 @@ class StructuredGuide(PyroModule):
         with seeded(0, like.device):  # the initial values are overwritten
             guide = StructuredGuide(model, hard=self.hard)
         guide.to(device=like.device, dtype=like.dtype)
-        axes = self.parameter_axes()
+        axes, kept = self.parameter_axes(), self.description.with_sums(kept)
         state = {k: take(v, axes[k], kept) for k, v in self.state_dict().items()}
         guide.load_state_dict(state)
         return guide
@@ -216,17 +222,18 @@ class StructuredGuide(PyroModule):
     def close(self, closed: Mapping[str, Tensor]) -> None:
         """Close members for good: their gates never open, and all their weights, in and out, follow the prior.
 
-        :param closed: indices ``{group: [closed]}``.
+        :param closed: indices ``{group: [closed]}``; for sums, the places to which nobody writes any more.
         """
         state = self.state_dict()  # shares the parameters' memory
-        for name in closed:
+        sums = {total.name for total in self.description.sums}
+        for name in closed.keys() - sums:
             gate = "input.logits" if name == self.description.inputs.name else f"{name}.gate.logits"
             state[gate][closed[name]] = CLOSED_LOGIT
         for group in self.description.groups:
             prior = {"loc": 0.0, "log_scale": math.log(group.prior.scale)}
-            for dim, axis in enumerate((group.rows, group.columns)):
+            for dim, axis in enumerate((group.rows, group.incoming)):
                 if axis.group in closed:
-                    cut = replace(axis, bias=False).indices(closed, state["temperature"].device)
+                    cut = axis.indices(closed, state["temperature"].device)
                     for key, value in prior.items():
                         state[f"{group.name}.weight.{key}"].index_fill_(dim, cut, value)
 
@@ -261,8 +268,10 @@ def _with_bias(gate: Tensor) -> Tensor:
 
 
 def _initial_weights(group: NodeGroup, gain: float) -> Tensor:
-    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in)."""
+    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in), or scales 1 and shifts 0."""
     spread = 1 / math.sqrt(group.fan_in)
     weight = gain * spread * torch.randn(group.size, group.fan_in)
+    if group.batch_normed:
+        return torch.cat([weight, torch.tensor([1.0, 0.0]).expand(group.size, 2)], -1)
     bias = spread * (2 * torch.rand(group.size, 1) - 1)
     return torch.cat([weight, bias], -1)
