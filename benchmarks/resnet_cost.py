@@ -3,8 +3,8 @@
     python benchmarks/resnet_cost.py --threads 1 --rounds 9
 
 Ours: the step of ``fit`` with draws of the weights (one a step) and its optimizer. Deterministic: the plain torch
-network with SGD, momentum 0.9. Both take turns in one process, on a batch of random images; the ratio is the median over
-the rounds of one time over the other.
+network with SGD, momentum 0.9. Both take turns in one process, on a batch of random images; the ratio is the median
+over the rounds of one time over the other.
 """
 
 from __future__ import annotations

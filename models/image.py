@@ -29,8 +29,8 @@ __all__ = ["ImageNetwork"]
 class ImageNetwork(GatedNetwork):
     """A network of flattened images ``[N, p]``, p = C H W; subclasses lay its layers out and wire them.
 
-    Data are flattened channel by channel and row by row, as everywhere in the package; pixels carry no gates. A subclass
-    has a ``kind``, calls :meth:`_lay_out` at the end of its ``__init__``, and gives :meth:`wire` and
+    Data are flattened channel by channel and row by row, as everywhere in the package; pixels carry no gates. A
+    subclass has a ``kind``, calls :meth:`_lay_out` at the end of its ``__init__``, and gives :meth:`wire` and
     :meth:`_shape_config`; prior, guide, training, pruning and files then work as they are.
 
     :param image_shape: channels, height and width (C, H, W).

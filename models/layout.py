@@ -124,7 +124,8 @@ class ImageLayout:
     def groups(self, prior: Prior, output_prior: Prior) -> tuple[NodeGroup, ...]:
         """The layers as node groups: hidden ones under the prior, the last under the output prior.
 
-        :raises ConfigurationError: when the prior gives another number of inclusion probabilities than there are layers.
+        :raises ConfigurationError: when the prior gives another number of inclusion probabilities than there are hidden
+            layers.
         """
         sizes = [layer["size"] for layer in self._layers]
         *hidden, last = self._layers

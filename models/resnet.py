@@ -32,20 +32,21 @@ class ResNet(ImageNetwork):
     pixel is taken, and channels of zeros are added, half of them before and half behind. Then the mean of each map, and
     an ungated classifier. Depth 6n + 2: 20, 32, 44, 56, 110.
 
-    Groups: ``stem``, ``stage1_block1_conv1``, ``stage1_block1_conv2``, ..., ``output``; the sum at the end of a block is
-    called ``stage1_block1``. By the usual count (no batch norm's scales and shifts) depth 20 has 268,346 weights and
+    Groups: ``stem``, ``stage1_block1_conv1``, ``stage1_block1_conv2``, ..., ``output``; the sum at the end of a block
+    is called ``stage1_block1``. By the usual count (no batch norm's scales and shifts) depth 20 has 268,346 weights and
     40,551,050 multiply-adds on 32 x 32 images of ten classes, depth 32 has 461,882 and 68,862,602.
 
     :param image_shape: channels, height and width (C, H, W); data are flattened images ``[N, C H W]``.
     :param depth: 6n + 2.
-    :param widths: filters of each of the three stages, not fewer than in the stage before; the first is that of the stem, too.
+    :param widths: filters of each of the three stages, not fewer than in the stage before; the first is that of the
+        stem, too.
     :param prior: prior of the filters.
     :param likelihood: distribution of the targets; it also sets the number of outputs.
     :param output_prior: ungated prior of the classifier, by default Normal(0, 1) weights.
-    :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS` that is 0 at 0: another one would pass a constant on
-        from closed channels, which padded convolutions cut off at the border.
-    :raises ConfigurationError: for a depth, widths or activation outside their domain, and the theory's prior inclusion,
-        which is known for perceptrons only.
+    :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS` that is 0 at 0: another one would pass a constant
+        on from closed channels, which padded convolutions cut off at the border.
+    :raises ConfigurationError: for a depth, widths or activation outside their domain, and the theory's prior
+        inclusion, which is known for perceptrons only.
     """
 
     kind = "resnet"
@@ -79,8 +80,8 @@ class ResNet(ImageNetwork):
             )
         if self.closed_activation != 0.0:
             raise ConfigurationError(
-                f"{owner}: {self.activation} of 0 is {self.closed_activation:.3g}, which closed channels would pass on to"
-                " padded convolutions; take an activation that is 0 at 0 (relu, silu, tanh, ...)."
+                f"{owner}: {self.activation} of 0 is {self.closed_activation:.3g}, which closed channels would pass on"
+                " to padded convolutions; take an activation that is 0 at 0 (relu, silu, tanh, ...)."
             )
         if sorted([stem, *widths]) != [stem, *widths]:
             raise ConfigurationError(

@@ -44,8 +44,8 @@ class PosteriorDraws:
     :param latents: gates, scales and noise by site name, ``[S, ...]``.
     :param log_prior: log p of all latents of a draw, ``[S]``, float64.
     :param log_q: log q of the same, ``[S]``.
-    :param weights: effective weights w = z t u by group, ``[S, size, group_size]``, a node's own ones (bias, or scale and
-        shift of its batch norm) last; empty unless asked for.
+    :param weights: effective weights w = z t u by group, ``[S, size, group_size]``, a node's own ones (bias, or scale
+        and shift of its batch norm) last; empty unless asked for.
     :param log_likelihood: log p(y | draw) of each observation, ``[S, N]``; None without y.
     :param predictive: draws of y, ``[S, N]`` (``[S, N, K]`` for several targets); None without x.
     :param mean: expected y given the draw, ``[S, N]``, or ``[S, N, K]`` class probabilities; None without x.

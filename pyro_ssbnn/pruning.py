@@ -143,8 +143,8 @@ def _require_foldable(description: NetworkDescription, group: NodeGroup, lost: i
         return
     if group.source in {total.name for total in description.sums}:
         raise ConfigurationError(
-            f"prune: {group.name} reads the sum {group.source}, but closed nodes pass on a constant other than 0 there."
-            " Train with an activation that is 0 at 0 (relu, silu, tanh, ...)."
+            f"prune: {group.name} reads the sum {group.source}, but closed nodes pass on a constant other than 0"
+            " there. Train with an activation that is 0 at 0 (relu, silu, tanh, ...)."
         )
     if group.zero_padded:
         raise ConfigurationError(
@@ -159,7 +159,8 @@ def draw_open_weights(
 ) -> dict[str, Tensor]:
     """Draw scales and weights given that the selected gates are open, ``{group: [S, size, fan_in + 1]}``.
 
-    They are those of plain layers, running statistics folded in. Closed nodes come out as zero. Uses the caller's random state.
+    They are those of plain layers, running statistics folded in. Closed nodes come out as zero. Uses the caller's
+    random state.
     """
     gates = {f"{name}.gate": selection.mask(name) for name in selection.kept}
     like = next(guide.parameters())

@@ -15,8 +15,8 @@ __all__ = ["PlacedSum", "with_sums"]
 class PlacedSum:
     """A sum of maps whose channels are put at certain places; a layer's ``source`` may name it.
 
-    A place is kept as long as anyone writes to it: the consumers' columns of a place leave only when each member that is
-    added there has left.
+    A place is kept as long as anyone writes to it: the consumers' columns of a place leave only when each member that
+    is added there has left.
 
     :param name: name of the sum, unlike any group's.
     :param size: number of places.

@@ -62,7 +62,7 @@ def max_pool(x: Tensor, size: int) -> Tensor:
 
 @effectful(type="affine")
 def convolution(x: Tensor, weight: Tensor, geometry: ConvolutionGeometry, own: int = 1) -> Tensor:
-    """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]`` and weights ``[..., size, C k k + own]``.
+    """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]``, weights ``[..., size, C k k + own]``.
 
     Columns run over the kernel of the first channel, row by row, then the second's, ...; the bias is the last where it
     is all that filters own (own = 1), otherwise the last columns are left to a batch norm. The same kind of effectful
