@@ -118,7 +118,7 @@ def layer_summary(guide: StructuredGuide, selection: Selection | None = None) ->
 
 
 def slab_norms(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
-    r"""Size of each node's posterior mean weights given that the node is in, bias included, ``[size]``.
+    r"""Size of each node's posterior mean weights given that the node is in, its own included, ``[size]``.
 
     :math:`\lVert E[t u \mid z = 1]\rVert_2`. Where predictors are gated, weights of closed predictors are not in the
     network whatever their value, so a first-layer weight counts by its predictor's inclusion probability:
@@ -127,7 +127,7 @@ def slab_norms(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
     squares = _mean_weights(guide, name) ** 2
     if guide.description.layer(name).column_gate is not None:
         gamma = inclusion_probabilities(guide, guide.description.inputs.name)
-        squares[:, :-1] *= gamma
+        squares[:, : len(gamma)] *= gamma
     return np.sqrt(squares.sum(1))
 
 
@@ -138,7 +138,7 @@ def predictor_norms(guide: StructuredGuide) -> NDArray[np.float64]:
     ungated layer), the root of the expected squared norm over the nodes' gates.
     """
     first = guide.description.groups[0]
-    squares = _mean_weights(guide, first.name)[:, :-1] ** 2
+    squares = _mean_weights(guide, first.name)[:, : first.fan_in] ** 2
     if first.gated:
         squares *= inclusion_probabilities(guide, first.name)[:, None]
     return np.sqrt(squares.sum(0))

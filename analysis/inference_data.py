@@ -7,7 +7,8 @@ group                     variables                                    dimension
                           latents; ``{layer}.slab_scale`` (t, a        ``hidden1[0]``, ...; predictors: ``predictor``
                           standard deviation) where t is not 1         with theirs
                           ``{layer}.weight`` (w = z t u) on request    (chain, draw, ``{layer}_node``,
-                                                                       ``{layer}_incoming``), the last one ``bias``
+                                                                       ``{layer}_incoming``), the last one ``bias``, or
+                                                                       the last two ``scale`` and ``shift``
                           network-wide scales, ``noise.variance``      (chain, draw[, ``target``])
 ``constant_data``         ``{layer}.inclusion``: q(z = 1), exact;      (``{layer}_node``) or (``predictor``)
                           ``{layer}.inclusion_logit``
@@ -135,7 +136,11 @@ def _coordinates(description: NetworkDescription, predictors: list[str]) -> dict
     for group in description.groups:
         members[group.name] = [f"{group.name}[{j}]" for j in range(group.size)]
         coords[f"{group.name}_node"] = members[group.name]
-        coords[f"{group.name}_incoming"] = [*_incoming(group, members[group.source]), "bias"]
+    for total in description.sums:
+        members[total.name] = [f"{total.name}[{j}]" for j in range(total.size)]
+    for group in description.groups:
+        own = ["scale", "shift"] if group.batch_normed else ["bias"]
+        coords[f"{group.name}_incoming"] = [*_incoming(group, members[group.source]), *own]
     return coords
 
 

@@ -11,15 +11,31 @@ from torch import Tensor
 from pyro_ssbnn.description import NetworkDescription, NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
 
-__all__ = ["check_weights", "initial_weights"]
+__all__ = ["check_weights", "initial_weights", "standardized"]
 
 
 def initial_weights(group: NodeGroup, gain: float) -> Tensor:
-    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in)."""
+    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in), or scales 1 and shifts 0."""
     spread = 1 / math.sqrt(group.fan_in)
     weight = gain * spread * torch.randn(group.size, group.fan_in)
+    if group.batch_normed:
+        return torch.cat([weight, torch.tensor([1.0, 0.0]).expand(group.size, 2)], -1)
     bias = spread * (2 * torch.rand(group.size, 1) - 1)
     return torch.cat([weight, bias], -1)
+
+
+def standardized(group: NodeGroup, weights: Tensor, slab_scale: Tensor | None) -> Tensor:
+    """Standardised weights u = w / t, ``[size, group_size]``, of weights w and slab scales t, ``[size]`` (None for 1).
+
+    A batch-normed kernel stays as it is: t acts on scale and shift only, and running statistics are those of the
+    kernel.
+    """
+    if slab_scale is None:
+        return weights
+    divisor = slab_scale.unsqueeze(-1)
+    if not group.batch_normed:
+        return weights / divisor
+    return torch.cat([weights[:, : group.fan_in], weights[:, group.fan_in :] / divisor], -1)
 
 
 def check_weights(description: NetworkDescription, weights: Mapping[str, Tensor]) -> None:
@@ -28,13 +44,13 @@ def check_weights(description: NetworkDescription, weights: Mapping[str, Tensor]
     if set(weights) != set(names):
         raise ConfigurationError(
             f"start_from: expected weights for the layers {names}; got {list(weights)}. Give [size, fan-in + 1] for"
-            " each, the bias in the last column."
+            " each, the bias in the last column (fan-in + 2 under a batch norm: scale, then shift)."
         )
     for group in description.groups:
         given, expected = weights[group.name], [group.size, group.group_size]
         if list(given.shape) != expected:
             raise ConfigurationError(
-                f"start_from: the weights of {group.name} must be {expected} (nodes, incoming weights and bias);"
+                f"start_from: the weights of {group.name} must be {expected} (nodes, a node's weights, its own ones last);"
                 f" got {list(given.shape)}."
             )
         if not given.isfinite().all():

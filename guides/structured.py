@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pyro
 import torch
@@ -21,7 +20,7 @@ from torch.nn import Parameter
 from pyro_ssbnn.cutting import Axis, take
 from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides.initial import check_weights, initial_weights
+from pyro_ssbnn.guides.initial import check_weights, initial_weights, standardized
 from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
@@ -128,9 +127,8 @@ class StructuredGuide(PyroModule):
             local = guide.initial_local(group, shared_initial[group.scope])
             slab_scale = guide.initial_slab_scale(local, shared_initial[group.scope])
             last = group is description.groups[-1]
-            loc = initial_weights(group, gain=1.0 if last else math.sqrt(2))
-            if slab_scale is not None:
-                loc = loc / slab_scale.unsqueeze(-1)
+            weights = initial_weights(group, gain=1.0 if last else math.sqrt(2))
+            loc = standardized(group, weights, slab_scale)
             scale = initial_scale / math.sqrt(group.fan_in)
             self.add_module(group.name, GroupGuide(group, local, loc, scale, initial_inclusion))
         self.noise = likelihood_guide(model.likelihood)
@@ -183,9 +181,16 @@ class StructuredGuide(PyroModule):
         prior = self.description.layer(name).prior
         return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
 
+    def mean_standardized(self, name: str) -> Tensor:
+        """E_q[u | z = 1]: posterior mean standardised weights of the open nodes, ``[size, group_size]``."""
+        return getattr(self, name).weight.loc.detach()
+
     def mean_weights(self, name: str) -> Tensor:
-        """E_q[t u | z = 1]: posterior mean weights of the open nodes, bias last, ``[size, group_size]``."""
-        loc = getattr(self, name).weight.loc.detach()
+        """E_q[t u | z = 1]: posterior mean weights of the open nodes, own ones last, ``[size, group_size]``.
+
+        Those of a batch-normed layer are not yet folded; see :func:`~pyro_ssbnn.posterior.mean_weights`.
+        """
+        loc = self.mean_standardized(name)
         slab_scale = self.mean_slab_scale(name)
         return loc if slab_scale is None else loc * slab_scale.unsqueeze(-1)
 
@@ -211,7 +216,7 @@ class StructuredGuide(PyroModule):
         with seeded(0, like.device):  # the initial values are overwritten
             guide = StructuredGuide(model, hard=self.hard)
         guide.to(device=like.device, dtype=like.dtype)
-        axes = self.parameter_axes()
+        axes, kept = self.parameter_axes(), self.description.with_sums(kept)
         state = {k: take(v, axes[k], kept) for k, v in self.state_dict().items()}
         guide.load_state_dict(state)
         return guide
@@ -220,17 +225,18 @@ class StructuredGuide(PyroModule):
     def close(self, closed: Mapping[str, Tensor]) -> None:
         """Close members for good: their gates never open, and all their weights, in and out, follow the prior.
 
-        :param closed: indices ``{group: [closed]}``.
+        :param closed: indices ``{group: [closed]}``; for sums, the places to which nobody writes any more.
         """
         state = self.state_dict()  # shares the parameters' memory
-        for name in closed:
+        sums = {total.name for total in self.description.sums}
+        for name in closed.keys() - sums:
             gate = "input.logits" if name == self.description.inputs.name else f"{name}.gate.logits"
             state[gate][closed[name]] = CLOSED_LOGIT
         for group in self.description.groups:
             prior = {"loc": 0.0, "log_scale": math.log(group.prior.scale)}
-            for dim, axis in enumerate((group.rows, group.columns)):
+            for dim, axis in enumerate((group.rows, group.incoming)):
                 if axis.group in closed:
-                    cut = replace(axis, bias=False).indices(closed, state["temperature"].device)
+                    cut = axis.indices(closed, state["temperature"].device)
                     for key, value in prior.items():
                         state[f"{group.name}.weight.{key}"].index_fill_(dim, cut, value)
 
@@ -256,16 +262,14 @@ class StructuredGuide(PyroModule):
 
         :param weights: effective weights w of every layer, bias last, ``{group: [size, group_size]}``, as
             :func:`~pyro_ssbnn.fit_deterministic` returns them, or from elsewhere. A filter's come channel by channel,
-            each row by row.
+            each row by row, then its scale and shift where a batch norm follows; the running statistics are the model's.
         :raises ConfigurationError: for missing, unknown or wrongly shaped layers, and for values that are not finite.
         """
         check_weights(self.description, weights)
-        for name, weight in weights.items():
-            loc = getattr(self, name).weight.loc
-            slab_scale = self.mean_slab_scale(name)
-            loc.copy_(weight)
-            if slab_scale is not None:
-                loc.div_(slab_scale.unsqueeze(-1))
+        for group in self.description.groups:
+            loc = getattr(self, group.name).weight.loc
+            given = weights[group.name].to(loc)
+            loc.copy_(standardized(group, given, self.mean_slab_scale(group.name)))
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by what they are: ``means.{layer}`` of weights, ``log_scales``, ``gates`` (logits).

@@ -11,10 +11,13 @@ from pyro.nn import PyroModule
 from torch import Tensor
 from typing_extensions import Self
 
+from pyro_ssbnn.cutting import Axis, take
 from pyro_ssbnn.description import NetworkDescription
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.layers import GroupConv2d, GroupLayer, GroupLinear
 from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
 from pyro_ssbnn.models.activations import ACTIVATIONS
+from pyro_ssbnn.models.compact import CompactNetwork
 from pyro_ssbnn.priors import Gaussian, Latents, Prior, from_config
 
 __all__ = ["GatedNetwork"]
@@ -55,9 +58,13 @@ class GatedNetwork(PyroModule):
         # In double, so that float64 networks prune to rounding.
         self.closed_activation = float(self.phi(torch.zeros((), dtype=torch.float64)))
 
-    @abstractmethod
     def _build(self, description: NetworkDescription) -> None:
-        """Make the layers of a description."""
+        """Make the layers of a description, each under its group's name."""
+        self.description = description
+        for group in description.groups:
+            geometry = group.geometry
+            layer = GroupLinear(group) if geometry is None else GroupConv2d(group, geometry)
+            self.add_module(group.name, layer)
 
     @abstractmethod
     def network(self, x: Tensor) -> Tensor:
@@ -85,10 +92,30 @@ class GatedNetwork(PyroModule):
         return {scope: prior.sample_shared(scope, like) for scope, prior in scopes.items()}
 
     def narrowed(self, kept: Mapping[str, Tensor]) -> Self:
-        """The network without the other members of these groups, under the priors of the whole network."""
+        """The network without the other members of these groups, under the priors of the whole network.
+
+        Running statistics of batch norms go along, and so does the mode.
+        """
         network = self.from_config(self.to_config())
         network._build(self.description.narrowed(kept))
-        return network
+        axes = self.statistics_axes()
+        state = {name: take(v, axes[name], kept) for name, v in self.state_dict().items()}
+        network.load_state_dict(state, assign=True)
+        return network.train(self.training)
+
+    def statistics_axes(self) -> dict[str, tuple[Axis, ...]]:
+        """Axes of the batch norms' running statistics, by name in the ``state_dict``."""
+        rows = {group.name: (group.rows,) for group in self.description.groups}
+        return {name: rows[name.partition(".")[0]] for name in self.state_dict()}
+
+    def layer(self, name: str) -> GroupLayer:
+        """The layer of a group."""
+        found: GroupLayer = getattr(self, name)
+        return found
+
+    def fold(self, name: str, weight: Tensor, amplitude: Tensor | None) -> Tensor:
+        """Effective weights of a layer in evaluation mode; see :meth:`pyro_ssbnn.layers.GroupLayer.fold`."""
+        return self.layer(name).fold(weight, amplitude)
 
     def to_config(self) -> dict[str, Any]:
         """Plain record from which :meth:`from_config` makes the network again."""
@@ -100,6 +127,16 @@ class GatedNetwork(PyroModule):
             "output_prior": self.output_prior.to_config(),
             "activation": self.activation,
         }
+
+    @classmethod
+    @abstractmethod
+    def compact_from_state(
+        cls, config: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> CompactNetwork:
+        """Make this network's pruned form from its record and its tensors.
+
+        :raises KeyError: when an entry or a tensor is missing.
+        """
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

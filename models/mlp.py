@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_ssbnn.description import InputGroup, NetworkDescription, NodeGroup, layer_inclusion
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.layers import GroupLinear, sample_gate
+from pyro_ssbnn.layers import sample_gate
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.base import GatedNetwork
 from pyro_ssbnn.models.compact import CompactLinear, CompactMLP
@@ -67,11 +67,6 @@ class MLP(GatedNetwork):
             )
         )
 
-    def _build(self, description: NetworkDescription) -> None:
-        self.description = description
-        for group in description.groups:
-            self.add_module(group.name, GroupLinear(group))
-
     @staticmethod
     def _check(
         num_inputs: int,
@@ -121,7 +116,7 @@ class MLP(GatedNetwork):
                 gate = sample_gate(description.inputs, x)
             h = h * gate.unsqueeze(-2)  # type: ignore[union-attr]
         for group in description.groups:
-            h = getattr(self, group.name)(h, shared[group.scope])
+            h = self.layer(group.name)(h, shared[group.scope])
             if group is not description.groups[-1]:
                 h = self.phi(h)
         return h
@@ -135,6 +130,13 @@ class MLP(GatedNetwork):
             columns if self.description.inputs.gated else None,
             {g.name: layers[g.name].rows for g in self.description.groups[:-1]},
         )
+
+    @classmethod
+    def compact_from_state(
+        cls, config: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> CompactMLP:
+        """Make a pruned perceptron from its record and its tensors."""
+        return CompactMLP.from_state(config, state)
 
     def _shape_config(self) -> dict[str, Any]:
         inputs = self.description.inputs

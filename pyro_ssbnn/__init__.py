@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         GaussianLikelihood,
         PoissonLikelihood,
     )
-    from pyro_ssbnn.models import MLP, LeNet
+    from pyro_ssbnn.models import MLP, LeNet, ResNet, WideResNet
     from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
     from pyro_ssbnn.predictive import PredictiveSummary, predict, predict_compact
     from pyro_ssbnn.priors import (
@@ -71,10 +71,12 @@ __all__ = [
     "PosteriorDraws",
     "PredictiveSummary",
     "Pruning",
+    "ResNet",
     "Selection",
     "StructuredGuide",
     "TheoryInclusion",
     "TrainingOptions",
+    "WideResNet",
     "__version__",
     "draw_posterior",
     "expected_false_omissions",
@@ -114,7 +116,7 @@ _HOMES = {
         "GaussianLikelihood",
         "PoissonLikelihood",
     ),
-    "pyro_ssbnn.models": ("MLP", "LeNet"),
+    "pyro_ssbnn.models": ("MLP", "LeNet", "ResNet", "WideResNet"),
     "pyro_ssbnn.posterior": ("PosteriorDraws", "draw_posterior"),
     "pyro_ssbnn.predictive": ("PredictiveSummary", "predict", "predict_compact"),
     "pyro_ssbnn.priors": (

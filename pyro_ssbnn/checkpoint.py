@@ -44,6 +44,7 @@ _SERIES = ("log_likelihood", "kl", "kl_weight", "seconds")
 def save_fit(result: Fit, path: str | Path) -> None:
     """Save a fit so that it can be inspected, or its training continued, elsewhere."""
     tensors = {f"guide.{k}": v for k, v in result.guide.state_dict().items()}
+    tensors |= {f"network.{k}": v for k, v in result.model.state_dict().items()}
     state = result.optimizer_state.get("state", {})
     for index, slots in state.items():
         tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items()}
@@ -91,7 +92,7 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
 
 
 def load_guide(path: str | Path, model: Network, device: str = "cpu") -> StructuredGuide:
-    """Load only the guide of a saved fit, for a network built by the caller.
+    """Load only the guide of a saved fit, for a network built by the caller, whose running statistics are set, too.
 
     :raises CheckpointError: also when the saved guide is that of another network; the message names the first
         difference.
@@ -128,19 +129,28 @@ def _guide_of(
 ) -> StructuredGuide:
     guide = StructuredGuide(model, hard=header["hard_gates"])
     saved = _under("guide.", tensors)
-    expected = guide.state_dict()
+    _check_state(path, "guide", saved, guide.state_dict())
+    statistics = _under("network.", tensors)
+    _check_state(path, "network", statistics, model.state_dict())
+    like = saved["temperature"]
+    for module, state in ((guide, saved), (model, statistics)):
+        module.to(device=like.device, dtype=like.dtype)
+        module.load_state_dict(state)
+    model.train(False)
+    return guide
+
+
+def _check_state(
+    path: str | Path, what: str, saved: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
     for name in sorted(expected.keys() | saved.keys()):
         found = list(saved[name].shape) if name in saved else "nothing"
         wanted = list(expected[name].shape) if name in expected else "nothing"
         if found != wanted:
             raise CheckpointError(
-                f"{path}: the saved guide does not match the network: {name} should be {wanted}, the file has {found}."
+                f"{path}: the saved {what} does not match the network: {name} should be {wanted}, the file has {found}."
                 " Build the network with the widths, prior, likelihood and input gates of the saved one."
             )
-    like = saved["temperature"]
-    guide.to(device=like.device, dtype=like.dtype)
-    guide.load_state_dict(saved)
-    return guide
 
 
 def _save(

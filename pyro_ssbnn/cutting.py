@@ -17,24 +17,25 @@ __all__ = ["Axis", "put", "take"]
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a tensor: ``width`` neighbouring entries for each member of a group, then perhaps a bias.
+    """One axis of a tensor: ``width`` neighbouring entries for each member of a group, then what belongs to no member.
 
     :param group: name of the group.
     :param size: its number of members.
     :param width: entries of each member.
-    :param bias: whether one more entry, which belongs to no member and is never cut, comes last.
+    :param own: further entries at the end, which belong to no member and are never cut: a node's bias, or the scale and
+        shift of its batch norm.
 
     A node of a dense layer that reads three channels of 2 pixels each owns 3 * 2 + 1 weights; without the channel in
     the middle five are left:
 
-    >>> Axis("conv", size=3, width=2, bias=True).indices({"conv": torch.tensor([0, 2])})
+    >>> Axis("conv", size=3, width=2, own=1).indices({"conv": torch.tensor([0, 2])})
     tensor([0, 1, 4, 5, 6])
     """
 
     group: str
     size: int
     width: int = 1
-    bias: bool = False
+    own: int = 0
 
     def indices(self, kept: Mapping[str, Tensor], device: torch.device | None = None) -> Tensor:
         """Indices along the axis that stay when groups keep only these members; absent groups stay whole."""
@@ -42,9 +43,10 @@ class Axis:
         members = torch.arange(self.size, device=device) if members is None else members.to(device)
         entries = members.unsqueeze(-1) * self.width + torch.arange(self.width, device=device)
         entries = entries.flatten()
-        if not self.bias:
+        if not self.own:
             return entries
-        return torch.cat([entries, entries.new_tensor([self.size * self.width])])
+        first = self.size * self.width
+        return torch.cat([entries, torch.arange(first, first + self.own, device=device)])
 
 
 def take(tensor: Tensor, axes: Sequence[Axis], kept: Mapping[str, Tensor]) -> Tensor:

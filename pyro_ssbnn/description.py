@@ -2,8 +2,8 @@
 
 A *node group* is a layer of nodes that are gated one by one. Model and guide meet only here and in site names: for
 a group called ``hidden1`` the sites are ``hidden1.gate`` (shape ``[size]``), ``hidden1.weight`` (the standardised
-weights u, ``[size, group_size]``, the bias in the last column) and its prior's scale latents; its plate is called
-``hidden1``.
+weights u, ``[size, group_size]``, the bias in the last column, or scale and shift in the last two of a batch-normed
+layer) and its prior's scale latents; its plate is called ``hidden1``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from pyro_ssbnn.cutting import Axis
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.geometry import ConvolutionGeometry
 from pyro_ssbnn.priors import Prior, TheoryInclusion, theory_inclusion
+from pyro_ssbnn.sums import PlacedSum, with_sums
 
 __all__ = ["GateGroup", "InputGroup", "NetworkDescription", "NodeGroup", "layer_inclusion"]
 
@@ -69,9 +71,9 @@ class InputGroup(GateGroup):
 class NodeGroup(GateGroup):
     """A layer's nodes and the weights each owns.
 
-    :param fan_in: incoming weights of a node, without its bias.
+    :param fan_in: incoming weights of a node, without its own ones.
     :param prior: prior of the node's weights.
-    :param source: name of the group whose nodes feed this one.
+    :param source: name of the group, or of the sum of groups, whose nodes feed this one.
     :param columns_per_source: incoming weights that one source node feeds: 1 in a dense layer after a dense layer, k^2
         in a convolution, the pixels of a map in a dense layer after convolutions. Neighbouring columns belong to one
         source; a convolution of the image counts each channel of the (ungated) predictors as a source.
@@ -80,8 +82,9 @@ class NodeGroup(GateGroup):
     :param removed_fan_in: incoming weights that left the network with their sources during training; the prior still
         counts them.
     :param positions: outputs of a node for one input: 1 in a dense layer, the pixels of a filter's map.
-    :param zero_padded: whether some positions read zeros in place of sources, so that what a source passes on to all of
-        them cannot be written as a bias.
+    :param geometry: how the kernels of a convolution move; None for a dense layer.
+    :param own: weights of a node beside the incoming ones, in its last columns: 1, its bias, or 2, scale and shift of
+        the batch norm that follows a convolution without bias.
     """
 
     fan_in: int
@@ -92,22 +95,46 @@ class NodeGroup(GateGroup):
     column_gate: str | None = None
     removed_fan_in: int = 0
     positions: int = 1
-    zero_padded: bool = False
+    geometry: ConvolutionGeometry | None = None
+    own: int = 1
 
     @property
     def group_size(self) -> int:
-        """Weights of a node with its bias."""
-        return self.fan_in + 1
+        """Weights of a node with its own ones."""
+        return self.fan_in + self.own
 
     @property
     def prior_size(self) -> int:
-        """m of the prior: weights of a node with its bias before any source was removed."""
+        """m of the prior: weights of a node with its own ones before any source was removed."""
         return self.group_size + self.removed_fan_in
 
     @property
+    def batch_normed(self) -> bool:
+        """Whether a batch norm, whose scale and shift the nodes own, takes the place of the bias."""
+        return self.own == 2
+
+    @property
+    def zero_padded(self) -> bool:
+        """Whether some positions read zeros in place of sources: what a source passes on to all is then no bias."""
+        return self.geometry is not None and self.geometry.padding > 0
+
+    def count_weights(self, nodes: int, incoming: int) -> int:
+        """Weights of so many nodes that read so many weights each: biases count, scales and shifts do not.
+
+        So are residual networks counted as a rule, and so is a cut one: the biases that its batch norms were folded
+        into are not counted either.
+        """
+        return nodes * (incoming + (0 if self.batch_normed else 1))
+
+    @property
+    def num_weights(self) -> int:
+        """Weights of all nodes, counted by :meth:`count_weights`."""
+        return self.count_weights(self.size, self.fan_in)
+
+    @property
     def multiply_adds(self) -> int:
-        """Multiply-adds for one input, biases counted."""
-        return self.positions * self.size * self.group_size
+        """Multiply-adds for one input: each weight once a position."""
+        return self.positions * self.num_weights
 
     @property
     def rows(self) -> Axis:
@@ -115,10 +142,14 @@ class NodeGroup(GateGroup):
         return Axis(self.name, self.size)
 
     @property
+    def incoming(self) -> Axis:
+        """Axis over the weights from a node's sources."""
+        return Axis(self.source, self.fan_in // self.columns_per_source, self.columns_per_source)
+
+    @property
     def columns(self) -> Axis:
-        """Axis over a node's own weights: those from the sources, then the bias."""
-        sources = self.fan_in // self.columns_per_source
-        return Axis(self.source, sources, self.columns_per_source, bias=True)
+        """Axis over all weights of a node: those from the sources, then its own."""
+        return replace(self.incoming, own=self.own)
 
     @property
     def weight_site(self) -> str:
@@ -128,7 +159,7 @@ class NodeGroup(GateGroup):
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """The predictors and the node groups in forward order, the output layer last.
+    """The predictors and the node groups in forward order, the output layer last; sums of groups in forward order.
 
     >>> from pyro_ssbnn.models import MLP
     >>> net = MLP(4, [8], prior=SSIG(inclusion=0.1), likelihood=GaussianLikelihood())
@@ -138,6 +169,7 @@ class NetworkDescription:
 
     inputs: InputGroup
     groups: tuple[NodeGroup, ...]
+    sums: tuple[PlacedSum, ...] = ()
 
     @property
     def gate_groups(self) -> tuple[GateGroup, ...]:
@@ -151,20 +183,25 @@ class NetworkDescription:
 
     @property
     def num_weights(self) -> int:
-        """Weights of all layers, biases counted."""
-        return sum(group.size * group.group_size for group in self.groups)
+        """Weights of all layers: biases count, scales and shifts of batch norms do not."""
+        return sum(group.num_weights for group in self.groups)
 
     @property
     def scopes(self) -> dict[str, Prior]:
         """Prior of each scope of network-wide latents, in the order they are sampled."""
         return {g.scope: g.prior for g in self.groups}
 
+    def with_sums(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Kept members of groups together with the places that the sums keep then; see :class:`PlacedSum`."""
+        return with_sums(self.sums, kept)
+
     def narrowed(self, kept: Mapping[str, Tensor]) -> NetworkDescription:
         """Describe what is left when each named group keeps only these members; priors stay those of the whole.
 
         :param kept: ascending indices, ``{group: [kept]}``; groups not named stay whole.
         """
-        whole = {g.name: g.size for g in (self.inputs, *self.groups)}
+        kept = self.with_sums(kept)
+        whole = {g.name: g.size for g in (self.inputs, *self.groups, *self.sums)}
         sizes = whole | {name: len(indices) for name, indices in kept.items()}
         inputs = self.inputs
         if inputs.name in kept:
@@ -181,7 +218,8 @@ class NetworkDescription:
                     removed_fan_in=group.removed_fan_in + lost,
                 )
             )
-        return NetworkDescription(inputs, tuple(groups))
+        sums = tuple(total.narrowed(kept) for total in self.sums)
+        return NetworkDescription(inputs, tuple(groups), sums)
 
     def layer(self, name: str) -> NodeGroup:
         """Look up the layer of that name.

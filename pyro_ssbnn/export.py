@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,12 @@ from torch import Tensor
 from pyro_ssbnn._version import __version__
 from pyro_ssbnn.atomic import replacing
 from pyro_ssbnn.errors import DataError, ExportError
-from pyro_ssbnn.models import CompactMLP, CompactNetwork
+from pyro_ssbnn.models import (
+    CompactImageNetwork,
+    CompactMLP,
+    CompactNetwork,
+    compact_from_state,
+)
 from pyro_ssbnn.rounding import rounding_tolerance
 
 if TYPE_CHECKING:
@@ -61,7 +67,7 @@ def to_exported_program(
     :param inputs: p, number of original predictors, or rows of them, ``[N, p]``. Needed only where pruning removed
         predictors: the network knows which it kept, not how many there were.
     :raises DataError: when p is unknown, or not that of the network.
-    :raises ExportError: for anything else than a pruned perceptron.
+    :raises ExportError: for anything else than a pruned network.
     """
     portable = _portable(network)
     rows = _rows(portable, inputs)
@@ -85,7 +91,7 @@ def export_onnx(
     The file's metadata: ``package`` and ``package_version``; ``config``, the network's record; ``kept``, the original
     indices of what each group kept (``input`` only where predictors were selected); ``notes``. The last three are JSON.
 
-    :param network: a pruned perceptron, of posterior mean weights or of draws, in float32 or float64.
+    :param network: a pruned perceptron or image network, of posterior mean weights or of draws, in float32 or float64.
     :param inputs: p, number of original predictors, checked at standard normal ones; or rows to check at, ``[N, p]``.
         Needed only where pruning removed predictors.
     :param notes: further JSON-able entries for people who look into the file.
@@ -103,7 +109,7 @@ def export_onnx(
     return OnnxExport(Path(path), difference, tolerance)
 
 
-def _to_onnx(network: CompactMLP, rows: Tensor) -> ModelProto:
+def _to_onnx(network: CompactNetwork, rows: Tensor) -> ModelProto:
     program = to_exported_program(network, rows)
     try:
         with _quietly():
@@ -125,7 +131,7 @@ def _to_onnx(network: CompactMLP, rows: Tensor) -> ModelProto:
     return made.model_proto
 
 
-def _describe(proto: ModelProto, network: CompactMLP, notes: Mapping[str, Any]) -> None:
+def _describe(proto: ModelProto, network: CompactNetwork, notes: Mapping[str, Any]) -> None:
     """Put our metadata in and the exporter's out: it holds paths and source lines of the machine it ran on."""
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
@@ -150,7 +156,7 @@ def _describe(proto: ModelProto, network: CompactMLP, notes: Mapping[str, Any]) 
     )
 
 
-def _check(network: CompactMLP, file: Path, rows: Tensor) -> tuple[float, float]:
+def _check(network: CompactNetwork, file: Path, rows: Tensor) -> tuple[float, float]:
     """Largest difference of the file's outputs from the network's, and the smallest tolerance."""
     worst, least = 0.0, float("inf")
     for batch in (rows[:1], rows):
@@ -190,39 +196,44 @@ def _run_onnx(file: Path, x: Tensor) -> Tensor:
         ) from error
 
 
-def _portable(network: CompactNetwork) -> CompactMLP:
+def _portable(network: CompactNetwork) -> CompactNetwork:
     """A copy on the CPU whose tensors own their memory: slices of others would be saved with the whole."""
-    if not isinstance(network, CompactMLP):
+    if not isinstance(network, CompactMLP | CompactImageNetwork):
         raise ExportError(
-            "export: expected a pruned perceptron, prune(...).network or load_compact(...); got"
+            "export: expected a pruned network, prune(...).network or load_compact(...); got"
             f" {type(network).__name__}. Other networks go through torch.export or torch.onnx directly."
         )
     state = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
-    return CompactMLP.from_state(network.to_config(), state).eval()
+    return compact_from_state(network.to_config(), state).eval()
 
 
-def _rows(network: CompactMLP, inputs: int | Tensor | None) -> Tensor:
+def _rows(network: CompactNetwork, inputs: int | Tensor | None) -> Tensor:
     """Rows ``[N, p]`` in the network's precision, the given ones or standard normal ones."""
-    index, weight = network.input_index, network.layers[0].get_buffer("weight")
+    index = network.input_index
+    if isinstance(network, CompactImageNetwork):
+        width = math.prod(network.shape["image_shape"])
+    else:
+        width = network.get_buffer("layers.0.weight").shape[-1]
     if inputs is None:
         if index is not None:
             raise DataError(
                 f"export: this network reads {len(index)} selected predictors, and does not know among how many."
                 " Give their original number, or rows of them, as inputs."
             )
-        inputs = weight.shape[-1]
+        inputs = width
     if not isinstance(inputs, Tensor):
         generator = torch.Generator().manual_seed(0)
         inputs = torch.randn(_CHECKED_ROWS, int(inputs), generator=generator)
-    needed = weight.shape[-1] if index is None else int(index.max()) + 1
-    width = inputs.shape[-1] if inputs.ndim == 2 and len(inputs) else 0
-    if width < needed or (index is None and width > needed):
+    needed = width if index is None else int(index.max()) + 1
+    given = inputs.shape[-1] if inputs.ndim == 2 and len(inputs) else 0
+    if given < needed or (index is None and given > needed):
         at_least = "" if index is None else "at least "
         raise DataError(
             f"export: inputs must be rows [N, p], p {at_least}{needed} for this network; got"
             f" {list(inputs.shape)}."
         )
-    return inputs.detach().cpu().to(weight.dtype)
+    dtype = next(v.dtype for v in network.buffers() if v.is_floating_point())
+    return inputs.detach().cpu().to(dtype)
 
 
 def _require_packages() -> None:

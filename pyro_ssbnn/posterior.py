@@ -25,7 +25,14 @@ from pyro_ssbnn.network import Network
 from pyro_ssbnn.randomness import seeded
 from pyro_ssbnn.sites import random_sites
 
-__all__ = ["PosteriorDraws", "amplitudes", "draw_posterior", "effective_weights"]
+__all__ = [
+    "PosteriorDraws",
+    "amplitudes",
+    "draw_posterior",
+    "effective_weights",
+    "folded_weights",
+    "mean_weights",
+]
 
 _CHUNK_ELEMENTS = 2**24  # weights held at a time; 64 MB in float32
 
@@ -37,7 +44,8 @@ class PosteriorDraws:
     :param latents: gates, scales and noise by site name, ``[S, ...]``.
     :param log_prior: log p of all latents of a draw, ``[S]``, float64.
     :param log_q: log q of the same, ``[S]``.
-    :param weights: effective weights w = z t u by group, ``[S, size, group_size]``, bias last; empty unless asked for.
+    :param weights: effective weights w = z t u by group, ``[S, size, group_size]``, a node's own ones (bias, or scale
+        and shift of its batch norm) last; empty unless asked for.
     :param log_likelihood: log p(y | draw) of each observation, ``[S, N]``; None without y.
     :param predictive: draws of y, ``[S, N]`` (``[S, N, K]`` for several targets); None without x.
     :param mean: expected y given the draw, ``[S, N]``, or ``[S, N, K]`` class probabilities; None without x.
@@ -63,7 +71,7 @@ def draw_posterior(
     batch_size: int = 2048,
     seed: int = 0,
 ) -> PosteriorDraws:
-    """Draw from the guide, in as many passes as memory asks for.
+    """Draw from the guide, in as many passes as memory asks for; batch norms use their running statistics.
 
     :param num_draws: S.
     :param x: predictors ``[N, p]`` to predict at.
@@ -80,7 +88,7 @@ def draw_posterior(
     num_weights = model.description.num_weights
     chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // num_weights))
     parts = []
-    with torch.no_grad(), seeded(seed, device), evaluating(guide):
+    with torch.no_grad(), seeded(seed, device), evaluating(model, guide):
         for start in range(0, num_draws, chunk):
             size = min(chunk, num_draws - start)
             parts.append(_draw_chunk(model, guide, size, x, y, weights, batch_size))
@@ -103,20 +111,42 @@ def effective_weights(
 ) -> dict[str, Tensor]:
     """Effective weights w = z t u (with input gates where there are any), ``{group: [..., size, group_size]}``.
 
+    A batch norm's scale and shift are among them, so are kernels before it; see :func:`folded_weights`.
+
     :param values: values of every latent site.
     """
     weights = {}
     for group in description.groups:
-        weight = values[group.weight_site]
-        amplitude = amplitudes(group, values)
-        if amplitude is not None:
-            weight = weight * amplitude.unsqueeze(-1)
-        if group.column_gate is not None:
-            gate = values[f"{group.column_gate}.gate"]
-            columns = torch.cat([gate, torch.ones_like(gate[..., :1])], -1)
-            weight = weight * columns.unsqueeze(-2)
-        weights[group.name] = weight
+        weight, amplitude = values[group.weight_site], amplitudes(group, values)
+        weight = weight if amplitude is None else weight * amplitude.unsqueeze(-1)
+        weights[group.name] = _with_column_gates(group, weight, values)
     return weights
+
+
+def folded_weights(model: Network, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Effective weights of the plain layers that predict, running statistics folded in, bias last.
+
+    :param values: values of every latent site.
+    :returns: ``{group: [..., size, fan_in + 1]}``.
+    """
+    weights = {}
+    for group in model.description.groups:
+        weight = model.fold(group.name, values[group.weight_site], amplitudes(group, values))
+        weights[group.name] = _with_column_gates(group, weight, values)
+    return weights
+
+
+def mean_weights(model: Network, guide: StructuredGuide) -> dict[str, Tensor]:
+    """Posterior mean weights of the open nodes as plain layers, ``{group: [size, fan_in + 1]}``, bias last.
+
+    Slab scale, scale, shift and kernel are independent under the guide, so that those of a batch-normed layer are made
+    of E[t] E[u_scale] E[u_kernel] and E[t] E[u_shift], with the running statistics as they are.
+    """
+    names = [group.name for group in model.description.groups]
+    return {
+        name: model.fold(name, guide.mean_standardized(name), guide.mean_slab_scale(name))
+        for name in names
+    }
 
 
 class ExactDraws(Messenger):
@@ -221,14 +251,25 @@ def _latents_of(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v for k, v in found.items() if "." not in k}
 
 
+def _with_column_gates(group: NodeGroup, weight: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    """Weights with those of closed columns at zero; the bias, last, is never closed."""
+    if group.column_gate is None:
+        return weight
+    gate = values[f"{group.column_gate}.gate"]
+    return weight * torch.cat([gate, torch.ones_like(gate[..., :1])], -1).unsqueeze(-2)
+
+
 @contextmanager
-def evaluating(guide: StructuredGuide) -> Iterator[None]:
-    """Hard gates for the while."""
+def evaluating(model: Network, guide: StructuredGuide) -> Iterator[None]:
+    """Hard gates and running statistics for the while."""
     hard, guide.hard = guide.hard, True
+    training = model.training
+    model.train(False)
     try:
         yield
     finally:
         guide.hard = hard
+        model.train(training)
 
 
 def _concatenated(parts: list[PosteriorDraws]) -> PosteriorDraws:

@@ -97,7 +97,7 @@ def predict(
                 values = site_values(poutine.trace(guide).get_trace())
             yield poutine.condition(model.network, data=values), values
 
-    with torch.no_grad(), seeded(seed, like.device), evaluating(guide):
+    with torch.no_grad(), seeded(seed, like.device), evaluating(model, guide):
         return _streamed(draws(), model.likelihood, x, y, like, batch_size)
 
 

@@ -9,7 +9,11 @@ folded into the consumer's bias:
 so the compact network equals the masked one (gates set to the selection) to rounding, for every activation. A closed
 predictor passes on 0. A closed filter passes on the same constant at every pixel, through max-pooling too; only a
 convolution that pads its maps with zeros reads something else at the border, and is refused unless
-:math:`\phi(0) = 0`.
+:math:`\phi(0) = 0`, and so is a layer that reads a sum.
+
+Batch norms are folded into the convolutions before them, with their running statistics. Where groups are added up (a
+residual stream), a channel stays as long as one of them writes to it; the layers of a branch that adds nothing any more
+leave altogether, and a branch whose first layer is closed is left as a constant.
 """
 
 from __future__ import annotations
@@ -24,10 +28,11 @@ from torch import Tensor
 
 from pyro_ssbnn.description import NetworkDescription, NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.flow import without_unread
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.network import Network
-from pyro_ssbnn.posterior import effective_weights, site_values, trace_draws
+from pyro_ssbnn.posterior import folded_weights, mean_weights, site_values, trace_draws
 from pyro_ssbnn.randomness import seeded
 from pyro_ssbnn.selection import Selection, require_nodes, select
 
@@ -59,13 +64,20 @@ class Pruning:
     :param network: plain ``torch.nn.Module``; maps the original predictors to f (``[N, K]``, or ``[S, N, K]`` for
         draws).
     :param selection: what was kept.
-    :param report: one row a layer and a total: nodes, weights and multiply-adds (per input, biases counted),
-        before, after.
+    :param report: one row a layer and a total: nodes, weights and multiply-adds (per input), before, after. Biases
+        count, but neither scales and shifts of batch norms nor the biases they are folded into
+        (:meth:`~pyro_ssbnn.description.NodeGroup.count_weights`); :attr:`num_elements` counts every number.
     """
 
     network: CompactNetwork
     selection: Selection
     report: pd.DataFrame
+
+    @property
+    def num_elements(self) -> int:
+        """Numbers that the compact network computes with: all its weights and biases, of all draws."""
+        state = self.network.state_dict().values()
+        return sum(v.numel() for v in state if v.is_floating_point())
 
 
 def prune(
@@ -81,15 +93,15 @@ def prune(
     :param selection: see :func:`~pyro_ssbnn.selection.select`; the median probability model by default.
     :param num_draws: None for the posterior mean weights, or S posterior draws, evaluated together in one batched pass.
     :param seed: of the draws.
-    :raises SelectionError: when a layer, or the set of predictors, would keep no member.
+    :raises SelectionError: when a layer that no sum bypasses, or the set of predictors, would keep no member.
     """
     selection = select(guide.inclusion()) if selection is None else selection
-    require_nodes(selection)
+    require_nodes(selection, model.description)
     if num_draws is not None and num_draws < 1:
         raise ConfigurationError(f"prune: num_draws must be at least 1, or None; got {num_draws}.")
     description = model.description
     if num_draws is None:
-        weights = {g.name: guide.mean_weights(g.name) for g in description.groups}
+        weights = mean_weights(model, guide)
         layers = cut_weights(description, weights, selection, model.closed_activation)
     else:
         layers = _cut_draws(model, guide, selection, num_draws, seed)
@@ -104,28 +116,37 @@ def cut_weights(
 ) -> dict[str, CutLayer]:
     """Cut rows and columns of every layer, folding the closed nodes' constants into the biases.
 
-    :param weights: weights of the *open* nodes, bias last, ``{group: [..., size, group_size]}``.
+    :param weights: weights of the *open* nodes as plain layers, bias last, ``{group: [..., size, fan_in + 1]}``.
     :param closed_activation: what a closed node passes on, the activation of 0.
-    :raises ConfigurationError: when a zero-padded layer would lose sources that pass on a constant other than 0.
+    :raises ConfigurationError: when a zero-padded layer, or one that reads a sum, would lose sources that pass on a
+        constant other than 0.
     """
+    kept_members = description.with_sums(without_unread(description, selection.kept))
     layers = {}
     for group in description.groups:
         weight = weights[group.name]
-        rows = group.rows.indices(selection.kept, weight.device)
-        columns = group.columns.indices(selection.kept, weight.device)[:-1]
+        rows = group.rows.indices(kept_members, weight.device)
+        columns = group.incoming.indices(kept_members, weight.device)
         weight = weight.index_select(-2, rows)
         bias = weight[..., -1]
         kept = weight.index_select(-1, columns)
         constant = 0.0 if group.source == description.inputs.name else closed_activation
         if constant != 0.0:
-            _require_foldable(group, lost=group.fan_in - len(columns))
+            _require_foldable(description, group, lost=group.fan_in - len(columns))
             bias = bias + constant * (weight[..., :-1].sum(-1) - kept.sum(-1))
         layers[group.name] = CutLayer(kept.contiguous(), bias.contiguous(), rows, columns)
     return layers
 
 
-def _require_foldable(group: NodeGroup, lost: int) -> None:
-    if group.zero_padded and lost:
+def _require_foldable(description: NetworkDescription, group: NodeGroup, lost: int) -> None:
+    if not lost:
+        return
+    if group.source in {total.name for total in description.sums}:
+        raise ConfigurationError(
+            f"prune: {group.name} reads the sum {group.source}, but closed nodes pass on a constant other than 0"
+            " there. Train with an activation that is 0 at 0 (relu, silu, tanh, ...)."
+        )
+    if group.zero_padded:
         raise ConfigurationError(
             f"prune: {group.name} pads the maps of {group.source} with zeros, but closed nodes of {group.source} pass"
             " on a constant other than 0, which the zeros cut off at the border: the cut would not be exact. Train with"
@@ -136,15 +157,16 @@ def _require_foldable(group: NodeGroup, lost: int) -> None:
 def draw_open_weights(
     model: Network, guide: StructuredGuide, selection: Selection, num_draws: int
 ) -> dict[str, Tensor]:
-    """Draw scales and weights given that the selected gates are open, ``{group: [S, size, group_size]}``.
+    """Draw scales and weights given that the selected gates are open, ``{group: [S, size, fan_in + 1]}``.
 
-    Closed nodes come out as zero. Uses the caller's random state.
+    They are those of plain layers, running statistics folded in. Closed nodes come out as zero. Uses the caller's
+    random state.
     """
     gates = {f"{name}.gate": selection.mask(name) for name in selection.kept}
     like = next(guide.parameters())
     gates = {site: mask.to(like).expand(num_draws, -1) for site, mask in gates.items()}
     values = site_values(trace_draws(poutine.condition(guide, data=gates), num_draws))
-    return effective_weights(model.description, values)
+    return folded_weights(model, values)
 
 
 def _cut_draws(
@@ -174,10 +196,9 @@ def _report(description: NetworkDescription, layers: Mapping[str, CutLayer]) -> 
     rows = []
     for group in description.groups:
         cut = layers[group.name]
-        before = group.size * group.group_size
-        after = len(cut.rows) * (len(cut.columns) + 1)
+        after = group.count_weights(len(cut.rows), len(cut.columns))
         works = (group.multiply_adds, group.positions * after)
-        rows.append((group.name, group.size, len(cut.rows), before, after, *works))
+        rows.append((group.name, group.size, len(cut.rows), group.num_weights, after, *works))
     columns = [
         "layer",
         "nodes",

@@ -12,31 +12,57 @@ not be, and add up through the absolute ones:
 
 for two evaluations, pre-activations a, and activations of slope at most L, computed to within c u (1 + |a|). The
 tolerance is :math:`\lambda\sqrt{v} + d`.
+
+Networks of images are put together in many ways, so there the same model is simulated: noise of each layer's own
+standard deviation, :math:`\sqrt{2 (n_l + 1)}\,u\,(|W_l||h_{l-1}| + |b_l|)`, is added in float64 to what the layer
+gives, and :math:`\pm 2 c u (1 + |a_l|)` to the activations; the tolerance is :math:`\lambda` times the largest root mean
+square change of an output.
 """
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pyro_ssbnn.models import CompactMLP
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.models import (
+    CompactImageNetwork,
+    CompactLinear,
+    CompactMLP,
+    CompactNetwork,
+    compact_from_state,
+)
 
 __all__ = ["rounding_tolerance"]
 
 _SLOPE = 1.13  # of GELU, the steepest of the activations
 _FUNCTION = 8.0  # unit roundoffs: vector libraries promise 4 units in the last place
 _FALSE_ALARM = 1e-9
+_SIMULATIONS = 8
 
 
 @torch.no_grad()
-def rounding_tolerance(network: CompactMLP, x: Tensor) -> Tensor:
+def rounding_tolerance(network: CompactNetwork, x: Tensor) -> Tensor:
     """Largest difference at x that rounding explains, but for one comparison in 10^9.
 
+    :param network: a pruned perceptron or image network.
     :param x: predictors ``[N, p]``.
     :returns: one tolerance for each value of ``network(x)``, ``[N, K]`` or ``[S, N, K]``, float64.
+    :raises ConfigurationError: for another kind of network.
     """
+    if isinstance(network, CompactMLP):
+        return _of_perceptron(network, x)
+    if isinstance(network, CompactImageNetwork):
+        return _of_image_network(network, x)
+    raise ConfigurationError(
+        f"rounding_tolerance: expected a pruned perceptron or image network; got {type(network).__name__}."
+    )
+
+
+def _of_perceptron(network: CompactMLP, x: Tensor) -> Tensor:
     unit = torch.finfo(x.dtype).eps / 2
     h = (x if network.input_index is None else x.index_select(-1, network.input_index)).double()
     variance, shift = torch.zeros_like(h), torch.zeros_like(h)
@@ -54,3 +80,37 @@ def rounding_tolerance(network: CompactMLP, x: Tensor) -> Tensor:
             h = network.phi(h)
     sigmas = math.sqrt(2 * math.log(2 * h.numel() / _FALSE_ALARM))
     return sigmas * variance.sqrt() + shift
+
+
+def _of_image_network(network: CompactImageNetwork, x: Tensor) -> Tensor:
+    unit = torch.finfo(x.dtype).eps / 2
+    exact = compact_from_state(network.to_config(), network.state_dict()).double().eval()
+    f = exact(x.double())
+    absolute = compact_from_state(network.to_config(), network.state_dict()).double()
+    for name, buffer in absolute.named_buffers():
+        if name.startswith("layers."):
+            buffer.copy_(buffer.abs())
+    generator = torch.Generator(x.device).manual_seed(0)
+
+    def noise(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+
+    def round_layer(layer: nn.Module, inputs: tuple[Tensor], out: Tensor) -> Tensor:
+        weight = layer.get_buffer("weight")
+        dims = 1 if isinstance(layer, CompactLinear) else 3
+        terms = math.prod(weight.shape[-dims:]) + 1
+        size = twins[layer](inputs[0].abs())
+        return out + math.sqrt(2 * terms) * unit * size * noise(out)
+
+    def round_function(layer: nn.Module, inputs: tuple[Tensor], out: Tensor) -> Tensor:
+        return out + 2 * _FUNCTION * unit * (1 + inputs[0].abs()) * noise(out).sign()
+
+    image = cast("CompactImageNetwork", exact)
+    others = cast("CompactImageNetwork", absolute)
+    twins = {layer: others.layers[name] for name, layer in image.layers.items()}
+    for layer in twins:
+        layer.register_forward_hook(round_layer)
+    image.phi.register_forward_hook(round_function)
+    changes = torch.stack([exact(x.double()) - f for _ in range(_SIMULATIONS)])
+    sigmas = math.sqrt(2 * math.log(2 * f.numel() / _FALSE_ALARM))
+    return (sigmas * changes.square().mean(0).sqrt().max()).expand_as(f)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.description import NetworkDescription
 from pyro_ssbnn.errors import ConfigurationError, SelectionError
+from pyro_ssbnn.flow import cut_off
 
 __all__ = ["Selection", "select"]
 
@@ -89,11 +91,15 @@ def _wanted(
     return wanted
 
 
-def require_nodes(selection: Selection) -> None:
-    """Raise :class:`SelectionError` when a group keeps nothing: the network would be a constant."""
+def require_nodes(selection: Selection, description: NetworkDescription) -> None:
+    """Raise :class:`SelectionError` when what is kept makes the network a constant.
+
+    A layer that a sum bypasses, as in a residual block, may keep nothing.
+    """
     empty = [name for name, indices in selection.kept.items() if len(indices) == 0]
-    if empty:
+    blocking = cut_off(description, empty)
+    if blocking:
         raise SelectionError(
-            f"{', '.join(empty)} would keep no member by the rule «{selection.rule}», which leaves a constant."
+            f"{', '.join(blocking)} would keep no member by the rule «{selection.rule}», which leaves a constant."
             " Train anew (see the collapse warning), lower the threshold, or give a number of nodes."
         )

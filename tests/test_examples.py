@@ -3,7 +3,13 @@
 import runpy
 from pathlib import Path
 
+import pyro
 import pytest
+import torch
+from pyro import poutine
+
+from pyro_ssbnn import load_compact, prune, save_compact, select
+from pyro_ssbnn.posterior import site_values, trace_draws
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -17,3 +23,27 @@ def test_sparse_regression_finds_its_three_predictors(capsys):
     assert names["prediction"].shape == (500, 1)
     assert names["pruning"].report.loc["total", "nodes_kept"] < 33
     assert "inclusion" in capsys.readouterr().out
+
+
+def test_the_vgg_of_the_documents_learns_and_is_pruned_to_rounding(tmp_path):
+    """A few epochs; then pruned equals masked in float64, from a file too."""
+    names = runpy.run_path(str(EXAMPLES / "vgg.py"))
+    assert names["accuracy"] > 0.8
+    model, guide, x = (
+        names["net"].double(),
+        names["result"].guide.double(),
+        names["x"][:20].double(),
+    )
+    for seed in range(4):
+        torch.manual_seed(seed)
+        inclusion = {k: torch.rand(len(v)) for k, v in guide.inclusion().items()}
+        selection = select(inclusion, nodes=1 if seed == 0 else None, threshold=0.3)
+        gates = {f"{k}.gate": selection.mask(k).double().expand(3, -1) for k in inclusion}
+        torch.manual_seed(seed)
+        values = site_values(trace_draws(poutine.condition(guide, data=gates), 3))
+        with pyro.plate("draws", 3, dim=-2):
+            expected = poutine.condition(model.network, data=values)(x)
+        pruning = prune(model, guide, selection, num_draws=3, seed=seed)
+        torch.testing.assert_close(pruning.network(x), expected.detach(), rtol=0, atol=1e-10)
+    save_compact(pruning.network, tmp_path / "vgg.safetensors")
+    assert torch.equal(load_compact(tmp_path / "vgg.safetensors")(x), pruning.network(x))

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from pyro_ssbnn.distributions import GatedNormal
+from pyro_ssbnn.layers.normalization import scale_and_shift
 
 __all__ = ["LocalReparameterization", "affine"]
 
@@ -66,6 +67,15 @@ class LocalReparameterization(Messenger):
         transform: Any = msg["fn"]  # linear in the weights, and in x but for the bias
         mean = transform(x, slab.loc, *rest)
         variance = transform(x.square(), (2 * slab.log_scale).exp(), *rest)
-        # The bias makes the variance positive, so its square root has a gradient everywhere.
-        msg["value"] = torch.addcmul(mean, variance.sqrt(), torch.randn_like(mean))
+        # A kernel without bias has variance 0 where it sees nothing but zeros: the root has no gradient there.
+        deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
+        msg["value"] = torch.addcmul(mean, deviation, torch.randn_like(mean))
+        msg["done"] = True
+
+    def _pyro_batch_norm(self, msg: Message) -> None:
+        y, weight, amplitude, statistics = msg["args"]
+        if id(weight) not in self._slabs:
+            return
+        f = scale_and_shift(statistics(y), weight)  # the affine map is drawn, so it stands alone
+        msg["value"] = f if amplitude is None else f * amplitude[..., None, :, None, None]
         msg["done"] = True

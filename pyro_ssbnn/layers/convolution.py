@@ -4,13 +4,14 @@ With :math:`h_c` the map of source channel c and :math:`u_{jc}` the kernel of fi
 
 .. math:: f_j = z_j t_j \Big(b_j + \sum_c u_{jc} \star h_c\Big)
 
+With batch norm, filters have no biases but the scale and shift of their normalised maps
+(:mod:`pyro_ssbnn.layers.normalization`).
+
 Draws of the weights are evaluated in one call of the convolution: draw s is a group of channels that sees only the
 filters of draw s, or, where the input is shared, a block of filters on the same channels.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from pyro.poutine.runtime import effectful
@@ -19,62 +20,22 @@ from torch.nn.functional import conv2d, max_pool2d
 
 from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.geometry import ConvolutionGeometry
 from pyro_ssbnn.layers.group import GroupLayer
+from pyro_ssbnn.layers.normalization import ChannelStatistics, batch_norm
 from pyro_ssbnn.priors import Latents
 
 __all__ = ["ConvolutionGeometry", "GroupConv2d", "convolution", "convolve", "max_pool"]
 
 
-@dataclass(frozen=True)
-class ConvolutionGeometry:
-    """How a square kernel moves over an image.
-
-    :param kernel_size: k, side of the kernel in pixels.
-    :param stride: pixels from one output position to the next.
-    :param padding: rows and columns of zeros around the image.
-    :param dilation: pixels from one entry of the kernel to the next.
-    :raises ConfigurationError: for values outside their domain.
-
-    >>> ConvolutionGeometry(5).output_size(28, 28)
-    (24, 24)
-    """
-
-    kernel_size: int
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
-
-    def __post_init__(self) -> None:
-        smallest = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
-        for name, least in smallest.items():
-            if getattr(self, name) < least:
-                raise ConfigurationError(
-                    f"convolution: {name} must be at least {least}; got {getattr(self, name)}."
-                )
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the output.
-
-        :raises ConfigurationError: when the kernel is larger than the padded image.
-        """
-        reach = self.dilation * (self.kernel_size - 1)
-        if min(height, width) + 2 * self.padding <= reach:
-            raise ConfigurationError(
-                f"convolution: a kernel that spans {reach + 1} pixels does not fit on a map of {height} x {width}"
-                f" pixels with padding {self.padding}; give larger images, smaller kernels or more padding."
-            )
-        rows, columns = (
-            (side + 2 * self.padding - reach - 1) // self.stride + 1 for side in (height, width)
-        )
-        return rows, columns
-
-
-def convolve(x: Tensor, kernel: Tensor, bias: Tensor, geometry: ConvolutionGeometry) -> Tensor:
+def convolve(
+    x: Tensor, kernel: Tensor, bias: Tensor | None, geometry: ConvolutionGeometry
+) -> Tensor:
     """Convolve images with one set of filters, or with those of S draws in one call.
 
     :param x: ``[..., N, C, H, W]``, its leading dimensions broadcastable with the filters'.
     :param kernel: ``[..., size, C, k, k]``.
-    :param bias: ``[..., size]``.
+    :param bias: ``[..., size]``, or None.
     :returns: ``[..., N, size, H', W']``, equal to a loop over draws up to rounding.
     """
     stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
@@ -84,7 +45,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor, geometry: ConvolutionGeome
     draws = torch.broadcast_shapes(x.shape[:-4], kernel.shape[:-4])
     size = kernel.shape[-4]
     kernel = kernel.expand(*draws, *kernel.shape[-4:]).flatten(0, -4)  # [S * size, C, k, k]
-    bias = bias.expand(*draws, size).flatten()
+    bias = None if bias is None else bias.expand(*draws, size).flatten()
     blocks = 1
     if x.ndim > 4:  # each draw has maps of its own: [S, N, C, H, W] -> [N, S * C, H, W]
         x = x.expand(*draws, *x.shape[-4:]).flatten(0, -5)
@@ -100,21 +61,22 @@ def max_pool(x: Tensor, size: int) -> Tensor:
 
 
 @effectful(type="affine")
-def convolution(x: Tensor, weight: Tensor, geometry: ConvolutionGeometry) -> Tensor:
-    """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]`` and weights ``[..., size, C k k + 1]``.
+def convolution(x: Tensor, weight: Tensor, geometry: ConvolutionGeometry, own: int = 1) -> Tensor:
+    """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]``, weights ``[..., size, C k k + own]``.
 
-    Columns run over the kernel of the first channel, row by row, then the second's, ...; the bias is the last. The same
-    kind of effectful operation as :func:`~pyro_ssbnn.layers.affine`, so that handlers of one serve the other.
+    Columns run over the kernel of the first channel, row by row, then the second's, ...; the bias is the last where it
+    is all that filters own (own = 1), otherwise the last columns are left to a batch norm. The same kind of effectful
+    operation as :func:`~pyro_ssbnn.layers.affine`, so that handlers of one serve the other.
     """
     side = geometry.kernel_size
-    kernel = weight[..., :-1].unflatten(-1, (-1, side, side))
-    return convolve(x, kernel, weight[..., -1], geometry)
+    kernel = weight[..., :-own].unflatten(-1, (-1, side, side))
+    return convolve(x, kernel, weight[..., -1] if own == 1 else None, geometry)
 
 
 class GroupConv2d(GroupLayer):
-    """Convolution of gated filters; a filter owns its kernels on all source channels and its bias.
+    """Convolution of gated filters; a filter owns its kernels on all source channels and its bias, or batch norm.
 
-    :param group: ``size`` filters of ``fan_in`` = C k k weights.
+    :param group: ``size`` filters of ``fan_in`` = C k k weights; ``own`` = 2 where a batch norm follows.
     :param geometry: kernel size, stride, padding and dilation.
     :param groups: only 1: each filter reads all channels.
     :raises ConfigurationError: for grouped convolutions, or a fan-in that holds no whole number of channels.
@@ -134,9 +96,18 @@ class GroupConv2d(GroupLayer):
                 f" {group.fan_in}."
             )
         self.geometry = geometry
+        self.statistics = ChannelStatistics(group.size) if group.batch_normed else None
 
     def forward(self, x: Tensor, shared: Latents) -> Tensor:
         """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]``."""
         amplitude, weight = self.sample_weights(shared, x)
-        f = convolution(x, weight, self.geometry)
+        f = convolution(x, weight, self.geometry, self.group.own)
+        if self.statistics is not None:
+            return batch_norm(f, weight, amplitude, self.statistics)
         return f if amplitude is None else f * amplitude[..., None, :, None, None]
+
+    def fold(self, weight: Tensor, amplitude: Tensor | None) -> Tensor:
+        """Effective weights, the running statistics folded in; see :meth:`GroupLayer.fold`."""
+        if self.statistics is None:
+            return super().fold(weight, amplitude)
+        return self.statistics.fold(weight, amplitude)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_ssbnn.description import GateGroup, NodeGroup
 from pyro_ssbnn.distributions import Gate, IsotropicNormal
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers.affine import affine
 from pyro_ssbnn.priors import Latents
 
@@ -50,9 +51,28 @@ class GroupLayer(PyroModule):
             return (slab_scale if amplitude is None else amplitude), weight
         return amplitude * slab_scale, weight
 
+    def fold(self, weight: Tensor, amplitude: Tensor | None) -> Tensor:
+        """Effective weights of the plain layer that this is in evaluation mode, ``[..., size, fan_in + 1]``, bias last.
+
+        :param weight: standardised weights u, ``[..., size, group_size]``.
+        :param amplitude: z t, ``[..., size]``; None for 1.
+        """
+        return weight if amplitude is None else weight * amplitude.unsqueeze(-1)
+
 
 class GroupLinear(GroupLayer):
-    """Dense layer of gated nodes."""
+    """Dense layer of gated nodes.
+
+    :raises ConfigurationError: for a batch-normed group; only convolutions are normalised.
+    """
+
+    def __init__(self, group: NodeGroup) -> None:
+        super().__init__(group)
+        if group.own != 1:
+            raise ConfigurationError(
+                f"GroupLinear {group.name!r}: a dense layer's nodes own a bias, own=1; got own={group.own}. Batch norm"
+                " belongs to convolutions (GroupConv2d)."
+            )
 
     def forward(self, x: Tensor, shared: Latents) -> Tensor:
         """Pre-activations ``[..., N, size]`` of inputs ``[..., N, fan_in]``."""

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from pyro_ssbnn.distributions import Gate
 from pyro_ssbnn.errors import ConfigurationError, NonFiniteLossError
 from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.guides.initial import standardized
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.posterior import amplitudes
 from pyro_ssbnn.sites import random_sites
@@ -55,7 +56,8 @@ def fit_deterministic(
     :param weight_decay: delta, the factor of the penalty, not negative.
     :param augment: as in :func:`~pyro_ssbnn.fit`.
     :param progress: show a progress bar.
-    :returns: weights of every layer, bias last, ``{group: [size, group_size]}``.
+    :returns: weights of every layer, bias last, ``{group: [size, group_size]}``. Running statistics of batch norms are
+        the model's own, and are those of these weights afterwards.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number.
     """
@@ -67,6 +69,7 @@ def fit_deterministic(
     check_data(model, x, y)
     x, y = placed(x, y, options)
     with isolated(options.seed, x.device):
+        model.to(x).train()
         network = _DeterministicNetwork(model, StructuredGuide(model).to(x))
         optimizer = means_optimizer(network.rates(options, len(x)), options, x.device, weight_decay)
         epochs, batch = options.num_epochs(len(x)), options.batch_rows(len(x))
@@ -87,6 +90,7 @@ def fit_deterministic(
             mean = float(total) / (len(x) // batch)  # the epoch's one synchronisation
             _require_finite(mean, epoch)
             bar.set_postfix_str(f"loss {mean:.4g}", refresh=False)
+        model.train(False)
     return {name: weight.detach().clone() for name, weight in network.weights.items()}
 
 
@@ -105,15 +109,13 @@ class _DeterministicNetwork(nn.Module):
         bulky = {group.weight_site for group in groups}
         sites = [name for name in random_sites(trace) if name not in bulky]
         self.fixed = {name: _centre(nodes[name]["fn"]).detach() for name in sites}
-        scales = {group.name: amplitudes(group, self.fixed) for group in groups}
-        self.inverse_scales = {k: None if t is None else 1 / t[:, None] for k, t in scales.items()}
+        self.scales = {group.name: amplitudes(group, self.fixed) for group in groups}
         self.weights = nn.ParameterDict()
         for group in groups:
-            loc = getattr(guide, group.name).weight.loc.detach()
-            inverse = self.inverse_scales[group.name]
-            self.weights[group.name] = nn.Parameter(
-                loc.clone() if inverse is None else loc / inverse
-            )
+            start = guide.mean_standardized(group.name).clone()
+            scale = self.scales[group.name]
+            inverse = None if scale is None else 1 / scale
+            self.weights[group.name] = nn.Parameter(standardized(group, start, inverse))
 
     def rates(self, options: TrainingOptions, num_data: int) -> list[dict[str, Any]]:
         """Parameter groups of the weights, with the rates of the guide's means."""
@@ -124,8 +126,8 @@ class _DeterministicNetwork(nn.Module):
         """Log p(y | x, w) of each observation, ``[N]``."""
         values = dict(self.fixed)
         for group in self.model.description.groups:
-            weight, inverse = self.weights[group.name], self.inverse_scales[group.name]
-            values[group.weight_site] = weight if inverse is None else weight * inverse
+            weight, scale = self.weights[group.name], self.scales[group.name]
+            values[group.weight_site] = standardized(group, weight, scale)
         f = poutine.condition(self.model.network, data=values)(x)
         return self.model.likelihood.distribution(f, values).log_prob(y)
 

@@ -60,14 +60,14 @@ def fine_tune(
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
     """
     options = _without_removal(options or fitted.options)
-    model, inclusion = fitted.model, fitted.guide.inclusion()
+    inclusion = fitted.guide.inclusion()
     selection = select(inclusion) if selection is None else selection
-    _require_match(selection, model.description)
-    require_nodes(selection)
-    check_data(model, x, y)
+    _require_match(selection, fitted.model.description)
+    require_nodes(selection, fitted.model.description)
+    check_data(fitted.model, x, y)
     x, y = placed(x, y, options)
     with isolated(options.seed, x.device):
-        guide = deepcopy(fitted.guide).to(x)
+        model, guide = deepcopy(fitted.model).to(x).train(), deepcopy(fitted.guide).to(x)
         open = {name: selection.mask(name) for name in selection.kept}
         guide.fix_gates(open)
         closed = {
@@ -86,6 +86,7 @@ def fine_tune(
         if closed:
             run.remove(closed)
         run.train(progress, callback)
+        model.train(False)
     return result
 
 

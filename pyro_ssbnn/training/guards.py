@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_ssbnn.description import NetworkDescription
 from pyro_ssbnn.errors import CollapseWarning, DataError, NonFiniteLossError
+from pyro_ssbnn.flow import cut_off
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.training.history import History
 from pyro_ssbnn.training.options import TrainingOptions
@@ -74,10 +75,11 @@ class FiniteGuard:
 def collapsed_layers(
     description: NetworkDescription, inclusion: dict[str, Tensor], threshold: float = 0.5
 ) -> list[str]:
-    """Gated layers in which no node has inclusion above the threshold."""
-    return [
+    """Gated layers without a node of inclusion above the threshold that leave a constant: those no sum bypasses."""
+    empty = [
         g.name for g in description.gated_layers if not bool((inclusion[g.name] > threshold).any())
     ]
+    return cut_off(description, empty)
 
 
 def warn_of_collapse(layers: Sequence[str]) -> None:

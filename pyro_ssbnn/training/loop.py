@@ -78,7 +78,8 @@ def fit(
 ) -> Fit:
     """Fit the guide of a network to data.
 
-    :param model: the network, for example :class:`~pyro_ssbnn.models.MLP`.
+    :param model: the network, for example :class:`~pyro_ssbnn.models.MLP`. Its batch norms are in training mode
+        meanwhile, and in evaluation mode, with the run's running statistics, afterwards.
     :param x: predictors ``[N, p]``; moved to the device once.
     :param y: targets, ``[N]`` (``[N, K]`` for several).
     :param options: see :class:`TrainingOptions`.
@@ -118,9 +119,14 @@ def fit(
                 initial_inclusion=options.initial_inclusion,
             )
         guide.to(x)
+        model.to(x)
+        if resume is not None and resume.model is not model:
+            model.load_state_dict(resume.model.state_dict())
+        model.train()
         result = Fit(model, guide, options, History(), len(x))
         run = Run(result, x, y, augment=augment, resume=resume)
         run.train(progress, callback)
+        model.train(False)
     warn_of_collapse(result.collapsed)
     return result
 

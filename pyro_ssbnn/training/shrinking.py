@@ -73,7 +73,9 @@ class LiveNetwork:
         self.whole_model, self.whole_guide = model, guide
         self.model, self.guide = model, guide
         self.kept: dict[str, Tensor] = {}
+        self._places: dict[str, Tensor] = {}  # kept members, and kept places of sums
         self._axes = guide.parameter_axes()
+        self._statistics_axes = model.statistics_axes()
 
     @property
     def removed_kl(self) -> float:
@@ -96,18 +98,25 @@ class LiveNetwork:
         """Remove members, given by their original indices; the live guide goes on with its parameters as they are."""
         self.store()
         self.kept = self._kept_without(due)
+        description = self.whole_model.description
+        self._places = description.with_sums(self.kept)
         device = next(self.whole_guide.parameters()).device
-        self.whole_guide.close({k: torch.as_tensor(v, device=device) for k, v in due.items()})
+        closed = {k: torch.as_tensor(v, device=device) for k, v in due.items()}
+        closed |= {s.name: _others(self._places[s.name], s.size) for s in description.sums}
+        self.whole_guide.close(closed)
         self.model = self.whole_model.narrowed(self.kept)
         self.guide = self.whole_guide.narrowed(self.model, self.kept)
 
     def store(self) -> None:
-        """Write the live parameters back into the whole guide."""
+        """Write the live parameters back into the whole guide, and the live running statistics into the model."""
         if self.guide is self.whole_guide:
             return
         whole = self.whole_guide.state_dict()
         for name, part in self.guide.state_dict().items():
-            put(whole[name], part, self._axes[name], self.kept)
+            put(whole[name], part, self._axes[name], self._places)
+        whole = self.whole_model.state_dict()
+        for name, part in self.model.state_dict().items():
+            put(whole[name], part, self._statistics_axes[name], self._places)
 
     def inclusion(self) -> dict[str, Tensor]:
         """Inclusion probabilities of every gated group of the whole network, 0 for removed members."""
@@ -132,14 +141,16 @@ class LiveNetwork:
 
         def moved(moment: Tensor, name: str) -> Tensor:
             out = torch.zeros_like(whole[name])
-            put(out, moment, self._axes[name], self.kept)
+            put(out, moment, self._axes[name], self._places)
             return out
 
         return self._mapped(state, moved)
 
     def live_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Optimizer state of the live guide from the whole's."""
-        return self._mapped(state, lambda moment, name: take(moment, self._axes[name], self.kept))
+        return self._mapped(
+            state, lambda moment, name: take(moment, self._axes[name], self._places)
+        )
 
     def _mapped(self, state: Mapping[str, Any], moved: Any) -> dict[str, Any]:
         """Optimizer state with every moment moved; parameters keep their order."""
@@ -160,3 +171,10 @@ class LiveNetwork:
             stays[torch.as_tensor(members)] = False
             kept[name] = stays.nonzero().flatten()
         return kept
+
+
+def _others(indices: Tensor, size: int) -> Tensor:
+    """Those of ``size`` members that the indices leave out."""
+    left_out = torch.ones(size, dtype=torch.bool)
+    left_out[indices.cpu()] = False
+    return left_out.nonzero().flatten()

@@ -18,7 +18,7 @@ from pyro_ssbnn import (
     select,
 )
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
-from pyro_ssbnn.models import ACTIVATIONS, CompactLeNet, compact_from_state
+from pyro_ssbnn.models import ACTIVATIONS, CompactImageNetwork, compact_from_state
 from pyro_ssbnn.pruning import draw_open_weights
 
 PRIORS = [
@@ -124,10 +124,10 @@ def test_it_is_smaller_and_the_report_counts_it():
     model, guide = network(SSIG(inclusion=0.3))
     pruning = prune(model, guide, at_random(1))  # two members a layer
     compact, report = pruning.network, pruning.report
-    shapes = [tuple(m.weight.shape) for m in (*compact.convolutions, *compact.layers)]
+    shapes = [tuple(m.weight.shape) for m in compact.layers.values()]
     assert shapes == [(2, 2, 3, 3), (2, 2, 3, 3), (2, 4), (2, 2), (3, 2)]
     held = sum(v.numel() for k, v in compact.state_dict().items() if "kept" not in k)
-    assert report.loc["total", "weights_kept"] == held
+    assert report.loc["total", "weights_kept"] == held == pruning.num_elements
     # maps of 12 x 10 and 4 x 3 pixels
     assert report["multiply_adds_kept"].tolist() == [
         *(work := [120 * 2 * 19, 12 * 2 * 19, 2 * 5, 2 * 3, 3 * 3]),
@@ -142,7 +142,8 @@ def test_file_round_trip(tmp_path, num_draws):
     compact = prune(model, guide, at_random(2), num_draws=num_draws).network
     save_compact(compact, tmp_path / "compact.safetensors")
     loaded = load_compact(tmp_path / "compact.safetensors")
-    assert isinstance(loaded, CompactLeNet)
+    assert isinstance(loaded, CompactImageNetwork)
+    assert loaded.to_config() == compact.to_config()
     assert torch.equal(loaded(X), compact(X))
     for name, indices in compact.kept.items():
         assert torch.equal(loaded.kept[name], indices)
@@ -151,9 +152,11 @@ def test_file_round_trip(tmp_path, num_draws):
 def test_unknown_kinds_and_missing_tensors_are_refused(tmp_path):
     model, guide = network(SSIG(inclusion=0.3))
     compact = prune(model, guide, at_random(2)).network
-    with pytest.raises(ConfigurationError, match=r"expected one of \['lenet', 'mlp'\]; got 'tree'"):
+    with pytest.raises(
+        ConfigurationError, match=r"expected one of \['lenet', 'mlp', .*\]; got 'tree'"
+    ):
         compact_from_state({"network": "tree"}, {})
-    del compact.layers[2].bias
+    del compact.layers["hidden1"].bias
     save_compact(compact, tmp_path / "compact.safetensors")
     with pytest.raises(CheckpointError, match="not a complete pruned network"):
         load_compact(tmp_path / "compact.safetensors")

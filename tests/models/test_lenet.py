@@ -260,7 +260,7 @@ def test_record_makes_the_network_again():
         ({"filters": ()}, "at least one convolution"),
         ({"hidden": (0,)}, "every width must be at least 1"),
         ({"image_shape": (1, 4, 4)}, "spans 3 pixels does not fit on a map of 1 x 1"),
-        ({"image_shape": (1, 8, 8), "filters": (2, 2)}, "convolution 2 has 1 x 1 pixels"),
+        ({"image_shape": (1, 8, 8), "filters": (2, 2)}, "conv2 has 1 x 1 pixels"),
         ({"prior": SSIG(inclusion=TheoryInclusion(50))}, "known for perceptrons only"),
         ({"prior": SSIG(inclusion=(0.1, 0.2))}, "2 probabilities for 4 hidden layers"),
         ({"output_prior": SSIG()}, "carries no gates"),

@@ -7,14 +7,14 @@ from pyro_ssbnn.cutting import Axis, put, take
 
 
 def test_members_own_neighbouring_entries_and_the_bias_stays():
-    axis = Axis("conv", size=3, width=2, bias=True)
+    axis = Axis("conv", size=3, width=2, own=1)
     assert axis.indices({"conv": torch.tensor([0, 2])}).tolist() == [0, 1, 4, 5, 6]
     assert axis.indices({"other": torch.tensor([0])}).tolist() == list(range(7))
 
 
 @pytest.mark.parametrize("leading", [(), (4,)])
 def test_put_undoes_take(leading):
-    axes = (Axis("rows", 5), Axis("columns", 3, width=2, bias=True))
+    axes = (Axis("rows", 5), Axis("columns", 3, width=2, own=1))
     kept = {"rows": torch.tensor([1, 4]), "columns": torch.tensor([0, 2])}
     whole = torch.randn(*leading, 5, 7)
     part = take(whole, axes, kept)

@@ -190,7 +190,7 @@ def test_the_number_of_predictors_must_be_that_of_the_network():
         to_exported_program(pruned(), 8)
     with pytest.raises(DataError, match=r"got \[0, 6\]"):
         to_exported_program(pruned(), torch.zeros(0, 6))
-    with pytest.raises(ExportError, match=r"expected a pruned perceptron.* got Linear"):
+    with pytest.raises(ExportError, match=r"expected a pruned network.* got Linear"):
         to_exported_program(torch.nn.Linear(6, 3))
 
 

@@ -1,0 +1,73 @@
+"""A network of one's own: a small VGG with batch norm, from its definition to its pruned form (docs/own_network.md)."""
+
+import torch
+from sklearn.datasets import load_digits
+
+import pyro_ssbnn as ss
+from pyro_ssbnn.layers import ConvolutionGeometry, max_pool
+from pyro_ssbnn.models import ImageLayout, ImageNetwork, register_network
+
+
+@register_network
+class VGG(ImageNetwork):
+    """Stages of 3 x 3 convolutions with batch norm, each stage followed by 2 x 2 max-pooling; then the classifier.
+
+    :param stages: filters of each convolution, stage by stage.
+    """
+
+    kind = "vgg"
+
+    def __init__(
+        self,
+        image_shape=(3, 32, 32),
+        stages=((64, 64), (128, 128)),
+        *,
+        prior,
+        likelihood,
+        output_prior=None,
+        activation="relu",
+    ):
+        super().__init__(image_shape, prior, likelihood, output_prior, activation)
+        self.stages = [list(stage) for stage in stages]
+        layout = ImageLayout("VGG", self.image_shape)
+        for i, stage in enumerate(self.stages):
+            for j, filters in enumerate(stage):
+                geometry = ConvolutionGeometry(3, padding=1)
+                layout.convolution(f"stage{i}_conv{j}", filters, geometry, batch_norm=True)
+            layout.pool(2)
+        self._lay_out(layout)
+
+    @staticmethod
+    def wire(net, x):
+        """The forward pass, of the Pyro model and of its pruned form."""
+        h = net.images(x)
+        for i, stage in enumerate(net.shape["stages"]):
+            for j in range(len(stage)):
+                h = net.phi(net.layer(f"stage{i}_conv{j}", h))
+            h = max_pool(h, 2)
+        return net.layer("output", h.flatten(-3))
+
+    def _shape_config(self):
+        return {"image_shape": list(self.image_shape), "stages": self.stages}
+
+
+images, labels = load_digits(return_X_y=True)
+x, y = torch.tensor(images, dtype=torch.float32) / 8 - 1, torch.tensor(labels)
+train, test = slice(0, 1200), slice(1200, None)
+
+net = VGG(
+    (1, 8, 8),
+    [(8, 8), (16,)],
+    prior=ss.SSGHS(inclusion=0.05),
+    likelihood=ss.CategoricalLikelihood(10),
+)
+options = ss.TrainingOptions(
+    epochs=12, batch_size=64, num_particles=1, kl_warmup=0.5, gate_rate=0.05
+)
+result = ss.fit(net, x[train], y[train], options, progress=False)
+
+pruning = ss.prune(net, result.guide, num_draws=10)  # plain convolutions, batch norm folded in
+print(pruning.report)
+probabilities = pruning.network(x[test]).softmax(-1).mean(0)
+accuracy = (probabilities.argmax(-1) == y[test]).float().mean().item()
+print(f"accuracy of the pruned network {accuracy:.1%}")

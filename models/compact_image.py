@@ -1,0 +1,127 @@
+"""The plain torch network that pruning an image network returns: only kept filters and nodes, for one or S draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyro_ssbnn.geometry import ConvolutionGeometry
+from pyro_ssbnn.layers.convolution import convolve
+from pyro_ssbnn.models.compact import CompactLinear, CompactNetwork
+from pyro_ssbnn.models.wiring import Addition, Wiring, sums_from_config, sums_to_config
+from pyro_ssbnn.sums import PlacedSum
+
+__all__ = ["CompactConv2d", "CompactImageNetwork"]
+
+
+class CompactConv2d(nn.Module):
+    """Convolution with fixed weights: one set, or S posterior draws evaluated in one call.
+
+    Without filters it gives maps without channels; without source channels, its biases at every pixel.
+
+    :param weight: ``[out, in, k, k]`` or ``[S, out, in, k, k]``.
+    :param bias: ``[out]`` or ``[S, out]``.
+    :param geometry: how the kernels move.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, geometry: ConvolutionGeometry) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.geometry = geometry
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, in, H, W]`` (or ``[S, N, in, H, W]``) to ``[N, out, H', W']``, or ``[S, N, ...]`` for draws."""
+        if self.weight.numel():
+            return convolve(x, self.weight, self.bias, self.geometry)
+        sides = self.geometry.output_size(x.shape[-2], x.shape[-1])
+        bias = self.bias[..., None, :, None, None]
+        return bias.expand(*self.bias.shape[:-1], x.shape[-4], self.bias.shape[-1], *sides)
+
+
+class CompactImageNetwork(CompactNetwork):
+    """A pruned image network: ``forward`` takes the original flattened images and returns f.
+
+    :param kind: kind of the network it was.
+    :param wire: how its layers are put together, the network's own ``wire``.
+    :param layers: convolutions and dense maps by group, in forward order.
+    :param sums: sums of kept channels.
+    :param shape: the network's record of its shape, with ``image_shape``.
+    :param activation: name of the activation.
+    :param kept: original indices of each hidden layer's kept filters and nodes.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        wire: Callable[[Wiring, Tensor], Tensor],
+        layers: Mapping[str, CompactConv2d | CompactLinear],
+        sums: Sequence[PlacedSum],
+        shape: Mapping[str, Any],
+        activation: str,
+        kept: Mapping[str, Tensor],
+    ) -> None:
+        super().__init__(activation, kept)
+        self.kind, self.wire, self.shape = kind, wire, shape  # type: ignore[misc]
+        self.layers = nn.ModuleDict(layers)
+        self.sums = nn.ModuleDict({total.name: Addition(total) for total in sums})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output f, ``[N, num_outputs]``, or ``[S, N, num_outputs]`` for draws, at images x, ``[N, p]``."""
+        return self.wire(self, x)
+
+    def images(self, x: Tensor) -> Tensor:
+        """Flattened images ``[N, p]`` as ``[N, C, H, W]``."""
+        return x.unflatten(-1, tuple(self.shape["image_shape"]))
+
+    def layer(self, name: str, h: Tensor) -> Tensor:
+        """Pre-activations of a layer."""
+        result: Tensor = self.layers[name](h)
+        return result
+
+    def add(self, name: str, *terms: Tensor) -> Tensor:
+        """The sum of that name."""
+        result: Tensor = self.sums[name](*terms)
+        return result
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record that, with the ``state_dict``, makes the network again."""
+        return {
+            **super().to_config(),
+            "shape": {**self.shape},
+            "layers": {name: _geometry_config(layer) for name, layer in self.layers.items()},
+            "sums": sums_to_config([module.total for module in self.sums.values()]),
+        }
+
+    @classmethod
+    def from_wire(
+        cls,
+        wire: Callable[[Wiring, Tensor], Tensor],
+        config: Mapping[str, Any],
+        state: Mapping[str, Tensor],
+    ) -> CompactImageNetwork:
+        """Make a network from its record and its tensors.
+
+        :raises KeyError: when an entry or a tensor is missing.
+        """
+        layers: dict[str, CompactConv2d | CompactLinear] = {}
+        for name, geometry in config["layers"].items():
+            tensors = state[f"layers.{name}.weight"], state[f"layers.{name}.bias"]
+            if geometry is None:
+                layers[name] = CompactLinear(*tensors)
+            else:
+                layers[name] = CompactConv2d(*tensors, ConvolutionGeometry(**geometry))
+        kept = {name: state[f"kept_{name}"] for name in config["kept"]}
+        sums = sums_from_config(config["sums"])
+        kind, shape, activation = config["network"], config["shape"], config["activation"]
+        return cls(kind, wire, layers, sums, shape, activation, kept)
+
+
+def _geometry_config(layer: nn.Module) -> dict[str, int] | None:
+    return asdict(layer.geometry) if isinstance(layer, CompactConv2d) else None

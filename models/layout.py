@@ -1,0 +1,144 @@
+"""Layers of an image network one after another: fan-ins, map sizes and sources are counted along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pyro_ssbnn.description import NodeGroup, layer_inclusion
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.geometry import ConvolutionGeometry
+from pyro_ssbnn.priors import Prior
+from pyro_ssbnn.sums import PlacedSum
+
+__all__ = ["ImageLayout", "Maps"]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a layer or a sum gives: so many channels of so many rows and columns, 1 x 1 after a dense layer."""
+
+    source: str
+    channels: int
+    rows: int
+    columns: int
+
+
+class ImageLayout:
+    """The layers of an image network in forward order; each reads what came last, unless told otherwise.
+
+    :param owner: name of the network, for messages.
+    :param image_shape: channels, height and width (C, H, W).
+    :ivar current: what the next layer reads.
+
+    >>> layout = ImageLayout("Net", (3, 8, 8))
+    >>> layout.convolution("conv1", 4, ConvolutionGeometry(3, padding=1), batch_norm=True)
+    >>> layout.pool(2)
+    >>> layout.dense("output", 10)
+    >>> [(g.name, g.fan_in, g.own) for g in layout.groups(SSIG(inclusion=0.1), SSIG())]
+    [('conv1', 27, 2), ('output', 64, 1)]
+    """
+
+    def __init__(self, owner: str, image_shape: Sequence[int]) -> None:
+        self.owner = owner
+        self.current = Maps("input", *image_shape)
+        self._layers: list[dict[str, Any]] = []
+        self._sums: list[PlacedSum] = []
+
+    @property
+    def sums(self) -> tuple[PlacedSum, ...]:
+        """The sums, in forward order."""
+        return tuple(self._sums)
+
+    def convolution(
+        self, name: str, size: int, geometry: ConvolutionGeometry, *, batch_norm: bool = False
+    ) -> None:
+        """A convolution of so many filters, which own a bias, or scale and shift of a batch norm.
+
+        :raises ConfigurationError: for no filters, or kernels larger than the maps.
+        """
+        self._check_size(name, size)
+        maps = self.current
+        rows, columns = geometry.output_size(maps.rows, maps.columns)
+        pixels = geometry.kernel_size**2
+        self._layers.append(
+            {
+                "name": name,
+                "size": size,
+                "fan_in": maps.channels * pixels,
+                "source": maps.source,
+                "columns_per_source": pixels,
+                "positions": rows * columns,
+                "geometry": geometry,
+                "own": 2 if batch_norm else 1,
+            }
+        )
+        self.current = Maps(name, size, rows, columns)
+
+    def pool(self, size: int) -> None:
+        """Pooling over squares of ``size`` pixels side by side.
+
+        :raises ConfigurationError: when the maps are smaller.
+        """
+        maps = self.current
+        rows, columns = maps.rows // size, maps.columns // size
+        if min(rows, columns) < 1:
+            raise ConfigurationError(
+                f"{self.owner}: the map of {maps.source} has {maps.rows} x {maps.columns} pixels, too few to pool; give"
+                " larger images, fewer convolutions, smaller kernels or more padding."
+            )
+        self.current = replace(maps, rows=rows, columns=columns)
+
+    def pool_all(self) -> None:
+        """Pooling over the whole maps."""
+        self.current = replace(self.current, rows=1, columns=1)
+
+    def dense(self, name: str, size: int) -> None:
+        """A dense layer, which reads maps pixel by pixel of the first channel, then of the second, ..."""
+        self._check_size(name, size)
+        maps = self.current
+        pixels = maps.rows * maps.columns
+        self._layers.append(
+            {
+                "name": name,
+                "size": size,
+                "fan_in": maps.channels * pixels,
+                "source": maps.source,
+                "columns_per_source": pixels,
+            }
+        )
+        self.current = Maps(name, size, 1, 1)
+
+    def add(self, name: str, *terms: tuple[Maps, int]) -> None:
+        """A sum: the channels of each term from a certain place on, as large as what came last.
+
+        :param terms: maps and the place of their first channel.
+        """
+        maps = self.current
+        placed = tuple((m.source, tuple(range(at, at + m.channels))) for m, at in terms)
+        size = 1 + max(max(places) for _, places in placed)
+        self._sums.append(PlacedSum(name, size, placed))
+        self.current = replace(maps, source=name, channels=size)
+
+    def groups(self, prior: Prior, output_prior: Prior) -> tuple[NodeGroup, ...]:
+        """The layers as node groups: hidden ones under the prior, the last under the output prior.
+
+        :raises ConfigurationError: when the prior gives another number of inclusion probabilities than there are hidden
+            layers.
+        """
+        sizes = [layer["size"] for layer in self._layers]
+        *hidden, last = self._layers
+        inclusion = layer_inclusion(prior, [0, *sizes])
+        groups = [
+            NodeGroup(inclusion=probability, prior=prior, **layer)
+            for probability, layer in zip(inclusion, hidden, strict=True)
+        ]
+        output = NodeGroup(inclusion=None, prior=output_prior, scope="output.global", **last)
+        return (*groups, output)
+
+    def _check_size(self, name: str, size: int) -> None:
+        if size < 1:
+            raise ConfigurationError(
+                f"{self.owner}: every width must be at least 1; got {size} for {name}."
+            )
