@@ -57,12 +57,12 @@ train, test = slice(0, 1200), slice(1200, None)
 
 net = VGG(
     (1, 8, 8),
-    [(8, 8), (16,)],
-    prior=ss.SSGHS(inclusion=0.05),
+    [(8,), (16,)],
+    prior=ss.SSGHS(inclusion=0.1),
     likelihood=ss.CategoricalLikelihood(10),
 )
 options = ss.TrainingOptions(
-    epochs=12, batch_size=64, num_particles=1, kl_warmup=0.5, gate_rate=0.05
+    epochs=12, batch_size=60, num_particles=1, gate_rate=0.015, local_reparameterization=False
 )
 result = ss.fit(net, x[train], y[train], options, progress=False)
 

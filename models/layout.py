@@ -32,11 +32,12 @@ class ImageLayout:
     :param image_shape: channels, height and width (C, H, W).
     :ivar current: what the next layer reads.
 
+    >>> from pyro_ssbnn import SSIG, Gaussian
     >>> layout = ImageLayout("Net", (3, 8, 8))
     >>> layout.convolution("conv1", 4, ConvolutionGeometry(3, padding=1), batch_norm=True)
     >>> layout.pool(2)
     >>> layout.dense("output", 10)
-    >>> [(g.name, g.fan_in, g.own) for g in layout.groups(SSIG(inclusion=0.1), SSIG())]
+    >>> [(g.name, g.fan_in, g.own) for g in layout.groups(SSIG(inclusion=0.1), Gaussian())]
     [('conv1', 27, 2), ('output', 64, 1)]
     """
 

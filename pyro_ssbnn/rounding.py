@@ -15,8 +15,8 @@ tolerance is :math:`\lambda\sqrt{v} + d`.
 
 Networks of images are put together in many ways, so there the same model is simulated: noise of each layer's own
 standard deviation, :math:`\sqrt{2 (n_l + 1)}\,u\,(|W_l||h_{l-1}| + |b_l|)`, is added in float64 to what the layer
-gives, and :math:`\pm 2 c u (1 + |a_l|)` to the activations; the tolerance is :math:`\lambda` times the largest root mean
-square change of an output.
+gives, and :math:`\pm 2 c u (1 + |a_l|)` to the activations; the tolerance is :math:`\lambda` times the largest root
+mean square change of an output.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def draw_of(values, s, model):
 
 
 def masked_mean(model, guide, selection):
-    """Output of the Pyro model with the gates of the selection and mean weights: t becomes a part of scale and shift."""
+    """Output of the Pyro model with the selection's gates and mean weights: t becomes a part of scale and shift."""
     plain = (
         type(model)
         .from_config({**model.to_config(), "prior": SSIG(inclusion=0.3).to_config()})
@@ -320,7 +320,7 @@ class TestPrunedEqualsMasked:
         selection = chosen(model, stage1_block1_conv1="all", stem="all but one")
         prune(model, guide, selection)
         selection.kept["stem"] = selection.kept["stem"][:0]
-        with pytest.raises(SelectionError, match="^stem would keep no member"):
+        with pytest.raises(SelectionError, match=r"^stem would keep no member"):
             prune(model, guide, selection)
 
     def test_it_is_plain_torch_without_batch_norm(self):
