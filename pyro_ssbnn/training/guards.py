@@ -1,4 +1,4 @@
-"""Guards of a run: unfit data are refused, a loss that is not finite names its site, collapse and arrival are noticed."""
+"""Guards of a run: unfit data refused, a loss that is not finite names its site, collapse and arrival noticed."""
 
 from __future__ import annotations
 

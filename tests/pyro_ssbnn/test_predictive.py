@@ -98,14 +98,14 @@ def test_masked_network_agrees_with_draws_of_the_posterior(check_mean):
     """Independent draws of the same distribution: means within their standard error."""
     model, guide = network(GaussianLikelihood(scale=0.5))
     x, y = torch.randn(4, 3), torch.randn(4)
-    draws = draw_posterior(model, guide, 4000, x=x, y=y)
-    found = predict(model, guide, x, y, num_draws=4000, seed=1)
+    draws = draw_posterior(model, guide, 1000, x=x, y=y)
+    found = predict(model, guide, x, y, num_draws=1000, seed=1)
     difference = draws.mean.double() - found.mean
-    # both sides carry the noise of 4,000 draws: sqrt 2 of the standard error
-    error = draws.mean.std(0) * (2 / 4000) ** 0.5
+    # both sides carry the noise of 1,000 draws: sqrt 2 of the standard error
+    error = draws.mean.std(0) * (2 / 1000) ** 0.5
     assert (difference.mean(0).abs() <= 4.5 * error).all()
     density = draws.log_likelihood.exp()
-    error = density.std(0) * (2 / 4000) ** 0.5
+    error = density.std(0) * (2 / 1000) ** 0.5
     assert ((density.mean(0) - found.log_density.exp()).abs() <= 4.5 * error).all()
 
 
