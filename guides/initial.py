@@ -50,7 +50,7 @@ def check_weights(description: NetworkDescription, weights: Mapping[str, Tensor]
         given, expected = weights[group.name], [group.size, group.group_size]
         if list(given.shape) != expected:
             raise ConfigurationError(
-                f"start_from: the weights of {group.name} must be {expected} (nodes, a node's weights, its own ones last);"
+                f"start_from: the weights of {group.name} must be {expected} (nodes, weights of a node);"
                 f" got {list(given.shape)}."
             )
         if not given.isfinite().all():

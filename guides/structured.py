@@ -262,7 +262,7 @@ class StructuredGuide(PyroModule):
 
         :param weights: effective weights w of every layer, bias last, ``{group: [size, group_size]}``, as
             :func:`~pyro_ssbnn.fit_deterministic` returns them, or from elsewhere. A filter's come channel by channel,
-            each row by row, then its scale and shift where a batch norm follows; the running statistics are the model's.
+            each row by row, then scale and shift where a batch norm follows; running statistics are the model's.
         :raises ConfigurationError: for missing, unknown or wrongly shaped layers, and for values that are not finite.
         """
         check_weights(self.description, weights)

@@ -1,19 +1,22 @@
 """Group layers: where priors become sample sites and weights become activations."""
 
 from pyro_ssbnn.geometry import ConvolutionGeometry
-from pyro_ssbnn.layers.affine import LocalReparameterization, affine
+from pyro_ssbnn.layers.affine import affine
 from pyro_ssbnn.layers.convolution import (
     GroupConv2d,
     convolution,
     convolve,
-    max_pool,
+    gated_convolution,
 )
 from pyro_ssbnn.layers.group import GroupLayer, GroupLinear, sample_gate
+from pyro_ssbnn.layers.local_reparameterization import LocalReparameterization
 from pyro_ssbnn.layers.normalization import ChannelStatistics, batch_norm, scale_and_shift
+from pyro_ssbnn.layers.pooling import FusiblePooling, max_pool
 
 __all__ = [
     "ChannelStatistics",
     "ConvolutionGeometry",
+    "FusiblePooling",
     "GroupConv2d",
     "GroupLayer",
     "GroupLinear",
@@ -22,6 +25,7 @@ __all__ = [
     "batch_norm",
     "convolution",
     "convolve",
+    "gated_convolution",
     "max_pool",
     "sample_gate",
     "scale_and_shift",

@@ -1,32 +1,13 @@
-r"""The affine map of a node group as an effectful operation, and its local reparameterisation.
-
-Layers call :func:`affine`; inside :class:`LocalReparameterization` the map of a *random* weight matrix is not
-computed from a draw of the weights but drawn itself, row by row of the input (Kingma, Salimans and Welling 2015):
-
-.. math:: x^\top u \sim N\big(x^\top\mu,\ (x^2)^\top\sigma^2\big)
-
-The draws of different rows are then independent, which takes most of the noise out of the gradient of the gates.
-
-For a convolution the same is done at each output position: every pre-activation has the mean and variance that the
-weights give it, but positions of one image, which share their weights, are drawn as if they did not. The estimate is
-then one of a bound on a network with independent noise at each position, as is usual for convolutions; draws of the
-weights estimate the bound itself.
-"""
+"""The affine map of a dense node group, as an effectful operation that handlers may replace."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import Message, effectful
+from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.nn.functional import linear
 
-from pyro_ssbnn.distributions import GatedNormal
-from pyro_ssbnn.layers.normalization import scale_and_shift
-
-__all__ = ["LocalReparameterization", "affine"]
+__all__ = ["affine"]
 
 
 @effectful(type="affine")
@@ -38,44 +19,3 @@ def affine(x: Tensor, weight: Tensor) -> Tensor:
     if weight.ndim == 2:
         return linear(x, weight[:, :-1], weight[:, -1])
     return torch.matmul(x, weight[..., :-1].mT) + weight[..., -1].unsqueeze(-2)
-
-
-class LocalReparameterization(Messenger):
-    """Draw pre-activations in place of weights, wherever the guide's weights are :class:`GatedNormal`.
-
-    Wraps the running of *both* guide and model. Weight sites are not drawn at all (their value is the mean), so only
-    objectives that take the KL in closed form may be used with it, as :class:`~pyro_ssbnn.elbo.AnalyticELBO` does.
-    """
-
-    def __enter__(self) -> LocalReparameterization:
-        self._slabs: dict[int, tuple[Tensor, GatedNormal]] = {}
-        return super().__enter__()
-
-    def _pyro_sample(self, msg: Message) -> None:
-        slab = msg["fn"]
-        if isinstance(slab, GatedNormal) and msg["value"] is None and not msg["is_observed"]:
-            # A view of the mean: cheap, and an identity by which the model's layer finds the slab.
-            value = slab.loc.view(slab.loc.shape)
-            msg["value"], msg["done"] = value, True
-            self._slabs[id(value)] = (value, slab)  # the value is kept alive, so is its id
-
-    def _pyro_affine(self, msg: Message) -> None:
-        x, weight, *rest = msg["args"]
-        if id(weight) not in self._slabs:
-            return
-        _, slab = self._slabs[id(weight)]
-        transform: Any = msg["fn"]  # linear in the weights, and in x but for the bias
-        mean = transform(x, slab.loc, *rest)
-        variance = transform(x.square(), (2 * slab.log_scale).exp(), *rest)
-        # A kernel without bias has variance 0 where it sees nothing but zeros: the root has no gradient there.
-        deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
-        msg["value"] = torch.addcmul(mean, deviation, torch.randn_like(mean))
-        msg["done"] = True
-
-    def _pyro_batch_norm(self, msg: Message) -> None:
-        y, weight, amplitude, statistics = msg["args"]
-        if id(weight) not in self._slabs:
-            return
-        f = scale_and_shift(statistics(y), weight)  # the affine map is drawn, so it stands alone
-        msg["value"] = f if amplitude is None else f * amplitude[..., None, :, None, None]
-        msg["done"] = True

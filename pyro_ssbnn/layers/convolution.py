@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from pyro.poutine.runtime import effectful
 from torch import Tensor
-from torch.nn.functional import conv2d, max_pool2d
+from torch.nn.functional import conv2d
 
 from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
@@ -25,7 +25,7 @@ from pyro_ssbnn.layers.group import GroupLayer
 from pyro_ssbnn.layers.normalization import ChannelStatistics, batch_norm
 from pyro_ssbnn.priors import Latents
 
-__all__ = ["ConvolutionGeometry", "GroupConv2d", "convolution", "convolve", "max_pool"]
+__all__ = ["ConvolutionGeometry", "GroupConv2d", "convolution", "convolve", "gated_convolution"]
 
 
 def convolve(
@@ -55,11 +55,6 @@ def convolve(
     return out.unflatten(1, (-1, size)).transpose(0, 1).unflatten(0, draws)
 
 
-def max_pool(x: Tensor, size: int) -> Tensor:
-    """Maxima over squares of ``size`` pixels side by side, ``[..., C, H, W]`` to ``[..., C, H // size, W // size]``."""
-    return max_pool2d(x.flatten(0, -4), size).unflatten(0, x.shape[:-3])
-
-
 @effectful(type="affine")
 def convolution(x: Tensor, weight: Tensor, geometry: ConvolutionGeometry, own: int = 1) -> Tensor:
     """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]``, weights ``[..., size, C k k + own]``.
@@ -71,6 +66,20 @@ def convolution(x: Tensor, weight: Tensor, geometry: ConvolutionGeometry, own: i
     side = geometry.kernel_size
     kernel = weight[..., :-own].unflatten(-1, (-1, side, side))
     return convolve(x, kernel, weight[..., -1] if own == 1 else None, geometry)
+
+
+@effectful(type="gated_convolution")
+def gated_convolution(
+    x: Tensor, weight: Tensor, amplitude: Tensor, geometry: ConvolutionGeometry
+) -> Tensor:
+    """Convolution with the weights z t u: maps are larger than weights, so that weights are multiplied.
+
+    An operation of its own, so that handlers may take it apart.
+
+    :param weight: standardised weights u, ``[..., size, C k k + 1]``.
+    :param amplitude: z t, ``[..., size]``.
+    """
+    return convolution(x, weight * amplitude.unsqueeze(-1), geometry)
 
 
 class GroupConv2d(GroupLayer):
@@ -101,10 +110,12 @@ class GroupConv2d(GroupLayer):
     def forward(self, x: Tensor, shared: Latents) -> Tensor:
         """Pre-activations ``[..., N, size, H', W']`` of maps ``[..., N, C, H, W]``."""
         amplitude, weight = self.sample_weights(shared, x)
-        f = convolution(x, weight, self.geometry, self.group.own)
         if self.statistics is not None:
+            f = convolution(x, weight, self.geometry, self.group.own)
             return batch_norm(f, weight, amplitude, self.statistics)
-        return f if amplitude is None else f * amplitude[..., None, :, None, None]
+        if amplitude is None:
+            return convolution(x, weight, self.geometry)
+        return gated_convolution(x, weight, amplitude, self.geometry)
 
     def fold(self, weight: Tensor, amplitude: Tensor | None) -> Tensor:
         """Effective weights, the running statistics folded in; see :meth:`GroupLayer.fold`."""

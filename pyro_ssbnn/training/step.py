@@ -23,6 +23,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from pyro_ssbnn.elbo import AnalyticELBO
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.layers import FusiblePooling
 from pyro_ssbnn.network import Network
 
 __all__ = ["CompiledStep", "EagerStep"]
@@ -111,7 +112,7 @@ class CompiledStep(EagerStep):
             memory, parameters = rest[: len(self._memory)], rest[len(self._memory) :]
             values = {**dict(zip(names, parameters, strict=True)), "temperature": temperature}
             with torch.enable_grad(), _reparametrize_module(self.guide, values):
-                with self._remembering(memory), pyro.get_param_store().scope():
+                with self._remembering(memory), pyro.get_param_store().scope(), FusiblePooling():
                     terms, loss = self.terms_and_loss(x, y, kl_weight)
                 return [terms, *torch.autograd.grad(loss, parameters)]
 
