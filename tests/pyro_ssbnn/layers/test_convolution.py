@@ -12,6 +12,7 @@ from pyro_ssbnn.distributions import GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import (
     ConvolutionGeometry,
+    FusiblePooling,
     GroupConv2d,
     LocalReparameterization,
     convolution,
@@ -66,6 +67,18 @@ def test_draws_at_once_equal_a_loop(geometry, maps, draws):
     f = convolution(x, weight, geometry)
     assert f.shape == (*lead, 5, SIZE, *geometry.output_size(9, 8))
     torch.testing.assert_close(f.reshape(loop.shape), loop, rtol=0, atol=1e-12)
+
+
+def test_pooling_that_compilers_fuse_is_max_pooling_also_where_pixels_tie():
+    x = torch.randint(3, (2, 3, 5, 7)).double().requires_grad_()  # few values: many ties; odd sides: a border is left
+    weight = torch.randn(2, 3, 2, 3, dtype=torch.float64)
+    pooled = max_pool(x, 2)
+    with FusiblePooling():
+        fused = max_pool(x, 2)
+    assert torch.equal(pooled, fused)
+    (gradient,) = torch.autograd.grad((weight * pooled).sum(), x)
+    (fused_gradient,) = torch.autograd.grad((weight * fused).sum(), x)
+    assert torch.equal(gradient, fused_gradient)
 
 
 def test_max_pool_of_many_draws():
