@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from typing_extensions import Self
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.models.activations import ACTIVATIONS
@@ -81,15 +79,6 @@ class CompactNetwork(nn.Module):
         }
 
     @classmethod
-    @abstractmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
-        """Make a network from its record and its tensors.
-
-        :raises ConfigurationError: for another kind of network.
-        :raises KeyError: when an entry or a tensor is missing.
-        """
-
-    @classmethod
     def _check_kind(cls, config: Mapping[str, Any]) -> None:
         if config.get("network") != cls.kind:
             raise ConfigurationError(
@@ -127,7 +116,11 @@ class CompactMLP(CompactNetwork):
 
     @classmethod
     def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> CompactMLP:
-        """Make a network from its record and its tensors; see :meth:`CompactNetwork.from_state`."""
+        """Make a network from its record and its tensors.
+
+        :raises ConfigurationError: for another kind of network.
+        :raises KeyError: when an entry or a tensor is missing.
+        """
         cls._check_kind(config)
         names = config["kept"]
         layers = [

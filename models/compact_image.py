@@ -70,6 +70,7 @@ class CompactImageNetwork(CompactNetwork):
         super().__init__(activation, kept)
         self.kind, self.wire, self.shape = kind, wire, shape  # type: ignore[misc]
         self.layers = nn.ModuleDict(layers)
+        self._placed = tuple(sums)
         self.sums = nn.ModuleDict({total.name: Addition(total) for total in sums})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ class CompactImageNetwork(CompactNetwork):
             **super().to_config(),
             "shape": {**self.shape},
             "layers": {name: _geometry_config(layer) for name, layer in self.layers.items()},
-            "sums": sums_to_config([module.total for module in self.sums.values()]),
+            "sums": sums_to_config(self._placed),
         }
 
     @classmethod

@@ -201,7 +201,8 @@ class NetworkDescription:
         :param kept: ascending indices, ``{group: [kept]}``; groups not named stay whole.
         """
         kept = self.with_sums(kept)
-        whole = {g.name: g.size for g in (self.inputs, *self.groups, *self.sums)}
+        whole = {g.name: g.size for g in (self.inputs, *self.groups)}
+        whole |= {total.name: total.size for total in self.sums}
         sizes = whole | {name: len(indices) for name, indices in kept.items()}
         inputs = self.inputs
         if inputs.name in kept:
