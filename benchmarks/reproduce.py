@@ -67,7 +67,6 @@ def resnet(depth: int) -> Task:
             "optimizer": "sgd",
             "mean_rate": 0.1,
             "milestones": (0.5, 0.75),
-            "local_reparameterization": False,
         },
         {"inclusion": 1e-4, "scale": 0.2},
         ss.ImageAugmentation(CIFAR),
@@ -85,7 +84,8 @@ TASKS = {
     "lenet-mnist": Task(
         MNIST,
         lambda **options: ss.LeNet(MNIST, **options),
-        {"batch_size": 256, "local_reparameterization": False},
+        {"epochs": 80, "batch_size": 256},
+        {"inclusion": 1e-3},
     ),
     "resnet20-cifar10": resnet(20),
     "resnet32-cifar10": resnet(32),

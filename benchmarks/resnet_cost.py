@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.training.schedule import adam
+from pyro_ssbnn.training.optimizer import optimizer_of
 from pyro_ssbnn.training.step import EagerStep
 
 CLASSES, NUM_DATA = 10, 50_000
@@ -50,8 +50,8 @@ def our_step(depth: int, prior: str) -> Step:
     chosen = PRIORS[prior](inclusion=1e-4)
     model = ss.ResNet(depth=depth, prior=chosen, likelihood=ss.CategoricalLikelihood(CLASSES))
     guide = ss.StructuredGuide(model)
-    options = ss.TrainingOptions(local_reparameterization=False)
-    optimizer = adam(guide, options, NUM_DATA, torch.device("cpu"))
+    options = ss.TrainingOptions()
+    optimizer = optimizer_of(guide, options, NUM_DATA, torch.device("cpu"))
     step = EagerStep(model, guide, ss.AnalyticELBO(), NUM_DATA)
     weight = torch.ones(())
 

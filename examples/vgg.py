@@ -61,9 +61,7 @@ net = VGG(
     prior=ss.SSGHS(inclusion=0.1),
     likelihood=ss.CategoricalLikelihood(10),
 )
-options = ss.TrainingOptions(
-    epochs=12, batch_size=60, num_particles=1, local_reparameterization=False
-)
+options = ss.TrainingOptions(epochs=12, batch_size=60, num_particles=1)
 result = ss.fit(net, x[train], y[train], options, progress=False)
 
 # Gates need thousands of steps, this trial has 240: take the likeliest three quarters of the second layer.

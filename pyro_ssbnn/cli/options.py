@@ -232,10 +232,11 @@ NumParticles = Annotated[
     ),
 ]
 LocalReparameterization = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--local-draws/--weight-draws",
-        help="Draw each row's pre-activations, or one set of weights for all rows of a step (noisier).",
+        help="Draw each row's pre-activations (default of dense networks), or one set of weights for all rows of a step"
+        " (noisier; default of networks that convolve).",
         **_TRAINING,
     ),
 ]

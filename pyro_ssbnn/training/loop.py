@@ -273,7 +273,7 @@ class Run:
             return
         elbo = AnalyticELBO(
             options.particles(len(self.x)),
-            local_reparameterization=options.local_reparameterization,
+            local_reparameterization=options.draws_locally(self.live.model.description),
         )
         self.step = kind(self.live.model, self.live.guide, elbo, self.result.num_data)
 

@@ -12,6 +12,8 @@ from pyro_ssbnn.errors import ConfigurationError
 if TYPE_CHECKING:
     import torch
 
+    from pyro_ssbnn.description import NetworkDescription
+
 __all__ = ["TrainingOptions", "resolve_device", "resolve_dtype"]
 
 _STEPS = (
@@ -48,7 +50,8 @@ class TrainingOptions:
     :param clip_norm: largest norm of the gradient of the mean loss per observation; None for no clipping.
     :param num_particles: latent draws a step; None takes one for minibatches of 256 rows, and more, up to four, for
         smaller ones.
-    :param local_reparameterization: draw pre-activations in place of weights.
+    :param local_reparameterization: draw pre-activations in place of weights. None does so unless the network
+        convolves: there it would leave out the correlations between positions, and cost twice as much.
     :param temperature: (first, last) temperature of the gates' relaxation, interpolated geometrically over the epochs.
     :param hard_gates: straight-through gates, or soft ones.
     :param initial_inclusion: inclusion probability at which every gate starts.
@@ -81,7 +84,7 @@ class TrainingOptions:
     milestone_factor: float = 0.1
     clip_norm: float | None = None
     num_particles: int | None = None
-    local_reparameterization: bool = True
+    local_reparameterization: bool | None = None
     temperature: tuple[float, float] = (0.5, 0.5)
     hard_gates: bool = True
     initial_inclusion: float = 0.95
@@ -135,6 +138,12 @@ class TrainingOptions:
     def particles(self, num_data: int) -> int:
         """Latent draws a step for so many observations."""
         return self.num_particles or min(4, math.ceil(256 / self.batch_rows(num_data)))
+
+    def draws_locally(self, description: NetworkDescription) -> bool:
+        """Whether pre-activations are drawn in place of weights."""
+        if self.local_reparameterization is not None:
+            return self.local_reparameterization
+        return all(group.geometry is None for group in description.groups)
 
     def gate_step(self, num_data: int) -> float:
         """Rate of the gate logits for so many observations."""

@@ -11,6 +11,7 @@ from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch.nn.functional import conv2d, max_pool2d, silu
 
 from pyro_ssbnn import (
+    MLP,
     SSGHS,
     SSGL,
     SSIG,
@@ -271,3 +272,13 @@ def test_record_makes_the_network_again():
 def test_bad_networks_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
         network(**{"prior": SSIG(inclusion=0.1), **options})
+
+
+def test_networks_that_convolve_draw_weights_unless_told_otherwise():
+    prior = SSGHS(inclusion=0.1)
+    perceptron = MLP(3, [4], prior=prior, likelihood=GaussianLikelihood())
+    convolves, dense = network(prior).description, perceptron.description
+    assert [TrainingOptions().draws_locally(d) for d in (convolves, dense)] == [False, True]
+    for choice in (True, False):
+        options = TrainingOptions(local_reparameterization=choice)
+        assert options.draws_locally(convolves) is options.draws_locally(dense) is choice

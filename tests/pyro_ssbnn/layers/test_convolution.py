@@ -70,7 +70,9 @@ def test_draws_at_once_equal_a_loop(geometry, maps, draws):
 
 
 def test_pooling_that_compilers_fuse_is_max_pooling_also_where_pixels_tie():
-    x = torch.randint(3, (2, 3, 5, 7)).double().requires_grad_()  # few values: many ties; odd sides: a border is left
+    x = (
+        torch.randint(3, (2, 3, 5, 7)).double().requires_grad_()
+    )  # few values: many ties; odd sides: a border is left
     weight = torch.randn(2, 3, 2, 3, dtype=torch.float64)
     pooled = max_pool(x, 2)
     with FusiblePooling():
