@@ -228,9 +228,15 @@ def _joined(parts: list[PredictiveSummary]) -> PredictiveSummary:
         tensors = [getattr(part, name) for part in parts]
         return None if tensors[0] is None else torch.cat(tensors)
 
-    names = ("variance", "epistemic_variance", "log_density", "entropy", "aleatoric")
-    mean = torch.cat([part.mean for part in parts])
-    return PredictiveSummary(mean, *map(along_rows, names), num_draws=parts[0].num_draws)
+    return PredictiveSummary(
+        mean=torch.cat([part.mean for part in parts]),
+        variance=along_rows("variance"),
+        epistemic_variance=along_rows("epistemic_variance"),
+        log_density=along_rows("log_density"),
+        entropy=along_rows("entropy"),
+        aleatoric=along_rows("aleatoric"),
+        num_draws=parts[0].num_draws,
+    )
 
 
 def _batch(y: Tensor | None, at: int, size: int, like: Tensor) -> Tensor | None:
