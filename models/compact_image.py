@@ -18,7 +18,7 @@ __all__ = ["CompactConv2d", "CompactImageNetwork"]
 
 
 class CompactConv2d(nn.Module):
-    """Convolution with fixed weights: one set, or S posterior draws evaluated in one call.
+    """Convolution with fixed weights: one set, or S posterior draws.
 
     Without filters it gives maps without channels; without source channels, its biases at every pixel.
 

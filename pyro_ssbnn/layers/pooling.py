@@ -1,7 +1,8 @@
-"""Max-pooling of maps, and the form of it that a compiler fuses."""
+"""Max-pooling of maps, in the forms that are fast where it is done."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from itertools import product
 
@@ -17,23 +18,29 @@ __all__ = ["FusiblePooling", "max_pool"]
 @effectful(type="max_pool")
 def max_pool(x: Tensor, size: int) -> Tensor:
     """Maxima over squares of ``size`` pixels side by side, ``[..., C, H, W]`` to ``[..., C, H // size, W // size]``."""
-    return max_pool2d(x.flatten(0, -4), size).unflatten(0, x.shape[:-3])
+    if x.requires_grad or torch.compiler.is_compiling():
+        return max_pool2d(x.flatten(0, -4), size).unflatten(0, x.shape[:-3])
+    # Without a gradient nobody asks which pixel it was: elementwise maxima take a tenth of the time on the CPU.
+    return _reduced(torch.maximum, x, size)
 
 
 class FusiblePooling(Messenger):
     """Pool by elementwise choices, for steps that are compiled.
 
-    The compiler fuses them, forwards and backwards, with the activation before: on the CPU a LeNet's step takes half
-    the time that it does with the compiler's own pooling. Eagerly they are slower. The first of several largest pixels
-    gets the gradient, as in :func:`max_pool`; the maps of a closed filter are all ties.
+    The compiler fuses them, forwards and backwards, with the activation before: on the CPU a LeNet's step takes two
+    thirds of the time that it does with the compiler's own pooling. Eagerly they are slower. The first of several
+    largest pixels gets the gradient, as in :func:`max_pool`; the maps of a closed filter are all ties.
     """
 
     def _pyro_max_pool(self, msg: Message) -> None:
-        x, size = msg["args"]
-        height, width = (side - side % size for side in x.shape[-2:])
-        corners = product(range(size), repeat=2)
-        pixels = [x[..., row:height:size, column:width:size] for row, column in corners]
-        msg["value"], msg["done"] = reduce(_larger, pixels), True
+        msg["value"], msg["done"] = _reduced(_larger, *msg["args"]), True
+
+
+def _reduced(choose: Callable[[Tensor, Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """One pixel chosen from each square, two by two, row by row."""
+    height, width = (side - side % size for side in x.shape[-2:])
+    corners = product(range(size), repeat=2)
+    return reduce(choose, (x[..., row:height:size, column:width:size] for row, column in corners))
 
 
 def _larger(a: Tensor, b: Tensor) -> Tensor:

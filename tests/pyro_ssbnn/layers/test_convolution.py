@@ -77,7 +77,10 @@ def test_pooling_that_compilers_fuse_is_max_pooling_also_where_pixels_tie():
     pooled = max_pool(x, 2)
     with FusiblePooling():
         fused = max_pool(x, 2)
+    with torch.no_grad():
+        without_gradient = max_pool(x, 2)
     assert torch.equal(pooled, fused)
+    assert torch.equal(pooled, without_gradient)
     (gradient,) = torch.autograd.grad((weight * pooled).sum(), x)
     (fused_gradient,) = torch.autograd.grad((weight * fused).sum(), x)
     assert torch.equal(gradient, fused_gradient)
