@@ -123,7 +123,7 @@ class CompiledStep(EagerStep):
             # The graph goes to the compiler as it is: torch.compile would check at every step that its inputs are still
             # alike, which fit guarantees. fallback_random: torch's own generators, which are vectorised (the compiler's
             # are not), and the eager step's draws.
-            compiled = compile_graph(graph, inputs, options={"fallback_random": True})
+            compiled = compile_graph(graph, list(inputs), options={"fallback_random": True})
             compiled(*inputs)
         except Exception as error:  # whatever the back end raises, the cause is kept
             raise ConfigurationError(
