@@ -58,7 +58,7 @@ def draw_training(runs: dict) -> plt.Figure:
     panels[1].minorticks_off()
     panels[2].set(xlabel="seconds", ylabel="ELBO per image, nats", ylim=(-0.6, -0.2))
     titles = (
-        "Cost falls with the network (peaks: compilation, other work on the machine)",
+        "Cost falls with the network (peaks: compilation)",
         "Nodes with inclusion above 1/2",
         "The bound against time",
     )
