@@ -58,7 +58,7 @@ def draw_training(runs: dict) -> plt.Figure:
     panels[1].minorticks_off()
     panels[2].set(xlabel="seconds", ylabel="ELBO per image, nats", ylim=(-0.6, -0.2))
     titles = (
-        "Cost falls with the network (peaks: compilation)",
+        "Cost of an epoch (peaks: compilation, other work)",
         "Nodes with inclusion above 1/2",
         "The bound against time",
     )
