@@ -11,6 +11,7 @@ from pyro_ssbnn.analysis.calibration import (
     rmse,
 )
 from pyro_ssbnn.analysis.classification import accuracy, classification_scores, ood_auroc
+from pyro_ssbnn.analysis.diagnostics import Check, Report, diagnose
 from pyro_ssbnn.analysis.inclusion import (
     inclusion_summary,
     layer_summary,
@@ -23,11 +24,14 @@ from pyro_ssbnn.analysis.netcdf import read_netcdf, write_netcdf
 from pyro_ssbnn.analysis.scales import slab_scale_quantiles
 
 __all__ = [
+    "Check",
     "Reliability",
+    "Report",
     "accuracy",
     "brier_score",
     "classification_scores",
     "dense_and_pruned",
+    "diagnose",
     "expected_calibration_error",
     "inclusion_summary",
     "interval_coverage",

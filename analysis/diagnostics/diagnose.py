@@ -1,0 +1,167 @@
+"""``diagnose``: every check of a fit in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from pyro_ssbnn.analysis.diagnostics.evidence import MOST_ROWS, gather
+from pyro_ssbnn.analysis.diagnostics.importance import check_importance, check_leave_one_out
+from pyro_ssbnn.analysis.diagnostics.predictive import (
+    check_calibration,
+    check_prior_predictive,
+    check_replicates,
+)
+from pyro_ssbnn.analysis.diagnostics.prior import check_power_scaling, check_prior_odds
+from pyro_ssbnn.analysis.diagnostics.report import Check, Report
+from pyro_ssbnn.analysis.diagnostics.restarts import (
+    check_node_agreement,
+    check_prediction_agreement,
+    check_predictor_agreement,
+    refitted,
+)
+from pyro_ssbnn.analysis.diagnostics.selection import check_temperature, check_threshold
+from pyro_ssbnn.analysis.diagnostics.signal import check_signal
+from pyro_ssbnn.analysis.diagnostics.training import (
+    check_convergence,
+    check_gate_rate,
+    check_schedule,
+)
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.network import Network
+from pyro_ssbnn.training import Fit, TrainingOptions, fit
+from pyro_ssbnn.training.guards import check_data
+
+__all__ = ["diagnose"]
+
+_FEWEST_DRAWS = 100  # for the Pareto tail of PSIS: the largest fifth
+
+
+def diagnose(
+    fitted: Fit | Sequence[Fit] | Callable[[], Network],
+    x: Tensor,
+    y: Tensor,
+    *,
+    held_out: tuple[Tensor, Tensor] | None = None,
+    restarts: int = 1,
+    options: TrainingOptions | None = None,
+    temperatures: Sequence[float] = (),
+    num_draws: int = 1000,
+    seed: int = 0,
+    progress: bool = False,
+) -> Report:
+    """Check a fit: has it arrived, does it predict data like the data, do restarts agree, what does it hang on?
+
+    By default nothing is fitted: the cost is that of ``num_draws`` posterior draws at 2,000 rows at most, and of a
+    random forest. See ``docs/diagnostics.md`` for what each check says.
+
+    :param fitted: a fit; several fits of one network to the same data, the first of which is checked and the rest taken as
+        its restarts; or a function that makes the network, which is then fitted with ``options``.
+    :param x: predictors ``[N, p]`` that were fitted to, scaled as they were.
+    :param y: their targets, ``[N]`` (``[N, K]`` for several).
+    :param held_out: predictors and targets kept from the fit, for coverage, calibration, replicates and signal; without
+        them the training rows serve, with leave-one-out weights where that matters.
+    :param restarts: fits in all, of seeds that follow the fit's own; 1 makes none. Each costs what the fit cost.
+    :param options: of the fits, where ``fitted`` is a function.
+    :param temperatures: of the gates' relaxation to continue at, over a quarter of the epochs each and once more at the
+        run's own; empty for none.
+    :param num_draws: S, posterior draws.
+    :param seed: of draws, forest and folds; the caller's random state is left untouched.
+    :param progress: show progress bars of fits.
+    :raises ConfigurationError: for arguments that contradict each other or lie outside their domain.
+    :raises DataError: for data that do not fit the network.
+
+    >>> report = diagnose(result, x, y, restarts=5)  # doctest: +SKIP
+    >>> report.trustworthy, report["predictors"].finding  # doctest: +SKIP
+    """
+    if num_draws < _FEWEST_DRAWS:
+        raise ConfigurationError(
+            f"diagnose: num_draws must be at least {_FEWEST_DRAWS}, for k-hat; got {num_draws}."
+        )
+    if restarts < 1:
+        raise ConfigurationError(f"diagnose: restarts counts all fits, at least 1; got {restarts}.")
+    fits = _fits(fitted, x, y, options, progress)
+    result = fits[0]
+    check_data(result.model, x, y)
+    if len(x) != result.num_data:
+        raise ConfigurationError(
+            f"diagnose: the fit was to {result.num_data} rows, x has {len(x)}; give the rows that were fitted to, and"
+            " others as held_out."
+        )
+    if held_out is not None:
+        check_data(result.model, *held_out)
+    if restarts > 1 and len(fits) > 1:
+        raise ConfigurationError("diagnose: give several fits or a number of restarts, not both.")
+    fits += refitted(result, x, y, restarts - 1, progress=progress)
+
+    own = gather(result, x, y, num_draws=num_draws, held_out=False, seed=seed)
+    judged = own
+    if held_out is not None:
+        judged = gather(result, *held_out, num_draws=num_draws, held_out=True, seed=seed)
+    checks: list[Check] = [
+        check_convergence(result),
+        check_schedule(result),
+        check_gate_rate(result),
+        check_signal(judged),
+        check_calibration(judged),
+        check_replicates(judged),
+        check_prior_predictive(result, own.x, own.y, seed=seed),
+        check_leave_one_out(judged),
+        check_importance(own),
+        check_threshold(result),
+        check_prior_odds(result),
+        check_power_scaling(result, own.x, num_draws=num_draws, seed=seed),
+    ]
+    if temperatures:
+        checks.append(check_temperature(result, x, y, temperatures))
+    if len(fits) > 1:
+        checks += _restart_checks(fits, x, y, num_draws, seed)
+    return Report(tuple(checks))
+
+
+def _fits(
+    fitted: Fit | Sequence[Fit] | Callable[[], Network],
+    x: Tensor,
+    y: Tensor,
+    options: TrainingOptions | None,
+    progress: bool,
+) -> list[Fit]:
+    if isinstance(fitted, Fit | Sequence):
+        fits = [fitted] if isinstance(fitted, Fit) else list(fitted)
+        if options is not None:
+            raise ConfigurationError(
+                "diagnose: options are for fits to be made; a fit brings its own."
+            )
+        if not fits or not all(isinstance(f, Fit) for f in fits):
+            raise ConfigurationError(
+                "diagnose: expected fits, the results of pyro_ssbnn.fit; got none."
+            )
+        sizes = [{g.name: g.size for g in f.model.description.groups} for f in fits]
+        if any(s != sizes[0] for s in sizes) or len({f.num_data for f in fits}) > 1:
+            raise ConfigurationError(
+                "diagnose: these fits are of different networks or data; give fits of one network to the same rows."
+            )
+        return fits
+    if isinstance(fitted, nn.Module):
+        raise ConfigurationError(
+            "diagnose: a network is given; give a fit of it, or a function that makes a new one."
+        )
+    return [fit(fitted(), x, y, options, progress=progress)]
+
+
+def _restart_checks(
+    fits: Sequence[Fit], x: Tensor, y: Tensor, num_draws: int, seed: int
+) -> list[Check]:
+    draws = max(_FEWEST_DRAWS, min(num_draws, 400))  # of each chain
+    parts = [
+        # other seeds, or equal noise would make chains look alike
+        gather(f, x[:MOST_ROWS], y[:MOST_ROWS], num_draws=draws, held_out=False, seed=seed + 1 + i)
+        for i, f in enumerate(fits)
+    ]
+    checks = [check_prediction_agreement(fits, parts)]
+    if fits[0].model.description.inputs.gated:
+        checks.append(check_predictor_agreement(fits))
+    if fits[0].model.description.gated_layers:
+        checks.append(check_node_agreement(fits, parts))
+    return checks

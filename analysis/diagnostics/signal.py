@@ -1,0 +1,117 @@
+r"""Is there signal that the network leaves behind? And if a layer closed, was there anything to find?
+
+The residuals of the fit, :math:`r_i = y_i - E[y_i]` (over the standard deviation :math:`\sqrt{E[y_i]}` for counts; class
+indicators minus probabilities for classes), are predicted from x by a random forest on other folds, :math:`\hat r_{-i}`.
+With :math:`d_i = r_i^2 - (r_i - \hat r_{-i})^2`, the share of the residuals' variance that could still be explained is
+
+.. math:: R = \sum_i d_i \Big/ \sum_i r_i^2,\qquad \text{cost} = -\tfrac12\log(1 - R)\ \text{nats per observation},
+
+the cost being that of a Gaussian noise that is too large by it. A forest is no judge of how much there is, only a witness
+that there is some: a network without active nodes leaves all of it behind.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.model_selection import KFold, cross_val_predict
+
+from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
+from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, SIGMAS, Check
+from pyro_ssbnn.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    PoissonLikelihood,
+)
+
+__all__ = ["check_signal"]
+
+Array = NDArray[np.float64]
+
+_FOLDS = 5
+_TREES = 100
+_LEAF = 5
+
+
+def check_signal(evidence: Evidence) -> Check:
+    """Whether a random forest finds signal in the residuals, and what a collapsed layer means for it."""
+    residual = residuals(evidence)
+    share, error = explained(evidence.x.double().numpy(), residual, evidence.seed)
+    cost = -0.5 * math.log1p(-min(max(share, 0.0), 0.999))
+    collapsed = evidence.result.collapsed
+    values = {"share": share, "error": error, "cost": cost, "collapsed": collapsed}
+    sure = share > SIGMAS * error and cost > MATTERS
+    if collapsed and sure:
+        return Check(
+            "signal",
+            "warning",
+            f"No node of {', '.join(collapsed)} is active, so the network predicts a constant; a random forest explains"
+            f" {100 * share:.0f} % of what it leaves: the fit collapsed.",
+            "Lower gate_rate, lengthen kl_warmup, train longer, or raise the prior inclusion probability.",
+            values,
+        )
+    if collapsed:
+        return Check(
+            "signal",
+            "note",
+            f"No node of {', '.join(collapsed)} is active; a random forest finds no signal either"
+            f" ({100 * share:.0f} ± {100 * error:.0f} % explained).",
+            "The empty network may be the answer; more data would tell.",
+            values,
+        )
+    if sure:
+        return Check(
+            "signal",
+            "warning" if cost > SERIOUS else "note",
+            f"A random forest still explains {100 * share:.0f} ± {100 * error:.0f} % of the residuals"
+            f" ({cost:.2f} nats per observation): the network misses signal.",
+            "More or other nodes or predictors: train longer, lower gate_rate, raise prior inclusion, a wider network.",
+            values,
+        )
+    return Check(
+        "signal",
+        "ok",
+        f"A random forest finds nothing in the residuals ({100 * share:.0f} ± {100 * error:.0f} % explained).",
+        values=values,
+    )
+
+
+def residuals(evidence: Evidence) -> Array:
+    """Residuals of the predictive mean, ``[N, columns]``; see the module."""
+    if evidence.draws.mean is None:
+        raise ValueError("the evidence holds no predictions.")
+    mean = evidence.draws.mean.double().numpy().mean(0)
+    y = evidence.y.double().numpy()
+    likelihood = evidence.result.model.likelihood
+    if isinstance(likelihood, CategoricalLikelihood):
+        y = np.eye(likelihood.num_classes)[y.astype(int)]
+    residual: Array = y - mean
+    if isinstance(likelihood, PoissonLikelihood):
+        residual = residual / np.sqrt(np.maximum(mean, 1e-6))
+    elif isinstance(likelihood, BernoulliLikelihood):
+        residual = residual[:, None]
+    return residual.reshape(len(residual), -1)
+
+
+def explained(x: Array, residual: Array, seed: int) -> tuple[float, float]:
+    """Share of the residuals' sum of squares that a forest explains on other folds, and its standard error.
+
+    :param x: predictors ``[N, p]``.
+    :param residual: ``[N, columns]``.
+    """
+    if len(x) < 2 * _FOLDS:
+        return 0.0, math.inf
+    forest = RandomForestRegressor(
+        _TREES, min_samples_leaf=_LEAF, max_features=1 / 3, random_state=seed
+    )
+    target = residual if residual.shape[1] > 1 else residual[:, 0]
+    folds = KFold(_FOLDS, shuffle=True, random_state=seed)
+    predicted = cross_val_predict(forest, x, target, cv=folds).reshape(residual.shape)
+    gain = (residual**2 - (residual - predicted) ** 2).sum(1)
+    total = float((residual**2).sum())
+    if total == 0:
+        return 0.0, 0.0
+    return float(gain.sum() / total), float(gain.std(ddof=1) * math.sqrt(len(gain)) / total)
