@@ -9,6 +9,7 @@ import typer
 from pyro_ssbnn._version import __version__
 from pyro_ssbnn.cli.bench import bench
 from pyro_ssbnn.cli.deploy import predict, prune
+from pyro_ssbnn.cli.diagnose import diagnose
 from pyro_ssbnn.cli.export import export
 from pyro_ssbnn.cli.fit import fit
 from pyro_ssbnn.cli.inspect import plot, summary
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(fit)
 app.command(no_args_is_help=True)(summary)
 app.command(no_args_is_help=True)(plot)
+app.command(no_args_is_help=True)(diagnose)
 app.command(no_args_is_help=True)(prune)
 app.command(no_args_is_help=True)(predict)
 app.command(no_args_is_help=True)(bench)

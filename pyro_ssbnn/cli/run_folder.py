@@ -47,6 +47,7 @@ class RunFolder:
     ``plots/``                diagnostic plots
     ``latency.csv``           times of the forward pass; there after ``bench``
     ``compact.onnx``          the pruned network for other runtimes; there after ``export``
+    ``diagnostics.json``      verdicts of all checks with their numbers; there after ``diagnose``
     ========================= ============================================================================
     """
 
@@ -106,6 +107,11 @@ class RunFolder:
     def onnx_file(self) -> Path:
         """The pruned network as ONNX."""
         return self.path / "compact.onnx"
+
+    @property
+    def diagnostics_file(self) -> Path:
+        """What the diagnostics found."""
+        return self.path / "diagnostics.json"
 
     @property
     def plots(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from pyro_ssbnn.errors import ConfigurationError, DataError
 if TYPE_CHECKING:
     from pyro_ssbnn.data import Dataset, Task
 
-__all__ = ["LoadedData", "SourceChoice", "detect", "load", "read_new"]
+__all__ = ["LoadedData", "SourceChoice", "detect", "load", "load_again", "read_new"]
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -112,6 +112,39 @@ def load(choice: SourceChoice) -> LoadedData:
     return _loaded(choice, format, *split(whole, _fraction(choice), choice.seed), how)
 
 
+def load_again(record: Mapping[str, Any], seed: int) -> LoadedData:
+    """Read a run's rows again, training and test rows as they were.
+
+    :param record: the run's record of its source.
+    :param seed: of the run, which drew the test rows.
+    :raises DataError: when the source is gone or no longer what it was.
+    """
+    if "test_fraction" not in record:
+        raise DataError(
+            "this run does not say how its test rows were held out (it was written by an earlier version). Fit again."
+        )
+    format = Format(record["format"])
+    csv = format is Format.csv
+    data = load(
+        SourceChoice(
+            record["source"],
+            format,
+            record["target"] if csv else None,
+            TaskName(record["task"]) if csv else None,
+            record["split"],
+            record["test_fraction"],
+            seed,
+        )
+    )
+    for key in ("rows", "sha256"):
+        if data.record.get(key) != record.get(key):
+            raise DataError(
+                f"{record['source']}: the data have changed since the run was fitted ({key} differ). Put the old data"
+                " back, or fit again."
+            )
+    return data
+
+
 def read_new(source: str) -> Dataset | None:
     """Rows to predict from an embedded set or a folder (the test half, where it has one); None for a single file.
 
@@ -201,6 +234,8 @@ def _loaded(
         "task": train.task,
         "rows": {"train": len(train), "test": 0 if test is None else len(test)},
         "test_rows": how,
+        "test_fraction": choice.test_fraction,
+        "split": choice.split,
     }
     if format not in _EMBEDDED:
         path = Path(choice.source).resolve()

@@ -1,0 +1,116 @@
+"""``pyro-ssbnn diagnose``: whether a run can be trusted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pyro_ssbnn.cli import options as o
+from pyro_ssbnn.cli.console import errors_as_messages, messages, results
+from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pyro_ssbnn.analysis import Report
+
+__all__ = ["diagnose"]
+
+_STYLES = {"ok": "green", "note": "cyan", "warning": "bold yellow"}
+
+
+def diagnose(
+    run: o.Run,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Fits to compare, the run's own among them; each costs what it cost. 1: none.",
+        ),
+    ] = 1,
+    temperatures: Annotated[
+        str,
+        typer.Option(
+            metavar="0.25,1",
+            help="Continue the run at these temperatures of the gates' relaxation, a quarter of its epochs each, and once"
+            " more at its own. Default: none.",
+        ),
+    ] = "",
+    draws: Annotated[int, typer.Option(min=100, help="Posterior draws.")] = 1000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON file to write. Default: RUN/diagnostics.json.", show_default=False),
+    ] = None,
+    progress: o.Progress = None,
+    debug: o.Debug = False,
+) -> None:
+    """Check a run: has it converged, does it predict data like the data, do restarts agree, what does it hang on?
+
+    Reads the run's data again; its test rows, where it has some, judge the predictions. Only warnings say that the run
+    should not be trusted as it is; notes are for the reader.
+    """
+    with errors_as_messages(debug):
+        chosen = _numbers(temperatures)
+        if out is not None and out.suffix != ".json":
+            raise ConfigurationError(f"--out: expected a name ending in .json; got {out.name}.")
+        folder = RunFolder(run)
+        config = folder.read_config()
+        from pyro_ssbnn import analysis
+        from pyro_ssbnn.atomic import write_text
+        from pyro_ssbnn.cli.sources import load_again
+
+        _, result, preprocessing = folder.load()
+        data = load_again(config["source"], config["seed"])
+        train = preprocessing.apply(data.train)
+        test = None if data.test is None else preprocessing.apply(data.test)
+        messages.print("Drawing from the posterior, checking ...", style="dim")
+        report = analysis.diagnose(
+            result,
+            train.x,
+            train.y,
+            held_out=None if test is None else (test.x, test.y),
+            restarts=restarts,
+            temperatures=chosen,
+            num_draws=draws,
+            seed=config["seed"],
+            progress=sys.stderr.isatty() if progress is None else progress,
+        )
+        target = folder.diagnostics_file if out is None else out
+        write_text(target, report.to_json())
+        _print(report)
+        results.print(f"Written to [bold]{target}[/]", soft_wrap=True)
+
+
+def _print(report: Report) -> None:
+    table = Table(show_lines=True)
+    table.add_column("check", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("what was seen, and what to do")
+    for check in report:
+        text = escape(check.finding)
+        if check.advice:
+            text += f"\n[dim]{escape(check.advice)}[/]"
+        style = _STYLES[check.verdict]
+        table.add_row(escape(check.name), f"[{style}]{check.verdict}[/]", text)
+    results.print(table)
+    number = len(report.warnings)
+    if number:
+        results.print(f"[bold yellow]{number} of {len(report)} checks warn.[/]")
+    else:
+        results.print("No check warns.")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        found = [0.0]
+    if any(not value > 0 for value in found):
+        raise ConfigurationError(
+            f"--temperatures: expected positive numbers such as 0.25,1; got {text!r}."
+        )
+    return found
