@@ -55,7 +55,7 @@ def smoothed_weights(log_ratios: Array) -> tuple[Array, Array]:
     """Pareto-smoothed importance weights (Vehtari et al. 2024).
 
     :param log_ratios: ``[..., S]``, up to a constant.
-    :returns: normalised log weights ``[..., S]`` and k-hat ``[...]``.
+    :returns: normalised log weights ``[..., S]`` and k-hat ``[...]``, 0 where all ratios are equal.
     """
     ratios = np.asarray(log_ratios, dtype=np.float64)
     with _arviz() as arviz:
@@ -67,7 +67,8 @@ def smoothed_weights(log_ratios: Array) -> tuple[Array, Array]:
         else:
             weights, k = arviz.psislw(ratios)
     weights = np.asarray(weights)
-    return weights - np.logaddexp.reduce(weights, axis=-1, keepdims=True), np.asarray(k)
+    k = np.where(np.ptp(ratios, axis=-1) > 0, k, 0.0)
+    return weights - np.logaddexp.reduce(weights, axis=-1, keepdims=True), k
 
 
 def leave_one_out(

@@ -56,8 +56,8 @@ def diagnose(
     By default nothing is fitted: the cost is that of ``num_draws`` posterior draws at 2,000 rows at most, and of a
     random forest. See ``docs/diagnostics.md`` for what each check says.
 
-    :param fitted: a fit; several fits of one network to the same data, the first of which is checked and the rest taken as
-        its restarts; or a function that makes the network, which is then fitted with ``options``.
+    :param fitted: a fit; several fits of one network to the same data, the first of which is checked and the rest
+        taken as its restarts; or a function that makes the network, which is then fitted with ``options``.
     :param x: predictors ``[N, p]`` that were fitted to, scaled as they were.
     :param y: their targets, ``[N]`` (``[N, K]`` for several).
     :param held_out: predictors and targets kept from the fit, for coverage, calibration, replicates and signal; without

@@ -41,14 +41,14 @@ def check_importance(evidence: Evidence) -> Check:
         return Check(
             "importance ratios",
             "ok",
-            f"k-hat is {k:.2f}, below {limit:.2f}: importance weights (log p - log q) can correct the guide's draws.",
+            f"k-hat is {k:.2f}, below {limit:.2f}: importance weights can correct the guide's draws.",
             values=values,
         )
     return Check(
         "importance ratios",
         "note",
-        f"k-hat is {k:.2f}, above {limit:.2f}: importance weights cannot correct the guide's draws. That is the rule for"
-        " mean-field guides of networks and no sign of a bad fit.",
+        f"k-hat is {k:.2f}, above {limit:.2f}: importance weights cannot correct the guide's draws. That is the rule"
+        " for mean-field guides of networks and no sign of a bad fit.",
         "Do not reweight these draws; judge the fit by its predictions and by restarts.",
         values,
     )

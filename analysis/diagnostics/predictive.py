@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyro
 import torch
 from numpy.typing import NDArray
 from scipy.stats import norm
@@ -38,7 +39,7 @@ Array = NDArray[np.float64]
 _TAIL = 0.005  # two-sided, 1 %
 _ABSURD = 100.0  # prior scale of y over that of the data
 _GAP = 0.1  # between confidence and accuracy
-_PRIOR_DRAWS = 500
+_PRIOR_DRAWS, _PRIOR_CHUNK, _PRIOR_ROWS = 500, 50, 200
 
 
 def check_calibration(evidence: Evidence) -> Check:
@@ -62,8 +63,8 @@ def check_calibration(evidence: Evidence) -> Check:
     )
     narrow = inside[0.5] - 0.5 + inside[0.9] - 0.9 < 0
     todo = (
-        "Infer the noise (GaussianLikelihood() without scale) or give a larger scale; for counts, a likelihood with more"
-        " spread."
+        "Infer the noise (GaussianLikelihood() without scale) or give a larger scale; for counts, a likelihood with"
+        " more spread."
         if narrow
         else "Infer the noise (GaussianLikelihood() without scale) or give a smaller scale."
     )
@@ -153,7 +154,10 @@ def check_prior_predictive(result: Fit, x: Tensor, y: Tensor, *, seed: int = 0) 
         "tail_mean": tails["mean"],
         "tail_sd": tails["standard deviation"],
     }
-    said = f"Data drawn from the prior have a median standard deviation of {middle:.3g}, y has {observed['standard deviation']:.3g}"
+    said = (
+        f"Data drawn from the prior have a median standard deviation of {middle:.3g}, y has"
+        f" {observed['standard deviation']:.3g}"
+    )
     far = [name for name in drawn if tails[name] < _TAIL]
     if far:
         # A prior of few nodes and little noise expects little spread: data that have more are why one fits. But no
@@ -241,32 +245,19 @@ def _prior_moments(result: Fit, x: Tensor, seed: int) -> tuple[Array, Array]:
 
 def _prior_outputs(result: Fit, x: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs f, means and variances of y at some rows for draws from the prior, ``[S, N, ...]``, float64."""
-    import pyro
-    from pyro import poutine
-
     model, like = result.model, next(result.guide.parameters())
-    rows = x[:200].to(like)
+    rows = x[:_PRIOR_ROWS].to(like)
+    parts = []
     with torch.no_grad(), seeded(seed, like.device), evaluating(model, result.guide):
-        parts = []
-        for _ in range(_PRIOR_DRAWS // 50):
-            with pyro.get_param_store().scope(), pyro.plate("draws", 50, dim=-2):
-                trace = poutine.trace(poutine.block(model, hide=["obs"])).get_trace(rows)
-            f = trace.nodes["_RETURN"]["value"]
-            latents = {
-                name: site["value"]
-                for name, site in trace.nodes.items()
-                if name.startswith("noise.")
-            }
-            with pyro.validation_enabled(
-                False
-            ):  # rates beyond the floating point range are an answer here
-                y = model.likelihood.distribution(
-                    f.double(), {k: v.double() for k, v in latents.items()}
-                )
-            parts.append((f.double().cpu(), y.mean.cpu(), y.variance.cpu()))
-    f, mean, variance = (
-        torch.cat([p[i].expand(50, *p[i].shape[1:]) for p in parts]) for i in range(3)
-    )
+        for _ in range(_PRIOR_DRAWS // _PRIOR_CHUNK):
+            with pyro.plate("draws", _PRIOR_CHUNK, dim=-2):
+                f = model.network(rows).double()
+                latents = model.likelihood.sample_latents(f)
+            # rates beyond the floating point range are an answer here, no error
+            with pyro.validation_enabled(False):
+                y = model.likelihood.distribution(f, latents)
+            parts.append((f.cpu(), y.mean.cpu(), y.variance.cpu()))
+    f, mean, variance = (torch.cat(part) for part in zip(*parts, strict=True))
     return f, mean, variance
 
 

@@ -1,26 +1,28 @@
 r"""How much the answer hangs on the prior: the odds of inclusion, and the scale of the rest.
 
-**Inclusion.** Multiply the prior odds of one gate by c: under the exact posterior its posterior odds are multiplied by c,
-no more and no less, since :math:`\mathrm{logit}\,P(z_j = 1|y) = \log BF_j + \mathrm{logit}\,\lambda_j`. If all gates' odds
-are multiplied at once, the draws' weights are :math:`c^{\sum_j z_j}`, and under a guide of independent gates the answer is
-the same: every logit moves by log c. It is exact for the guide's own coordinate update with the rest of the guide held
-fixed; what a new fit would change in weights and other gates is left out. No importance sampling is needed.
+**Inclusion.** Multiply the prior odds of one gate by c: under the exact posterior its posterior odds are multiplied by
+c, no more and no less, since :math:`\mathrm{logit}\,P(z_j = 1|y) = \log BF_j + \mathrm{logit}\,\lambda_j`. If all
+gates' odds are multiplied at once, the draws' weights are :math:`c^{\sum_j z_j}`, and under a guide of independent
+gates the answer is the same: every logit moves by log c. It is exact for the guide's own coordinate update with the
+rest of the guide held fixed; what a new fit would change in weights and other gates is left out. No importance
+sampling is needed.
 
 **The rest** (slabs, scales, noise) is scaled by powers, :math:`p(\theta)^\alpha`, by ArviZ (see
-:func:`~pyro_ssbnn.analysis.diagnostics.arviz_functions.power_scaling`). For :math:`u \sim N(0, \sigma_0^2)` the normalised
-power is :math:`N(0, \sigma_0^2/\alpha)`, so that weights enter by
+:func:`~pyro_ssbnn.analysis.diagnostics.arviz_functions.power_scaling`). For :math:`u \sim N(0, \sigma_0^2)` the
+normalised power is :math:`N(0, \sigma_0^2/\alpha)`, so that weights enter by
 
 .. math:: \left.\frac{d}{d\alpha} \log \frac{N(u; 0, \sigma_0^2/\alpha)}{N(u; 0, \sigma_0^2)}\right|_{\alpha=1}
           = \frac12 - \frac{u^2}{2\sigma_0^2}
 
-and a *closed* weight, which follows the prior, by the mean of that, zero: it adds nothing but noise and is left out. The
-draws are the guide's, taken for the posterior's: what is measured is the sensitivity of the variational answer's own
-density, to first order, not that of a new fit.
+and a *closed* weight, which follows the prior, by the mean of that, zero: it adds nothing but noise and is left out.
+The draws are the guide's, taken for the posterior's: what is measured is the sensitivity of the variational answer's
+own density, to first order, not that of a new fit.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,8 +93,8 @@ def power_scaled_draws(
     """Draws of identifiable quantities, and the log prior densities whose powers are taken.
 
     :param x: predictors of the rows to predict at, ``[N, p]``.
-    :returns: quantities ``[S]``: ``mean[i]`` at the rows, ``{layer}.open``, the number of open gates, network-wide latents
-        and the noise; and log priors ``[S]``: ``gates``, ``weights``, ``scales``, ``noise`` (those there are).
+    :returns: quantities ``[S]``: ``mean[i]`` at the rows, ``{layer}.open``, the number of open gates, network-wide
+        latents and the noise; and log priors ``[S]``: ``gates``, ``weights``, ``scales``, ``noise`` (those there are).
     """
     model, guide = result.model, result.guide
     like = next(guide.parameters())
@@ -101,12 +103,14 @@ def power_scaled_draws(
         with plate("draws", num_draws, dim=-2):
             replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(x.to(like))
     values = site_values(drawn)
+    model_sites: dict[str, Any] = {**replayed.nodes}
+    guide_sites: dict[str, Any] = {**drawn.nodes}
     priors: dict[str, Array] = {}
     for name in values:
-        site = replayed.nodes[name]
+        site = model_sites[name]
         part = name.rpartition(".")[2]
         if part == "weight":
-            open_weights = drawn.nodes[name]["fn"].open
+            open_weights = guide_sites[name]["fn"].open
             scaled = values[name] / site["fn"].scale.unsqueeze(-1)
             score = (0.5 - scaled.square() / 2) * open_weights
         else:
@@ -115,7 +119,7 @@ def power_scaled_draws(
         kind = "noise" if name.startswith("noise.") else kind
         total = score.double().reshape(num_draws, -1).sum(-1).cpu().numpy()
         priors[kind] = priors.get(kind, 0.0) + total
-    f = replayed.nodes["_RETURN"]["value"]
+    f = model_sites["_RETURN"]["value"]
     mean = model.likelihood.mean(f).double().cpu().reshape(num_draws, -1).numpy()
     quantities = {f"mean[{i}]": column for i, column in enumerate(mean.T)}
     groups = {g.name for g in (guide.description.inputs, *guide.description.groups)}

@@ -9,10 +9,10 @@ variance within, and :math:`\tfrac12\log(1 + B/W)` what a prediction tells of th
 averaging restarts can gain; for classes it is the mutual information of class and restart,
 :math:`H[\bar p] - \tfrac1R\sum_r H[p_r]`.
 
-Predictors have names and are compared one by one. Nodes of a layer are exchangeable and have none: node 3 of one restart
-is not node 3 of the next. Their inclusion probabilities are sorted within each restart, which is what remains when labels
-are taken away (the assignment of least total distance between two sets of numbers is the sorted one), and the number of
-active nodes is compared.
+Predictors have names and are compared one by one. Nodes of a layer are exchangeable and have none: node 3 of one
+restart is not node 3 of the next. Their inclusion probabilities are sorted within each restart, which is what remains
+when labels are taken away (the assignment of least total distance between two sets of numbers is the sorted one), and
+the number of active nodes is compared.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def check_node_agreement(fits: Sequence[Fit], parts: Sequence[Evidence]) -> Chec
 def check_prediction_agreement(fits: Sequence[Fit], parts: Sequence[Evidence]) -> Check:
     """R-hat across restarts of log-likelihood and predictive mean, and what the restarts' difference costs in nats."""
     means = _means(parts)
-    columns = r_hat(means.reshape(*means.shape[:2], -1))
-    columns = columns[np.isfinite(columns)]
+    columns = _r_hats(means.reshape(*means.shape[:2], -1))
+    columns = columns[~np.isnan(columns)]
     middle = float(np.median(columns)) if len(columns) else float("nan")
     score = np.stack([p.log_likelihood.sum(1) for p in parts])
     cost = _disagreement(parts, means)
@@ -152,7 +152,9 @@ def check_prediction_agreement(fits: Sequence[Fit], parts: Sequence[Evidence]) -
     values: dict[str, Any] = {
         "cost": cost,
         "r_hat_predictive_mean_median": middle,
-        "r_hat_predictive_mean_95%": float(np.quantile(columns, 0.95)) if len(columns) else None,
+        "r_hat_predictive_mean_95%": float(np.quantile(columns, 0.95, method="higher"))
+        if len(columns)
+        else None,
         "r_hat_log_likelihood": _r_hat(score),
         "elbo_per_row": bound,
     }
@@ -217,4 +219,10 @@ def _entropy(p: Array) -> Array:
 
 
 def _r_hat(draws: Array) -> float:
-    return float(r_hat(draws))
+    return float(_r_hats(draws))
+
+
+def _r_hats(draws: Array) -> Array:
+    """R-hat; infinite where every chain stands still at a place of its own."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return r_hat(draws)

@@ -2,11 +2,11 @@ r"""How much the selection hangs on the threshold, and on the temperature of the
 
 **Threshold.** What is selected at 0.3, 0.4, ..., 0.7; costs nothing.
 
-**Temperature.** A hard gate draws :math:`1[y > 1/2]`, an exact Bernoulli at every temperature: to *evaluate* a fit of hard
-gates at another temperature changes nothing, and soft gates are always evaluated hard here. What the temperature changes
-is the gradient that *trained* the gates. So the run is continued, from where it ended, over a share of its epochs at
-other temperatures with rates that start anew and decay to a hundredth; a continuation at its own temperature stands
-beside them as the control. Cost: that share of the run for each temperature and once more for the control.
+**Temperature.** A hard gate draws :math:`1[y > 1/2]`, an exact Bernoulli at every temperature: to *evaluate* a fit of
+hard gates at another temperature changes nothing, and soft gates are always evaluated hard here. What the temperature
+changes is the gradient that *trained* the gates. So the run is continued, from where it ended, over a share of its
+epochs at other temperatures with rates that start anew and decay to a hundredth; a continuation at its own temperature
+stands beside them as the control. Cost: that share of the run for each temperature and once more for the control.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 r"""Is there signal that the network leaves behind? And if a layer closed, was there anything to find?
 
-The residuals of the fit, :math:`r_i = y_i - E[y_i]` (over the standard deviation :math:`\sqrt{E[y_i]}` for counts; class
-indicators minus probabilities for classes), are predicted from x by a random forest on other folds, :math:`\hat r_{-i}`.
-With :math:`d_i = r_i^2 - (r_i - \hat r_{-i})^2`, the share of the residuals' variance that could still be explained is
+The residuals of the fit, :math:`r_i = y_i - E[y_i]` (over the standard deviation :math:`\sqrt{E[y_i]}` for counts;
+class indicators minus probabilities for classes), are predicted from x by a random forest on other folds,
+:math:`\hat r_{-i}`. With :math:`d_i = r_i^2 - (r_i - \hat r_{-i})^2`, the share of the residuals'
+variance that could still be explained is
 
 .. math:: R = \sum_i d_i \Big/ \sum_i r_i^2,\qquad \text{cost} = -\tfrac12\log(1 - R)\ \text{nats per observation},
 
-the cost being that of a Gaussian noise that is too large by it. A forest is no judge of how much there is, only a witness
-that there is some: a network without active nodes leaves all of it behind.
+the cost being that of a Gaussian noise that is too large by it. A forest is no judge of how much there is, only a
+witness that there is some: a network without active nodes leaves all of it behind.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ def diagnose(
         str,
         typer.Option(
             metavar="0.25,1",
-            help="Continue the run at these temperatures of the gates' relaxation, a quarter of its epochs each, and once"
-            " more at its own. Default: none.",
+            help="Continue the run at these temperatures of the gates' relaxation, a quarter of its epochs each, and"
+            " once more at its own. Default: none.",
         ),
     ] = "",
     draws: Annotated[int, typer.Option(min=100, help="Posterior draws.")] = 1000,
