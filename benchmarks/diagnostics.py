@@ -50,7 +50,9 @@ def sparse(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """400 rows, ten predictors, three of them with a nonlinear or linear effect."""
     x = torch.randn(400, 10, generator=generator)
     noise = 0.3 * torch.randn(400, generator=generator)
-    return x, standardised(2 * torch.tanh(2 * x[:, 0]) + 1.5 * x[:, 1] + x[:, 2].abs() + noise)
+    return x, standardised(
+        2 * torch.tanh(2 * x[:, 0]) + 1.5 * x[:, 1] + 1.5 * torch.sin(1.5 * x[:, 2]) + noise
+    )
 
 
 def classes(generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ here                      ArviZ 0.x                        ArviZ 1.x
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,20 +56,25 @@ def smoothed_weights(log_ratios: Array) -> tuple[Array, Array]:
     """Pareto-smoothed importance weights (Vehtari et al. 2024).
 
     :param log_ratios: ``[..., S]``, up to a constant.
-    :returns: normalised log weights ``[..., S]`` and k-hat ``[...]``, 0 where all ratios are equal.
+    :returns: normalised log weights ``[..., S]`` and k-hat ``[...]``. Where the largest ratios are all equal there is
+        no tail to smooth: the weights are left as they are, and k-hat is 0.
     """
     ratios = np.asarray(log_ratios, dtype=np.float64)
-    with _arviz() as arviz:
-        if ARVIZ_MAJOR >= 1:
-            dims = [f"dim_{i}" for i in range(ratios.ndim - 1)]
-            # azstats.psislw takes the log-likelihood, the negative of leave-one-out's log ratios
-            weights, k = xr.DataArray(-ratios, dims=[*dims, "sample"]).azstats.psislw(dim="sample")
-            weights = weights.transpose(*dims, "sample")
-        else:
-            weights, k = arviz.psislw(ratios)
-    weights = np.asarray(weights)
-    k = np.where(np.ptp(ratios, axis=-1) > 0, k, 0.0)
-    return weights - np.logaddexp.reduce(weights, axis=-1, keepdims=True), k
+    flat = ratios.reshape(-1, ratios.shape[-1])
+    tail = math.ceil(min(flat.shape[1] / 5, 3 * math.sqrt(flat.shape[1])))
+    varies = np.ptp(np.sort(flat, axis=1)[:, -tail:], axis=1) > 0
+    weights, k = flat.copy(), np.zeros(len(flat))
+    if varies.any():
+        with _arviz() as arviz:
+            if ARVIZ_MAJOR >= 1:
+                # azstats.psislw takes the log-likelihood, the negative of leave-one-out's log ratios
+                array = xr.DataArray(-flat[varies], dims=["row", "sample"])
+                found = array.azstats.psislw(dim="sample")
+                weights[varies], k[varies] = found[0].transpose("row", "sample"), found[1]
+            else:
+                weights[varies], k[varies] = arviz.psislw(flat[varies])
+    weights -= np.logaddexp.reduce(weights, axis=1, keepdims=True)
+    return weights.reshape(ratios.shape), k.reshape(ratios.shape[:-1])
 
 
 def leave_one_out(
@@ -96,7 +102,13 @@ def leave_one_out(
         if corrected:
             found = arviz.loo_approximate_posterior(data, log_p, log_q, pointwise=True)
         elif ARVIZ_MAJOR >= 1:
-            found = arviz.loo(data, pointwise=True, reff=1.0)
+            weights, k = smoothed_weights(-log_likelihood.T)
+            found = arviz.loo(
+                data,
+                pointwise=True,
+                log_weights=values.copy(data=weights.T[None]),
+                pareto_k=values[0, 0].copy(data=k),
+            )
         else:
             found = arviz.loo(data, pointwise=True, reff=1.0, scale="log")
     if ARVIZ_MAJOR >= 1:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_ssbnn.analysis.diagnostics.arviz_functions import smoothed_weights
+from pyro_ssbnn.analysis.diagnostics.arviz_functions import good_k, smoothed_weights
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
 from pyro_ssbnn.training import Fit
@@ -61,12 +61,16 @@ class Evidence:
         """Weights of the draws at each row, ``[N, S]``, summing to 1 over the draws.
 
         Equal for held-out rows. For training rows those of PSIS leave-one-out, proportional to 1 / p(y_i | draw), which
-        take back that the row itself was fitted: without them every posterior looks too wide on its own data.
+        take back that the row itself was fitted: without them a posterior looks too wide on its own data. Equal again
+        where the row's k-hat says that these weights are noise, as it often does: draws of a guide whose gates are
+        independent hold networks that fit a row badly, and 1 / p would count them most.
         """
         scores = self.log_likelihood.T
+        equal = np.full(scores.shape, 1 / scores.shape[1])
         if self.held_out:
-            return np.full(scores.shape, 1 / scores.shape[1])
-        return np.exp(smoothed_weights(-scores)[0])
+            return equal
+        weights, k = smoothed_weights(-scores)
+        return np.where(k[:, None] <= good_k(scores.shape[1]), np.exp(weights), equal)
 
 
 def gather(

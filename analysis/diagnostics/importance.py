@@ -6,6 +6,11 @@ little too narrow in each of them has ratios of very heavy tails: the log ratio'
 number of latents. A k-hat above 0.7 is therefore what every mean-field guide of a neural network shows, good or bad. It
 says that importance weights cannot repair these draws, not that the predictions are wrong; the checks of predictions
 say that. It is information, never a warning.
+
+Leave-one-out has a k-hat a row, of the ratios :math:`1/p(y_i | \theta_s)`. A mean-field guide opens and closes its
+gates independently, so that some draws hold half a function and fit some rows badly; the ratios of these rows are
+heavy-tailed, in good fits too (``benchmarks/diagnostics.py`` shows shares of 10 to 90 %). So the share of high k-hats
+tells whether LOO can be read, not whether the fit is good: a note.
 """
 
 from __future__ import annotations
@@ -21,8 +26,6 @@ from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import Check
 
 __all__ = ["check_importance", "check_leave_one_out"]
-
-_MANY = 0.1  # share of the rows
 
 
 def check_importance(evidence: Evidence) -> Check:
@@ -91,19 +94,11 @@ def check_leave_one_out(evidence: Evidence) -> Check:
     )
     if share == 0:
         return Check("leave-one-out", "ok", f"{said}.", values=values)
-    if share <= _MANY:
-        return Check(
-            "leave-one-out",
-            "note",
-            f"{said}: for these the estimate is too good.",
-            "Look at these rows; compare models on held-out rows.",
-            values,
-        )
     return Check(
         "leave-one-out",
-        "warning",
-        f"{said}: single rows rule the fit, and LOO cannot be used.",
-        "See whether the likelihood's scale is too small or the network too large; compare models on held-out rows.",
+        "note",
+        f"{said}: there the estimate is unreliable, as a rule too bad.",
+        "Compare models on held-out rows instead.",
         values,
     )
 

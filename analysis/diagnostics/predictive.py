@@ -1,9 +1,10 @@
 r"""Do replicated data look like the data? Coverage, mean and spread, calibration of classes, and the prior's own data.
 
-**Coverage** uses the probability integral transform :math:`u_i = P(\tilde y_i < y_i) + P(\tilde y_i = y_i)/2` of the
-predictive distribution: an interval of level L holds y when :math:`|u - 1/2| < L/2`. For training rows the draws carry
-leave-one-out weights. A predictive scale that is wrong by the factor s turns the coverage L into
-:math:`2\Phi(z_L s) - 1` (s > 1: too wide), which translates ``SCALE_RATIO`` into limits of the coverage.
+**Coverage** uses the probability integral transform :math:`u_i = P(\tilde y_i < y_i) + v_i P(\tilde y_i = y_i)`,
+:math:`v_i` uniform, of the predictive distribution: an interval of level L holds y when :math:`|u - 1/2| < L/2`. For
+training rows the draws carry leave-one-out weights. A predictive scale that is wrong by the factor s turns the
+coverage L into :math:`2\Phi(z_L s) - 1` (s > 1: too wide), which translates ``SCALE_RATIO`` into limits of the
+coverage.
 
 **Classes**: mean probability of the most probable class against the share of rows where it is right, with the standard
 error :math:`\sqrt{\sum c_i (1 - c_i)}/n` that a calibrated forecast would have.
@@ -79,14 +80,15 @@ def check_calibration(evidence: Evidence) -> Check:
 
 
 def transformed(evidence: Evidence) -> Array:
-    """Mid-point probability integral transform of every observation, shape of y."""
+    """Probability integral transform of every observation, shape of y; ties are split at random (fixed seed)."""
     if evidence.draws.predictive is None:
         raise ValueError("the evidence holds no predictions.")
     replicated = evidence.draws.predictive.double().numpy()  # [S, N(, K)]
     observed = evidence.y.double().numpy()
     weights = evidence.row_weights.T.reshape(len(replicated), -1, *[1] * (observed.ndim - 1))
     below = (weights * (replicated < observed)).sum(0)
-    result: Array = below + 0.5 * (weights * (replicated == observed)).sum(0)
+    share = np.random.default_rng(evidence.seed).uniform(size=observed.shape)
+    result: Array = below + share * (weights * (replicated == observed)).sum(0)
     return result
 
 

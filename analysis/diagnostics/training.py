@@ -21,7 +21,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SIGMAS, Check
+from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, SIGMAS, Check
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.training import Fit
 from pyro_ssbnn.training.schedule import rate_factor, temperature
@@ -72,9 +72,11 @@ def check_convergence(result: Fit) -> Check:
     rise, error = trend(elbo[-window:])
     values = {"rise": rise, "error": error, "epochs": window, "elbo_per_row": float(elbo[-1])}
     said = f"Over the last {window} epochs the ELBO changed by {rise:+.3f} ± {error:.3f} nats per observation"
-    if abs(rise) <= MATTERS or abs(rise) <= SIGMAS * error:
+    if abs(rise) <= MATTERS:
         return Check("convergence", "ok", f"{said}: it has settled.", values=values)
-    beyond = abs(rise) - SIGMAS * error > MATTERS
+    if abs(rise) <= SIGMAS * error:
+        return Check("convergence", "ok", f"{said}: no trend beyond its noise.", values=values)
+    beyond = abs(rise) > SERIOUS
     if rise > 0:
         todo = "Train longer: more epochs, the rest of the schedule in proportion."
         return Check(

@@ -159,14 +159,14 @@ def test_calibration_and_replicates_see_a_wrong_scale(build, ratio, verdict):
 
 def test_training_rows_are_judged_without_themselves(build):
     # theta ~ posterior of a Normal mean from the two rows it is judged on, noise known: in-sample u's huddle at 1/2
-    y = torch.tensor([-2.0, 2.0]).repeat(1)
+    y = torch.tensor([-0.5, 0.5])
     theta = torch.randn(20_000, 1) / math.sqrt(2)
     score = torch.distributions.Normal(theta, 1.0).log_prob(y)
     predictive = theta + torch.randn(20_000, 2)
     own = evidence(build, y, theta.expand(-1, 2), predictive, score, held_out=False)
     # without row 0 the flat prior leaves N(y_1, 1) for theta: weights 1 / p(y_0 | theta) make exactly that
     mean = own.row_weights @ theta.double().numpy()
-    np.testing.assert_allclose(mean[:, 0], [2.0, -2.0], atol=0.35)
+    np.testing.assert_allclose(mean[:, 0], [0.5, -0.5], atol=0.1)
     assert np.ptp(evidence(build, y, theta.expand(-1, 2), predictive, score).row_weights) == 0
 
 
@@ -214,13 +214,16 @@ def test_k_hat_is_information_not_alarm(build):
     assert check.verdict == "note"
 
 
-def test_leave_one_out_warns_where_single_rows_rule(build):
+def test_leave_one_out_says_when_it_cannot_be_read(build):
     y = torch.randn(50)
     blank = torch.zeros(1000, 50)
     calm = evidence(build, y, blank, blank, 0.1 * torch.randn(1000, 50), held_out=False)
     assert check_leave_one_out(calm).verdict == "ok"
     wild = evidence(build, y, blank, blank, -30 * torch.randn(1000, 50) ** 2, held_out=False)
-    assert check_leave_one_out(wild).verdict == "warning"
+    check = check_leave_one_out(wild)
+    assert check.verdict == "note"
+    assert check.values["share_above"] > 0.9
+    assert (np.ptp(wild.row_weights, axis=1) == 0).mean() > 0.9  # such rows keep equal weights
 
 
 def test_threshold_names_the_undecided(build):

@@ -1,0 +1,81 @@
+"""``diagnose``: every check in the table and in the file, on the rows the run was fitted to, or a clear refusal."""
+
+import json
+import shutil
+
+import pytest
+
+from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.cli.sources import SourceChoice, load, load_again
+
+
+@pytest.fixture
+def run(table_run, tmp_path):
+    """A copy to write into."""
+    return shutil.copytree(table_run, tmp_path / "run")
+
+
+def test_diagnose_prints_and_writes_every_check(invoke, run):
+    before = {file.name for file in run.iterdir()}
+    result = invoke("diagnose", run, "--draws", 100, "--restarts", 2, "--no-progress")
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in run.iterdir()} == {*before, "diagnostics.json"}
+    record = json.loads((run / "diagnostics.json").read_text())
+    names = [check["name"] for check in record["checks"]]
+    assert {"convergence", "schedule", "calibration", "predictors"} <= set(names)
+    for name in names:
+        assert name in result.output
+    warnings = [check["name"] for check in record["checks"] if check["verdict"] == "warning"]
+    assert record["trustworthy"] == (not warnings)
+    assert "schedule" in warnings  # three epochs
+    assert f"{len(warnings)} of {len(names)} checks warn." in result.output
+    test_rows = RunFolder(run).read_config()["source"]["rows"]["test"]
+    calibration = record["checks"][names.index("calibration")]
+    assert f"{test_rows} held-out rows" in calibration["finding"]
+
+
+def test_diagnose_writes_elsewhere_on_request(invoke, table_run, tmp_path):
+    out = tmp_path / "deep" / "checks.json"
+    result = invoke("diagnose", table_run, "--draws", 100, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert out.is_file()
+    assert not (table_run / "diagnostics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--out", "checks.txt"), "ending in .json"),
+        (("--temperatures", "warm"), "positive numbers such as 0.25,1"),
+        (("--temperatures", "0.5,0"), "positive numbers such as 0.25,1"),
+    ],
+)
+def test_diagnose_refuses_before_any_work(invoke, table_run, options, message):
+    result = invoke("diagnose", table_run, *options)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_diagnose_refuses_data_that_have_changed(invoke, run):
+    folder = RunFolder(run)
+    config = folder.read_config()
+    config["source"]["sha256"] = dict.fromkeys(config["source"]["sha256"], "0" * 64)
+    folder.write_json(folder.config_file, config)
+    result = invoke("diagnose", run)
+    assert result.exit_code == 2
+    assert "the data have changed since the run was fitted" in result.output
+    del config["source"]["test_fraction"]
+    folder.write_json(folder.config_file, config)
+    result = invoke("diagnose", run)
+    assert result.exit_code == 2
+    assert "earlier version" in result.output
+
+
+def test_a_source_is_read_again_with_the_same_split():
+    choice = SourceChoice("diabetes", test_fraction=0.3, seed=7)
+    first = load(choice)
+    again = load_again(first.record, 7)
+    assert again.record == first.record
+    assert again.test is not None
+    assert (again.train.x == first.train.x).all()
+    assert (again.test.y == first.test.y).all()
