@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from pyro_ssbnn.analysis.diagnostics.evidence import MOST_ROWS, gather
+from pyro_ssbnn.analysis.diagnostics.evidence import Evidence, gather
 from pyro_ssbnn.analysis.diagnostics.importance import check_importance, check_leave_one_out
 from pyro_ssbnn.analysis.diagnostics.predictive import (
     check_calibration,
@@ -35,6 +35,7 @@ from pyro_ssbnn.training.guards import check_data
 
 __all__ = ["diagnose"]
 
+_CHAIN = 400  # draws of each restart, at most
 _FEWEST_DRAWS = 100  # for the Pareto tail of PSIS: the largest fifth
 
 
@@ -116,7 +117,7 @@ def diagnose(
     if temperatures:
         checks.append(check_temperature(result, x, y, temperatures))
     if len(fits) > 1:
-        checks += _restart_checks(fits, x, y, num_draws, seed)
+        checks += _restart_checks(fits, own, num_draws)
     return Report(tuple(checks))
 
 
@@ -150,13 +151,11 @@ def _fits(
     return [fit(fitted(), x, y, options, progress=progress)]
 
 
-def _restart_checks(
-    fits: Sequence[Fit], x: Tensor, y: Tensor, num_draws: int, seed: int
-) -> list[Check]:
-    draws = max(_FEWEST_DRAWS, min(num_draws, 400))  # of each chain
+def _restart_checks(fits: Sequence[Fit], own: Evidence, num_draws: int) -> list[Check]:
+    draws = max(_FEWEST_DRAWS, min(num_draws, _CHAIN))
     parts = [
         # other seeds, or equal noise would make chains look alike
-        gather(f, x[:MOST_ROWS], y[:MOST_ROWS], num_draws=draws, held_out=False, seed=seed + 1 + i)
+        gather(f, own.x, own.y, num_draws=draws, held_out=False, seed=own.seed + 1 + i)
         for i, f in enumerate(fits)
     ]
     checks = [check_prediction_agreement(fits, parts)]

@@ -46,6 +46,7 @@ Array = NDArray[np.float64]
 _INFORMATIVE = 0.05  # Kallioinen et al. 2024
 _FACTOR = 2.0
 _ROWS = 50
+_CHUNK_ELEMENTS = 2**24  # weights held at a time
 
 
 def check_prior_odds(result: Fit) -> Check:
@@ -96,12 +97,26 @@ def power_scaled_draws(
     :returns: quantities ``[S]``: ``mean[i]`` at the rows, ``{layer}.open``, the number of open gates, network-wide
         latents and the noise; and log priors ``[S]``: ``gates``, ``weights``, ``scales``, ``noise`` (those there are).
     """
-    model, guide = result.model, result.guide
+    guide = result.guide
     like = next(guide.parameters())
-    with torch.no_grad(), seeded(seed, like.device), evaluating(model, guide):
-        drawn = trace_draws(guide, num_draws)
-        with plate("draws", num_draws, dim=-2):
-            replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(x.to(like))
+    chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // guide.description.num_weights))
+    with torch.no_grad(), seeded(seed, like.device), evaluating(result.model, guide):
+        parts = [
+            _chunk(result, x.to(like), min(chunk, num_draws - at))
+            for at in range(0, num_draws, chunk)
+        ]
+    quantities, priors = (
+        {name: np.concatenate([part[i][name] for part in parts]) for name in parts[0][i]}
+        for i in range(2)
+    )
+    return quantities, priors
+
+
+def _chunk(result: Fit, x: Tensor, num_draws: int) -> tuple[dict[str, Array], dict[str, Array]]:
+    model, guide = result.model, result.guide
+    drawn = trace_draws(guide, num_draws)
+    with plate("draws", num_draws, dim=-2):
+        replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(x)
     values = site_values(drawn)
     model_sites: dict[str, Any] = {**replayed.nodes}
     guide_sites: dict[str, Any] = {**drawn.nodes}

@@ -35,6 +35,7 @@ Array = NDArray[np.float64]
 _FOLDS = 5
 _TREES = 100
 _LEAF = 5
+_CANDIDATES = 64  # predictors tried at a split, at most: images have hundreds
 
 
 def check_signal(evidence: Evidence) -> Check:
@@ -106,7 +107,10 @@ def explained(x: Array, residual: Array, seed: int) -> tuple[float, float]:
     if len(x) < 2 * _FOLDS:
         return 0.0, math.inf
     forest = RandomForestRegressor(
-        _TREES, min_samples_leaf=_LEAF, max_features=1 / 3, random_state=seed
+        _TREES,
+        min_samples_leaf=_LEAF,
+        max_features=min(max(1, x.shape[1] // 3), _CANDIDATES),
+        random_state=seed,
     )
     target = residual if residual.shape[1] > 1 else residual[:, 0]
     folds = KFold(_FOLDS, shuffle=True, random_state=seed)
