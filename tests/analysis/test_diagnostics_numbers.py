@@ -17,6 +17,7 @@ from pyro_ssbnn.analysis.diagnostics.predictive import _implied_ratio, _scaled, 
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SCALE_RATIO, SERIOUS
 from pyro_ssbnn.analysis.diagnostics.signal import explained
 from pyro_ssbnn.analysis.diagnostics.training import trend
+from pyro_ssbnn.analysis.netcdf import ARVIZ_MAJOR
 
 
 def autoregressive(rng, rho, shape):
@@ -147,3 +148,21 @@ def test_a_forest_finds_signal_and_nothing_in_noise():
     assert share > 0.4
     share, error = explained(x, noise, 0)
     assert share < 3 * error
+
+
+def test_leave_one_out_is_corrected_to_the_posterior_where_arviz_can():
+    rng = np.random.default_rng(4)
+    n, draws = 20, 20_000
+    y = rng.normal(size=n)
+    mean, sd = y.sum() / (n + 1), (n + 1) ** -0.5
+    theta = rng.normal(mean, 1.5 * sd, size=draws)  # a guide half as wide again as the posterior
+    score = norm.logpdf(y, theta[:, None], 1)
+    log_p = score.sum(1) + norm.logpdf(theta)
+    log_q = norm.logpdf(theta, mean, 1.5 * sd)
+    exact = norm.logpdf(y, (y.sum() - y) / n, math.sqrt(1 + 1 / n)).sum()
+    plain, found = leave_one_out(score), leave_one_out(score, log_p, log_q)
+    assert found.corrected == (ARVIZ_MAJOR >= 1)
+    # of n rows with weights of variance near 1 each, on one set of draws
+    error = 4 * n * norm.logpdf(y, theta[:, None], 1).std(0).mean() / math.sqrt(draws)
+    assert abs(plain.elpd - exact) > error
+    assert (abs(found.elpd - exact) < error) == found.corrected
