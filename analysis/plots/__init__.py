@@ -5,6 +5,7 @@ from pyro_ssbnn.analysis.plots.inclusion import plot_inclusion
 from pyro_ssbnn.analysis.plots.latency import plot_latency
 from pyro_ssbnn.analysis.plots.predictions import plot_predictive_band, plot_reliability
 from pyro_ssbnn.analysis.plots.predictors import plot_predictor_inclusion
+from pyro_ssbnn.analysis.plots.restarts import plot_restart_inclusion
 from pyro_ssbnn.analysis.plots.scales import plot_scale_inclusion
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "plot_predictive_band",
     "plot_predictor_inclusion",
     "plot_reliability",
+    "plot_restart_inclusion",
     "plot_scale_inclusion",
 ]
