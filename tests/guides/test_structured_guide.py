@@ -6,7 +6,6 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.distributions import LogNormal
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
 
 from pyro_ssbnn import (
@@ -184,18 +183,17 @@ def test_mean_slab_scale_is_its_monte_carlo_mean(prior, check_mean):
                 site.loc.normal_()
                 site.log_scale.fill_(math.log(0.6))
     exact = guide.mean_slab_scale("hidden1")
-    draw = {
-        part: {
-            key: LogNormal(m, v.sqrt()).sample((200_000,))
-            for key, (m, v) in sites.log_moments.items()
+    with pyro.plate("draws", 200_000, dim=-2):
+        nodes = poutine.trace(guide).get_trace().nodes
+    drawn = {
+        scope: {
+            name.removeprefix(f"{scope}."): node["value"]
+            for name, node in nodes.items()
+            if name.startswith(f"{scope}.")
         }
-        for part, sites in (
-            ("local", guide.hidden1.scales),
-            ("shared", guide.get_submodule("global")),
-        )
+        for scope in ("hidden1", "global")
     }
-    shared = {k: v.unsqueeze(-1) for k, v in draw["shared"].items()}
-    check_mean(prior.slab_scale(draw["local"], shared), exact)
+    check_mean(prior.slab_scale(drawn["hidden1"], drawn["global"]), exact)
 
 
 @pytest.mark.parametrize("prior_name", ["ss-ig", "ss-gl", "ss-ghs"])
