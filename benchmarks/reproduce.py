@@ -90,18 +90,28 @@ def resnet(depth: int) -> Task:
     )
 
 
+# Slabs of sd 0.2, as in the published residual networks; their means are those of effective weights, which are small.
+NARROW_SLAB = ({"scale": 0.2}, {"mean_rate": 0.04})
+
 TASKS = {
     "mlp-mnist": Task(
         MNIST,
         lambda **options: ss.MLP(784, [400, 400], **options),
         {"epochs": 240, "compile": True},
         {"inclusion": ss.TheoryInclusion},
+        by_prior={"ss-ig": NARROW_SLAB, "ss-gl": NARROW_SLAB},
     ),
     "lenet-mnist": Task(
         MNIST,
         lambda **options: ss.LeNet(MNIST, **options),
         {"epochs": 80, "batch_size": 256},
         {"inclusion": 1e-3},
+        by_prior={
+            "ss-gl": (
+                {"scale": 0.2, "inclusion": 1e-4},
+                {"mean_rate": 0.015, "latent_rate": 0.01},
+            )
+        },
     ),
     "resnet20-cifar10": resnet(20),
     "resnet32-cifar10": resnet(32),
