@@ -12,6 +12,7 @@ in each layer, weights and multiply-adds before and after, latency before and af
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import time
@@ -20,13 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis import classification_scores, ood_auroc, pruning_latency
 from pyro_ssbnn.atomic import write_text
 from pyro_ssbnn.data import read_cifar, read_idx_images
+from pyro_ssbnn.posterior import site_values, trace_draws
 
 PRIORS = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
 DRAWS = 10
@@ -46,6 +50,8 @@ class Task:
     :param options: of :class:`pyro_ssbnn.TrainingOptions`.
     :param augment: of the minibatches.
     :param fine_tuning: options that differ once the selected network is fine-tuned; None: it is not.
+    :param by_prior: options of the prior and of training that differ under some priors, ``{prior: (of the prior, of
+        training)}``.
     """
 
     image_shape: tuple[int, int, int]
@@ -54,6 +60,16 @@ class Task:
     prior: dict[str, Any] = field(default_factory=dict)
     augment: ss.ImageAugmentation | None = None
     fine_tuning: dict[str, Any] | None = None
+    by_prior: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+
+    def prior_options(self, prior: str, num_data: int) -> dict[str, Any]:
+        """Options of a prior for so many images."""
+        chosen = {**self.prior, **self.by_prior.get(prior, ({}, {}))[0]}
+        return {k: v(num_data) if callable(v) else v for k, v in chosen.items()}
+
+    def training_options(self, prior: str) -> dict[str, Any]:
+        """Training options under a prior."""
+        return {**self.options, **self.by_prior.get(prior, ({}, {}))[1]}
 
 
 def resnet(depth: int) -> Task:
@@ -74,18 +90,28 @@ def resnet(depth: int) -> Task:
     )
 
 
+# Slabs of sd 0.2, as in the published residual networks; their means are those of effective weights, which are small.
+NARROW_SLAB = ({"scale": 0.2}, {"mean_rate": 0.04})
+
 TASKS = {
     "mlp-mnist": Task(
         MNIST,
         lambda **options: ss.MLP(784, [400, 400], **options),
         {"epochs": 240, "compile": True},
         {"inclusion": ss.TheoryInclusion},
+        by_prior={"ss-ig": NARROW_SLAB, "ss-gl": NARROW_SLAB},
     ),
     "lenet-mnist": Task(
         MNIST,
         lambda **options: ss.LeNet(MNIST, **options),
         {"epochs": 80, "batch_size": 256},
         {"inclusion": 1e-3},
+        by_prior={
+            "ss-gl": (
+                {"scale": 0.2, "inclusion": 1e-4},
+                {"mean_rate": 0.015, "latent_rate": 0.01},
+            )
+        },
     ),
     "resnet20-cifar10": resnet(20),
     "resnet32-cifar10": resnet(32),
@@ -140,7 +166,12 @@ def foreign_images(shape: tuple[int, ...], test: Tensor, other: Path | None) -> 
 def fitted(task: Task, prior: str, data: Images, arguments: argparse.Namespace) -> ss.Fit:
     """Train as the task says, from a deterministic network where asked for; fine-tune where it says so."""
     shortened = {} if arguments.epochs is None else {"epochs": arguments.epochs}
-    chosen = {**task.options, **shortened, "seed": arguments.seed, "device": arguments.device}
+    chosen = {
+        **task.training_options(prior),
+        **shortened,
+        "seed": arguments.seed,
+        "device": arguments.device,
+    }
     options = ss.TrainingOptions(**chosen)
     model = network_of(task, prior, len(data["x"]))
     guide = None
@@ -159,8 +190,8 @@ def fitted(task: Task, prior: str, data: Images, arguments: argparse.Namespace) 
 
 def network_of(task: Task, prior: str, num_data: int) -> Any:
     """The network of a task under a prior."""
-    options = {k: v(num_data) if callable(v) else v for k, v in task.prior.items()}
-    return task.network(prior=PRIORS[prior](**options), likelihood=ss.CategoricalLikelihood(10))
+    chosen = PRIORS[prior](**task.prior_options(prior, num_data))
+    return task.network(prior=chosen, likelihood=ss.CategoricalLikelihood(10))
 
 
 def scores(found: ss.PredictiveSummary, labels: Tensor) -> dict[str, float]:
@@ -168,6 +199,23 @@ def scores(found: ss.PredictiveSummary, labels: Tensor) -> dict[str, float]:
     uncertainty = {"entropy": found.entropy, "epistemic": found.epistemic}
     means = {name: float(values.mean()) for name, values in uncertainty.items()}
     return {**classification_scores(found.mean, labels), **means}
+
+
+def pruned_minus_masked(result: ss.Fit, x: Tensor, draws: int = 2) -> float:
+    """Largest absolute difference of outputs between the pruned network and the whole one with its gates set.
+
+    In float64, on images x, with the same draws of weights and scales.
+    """
+    model, guide = copy.deepcopy(result.model).double(), copy.deepcopy(result.guide).double()
+    selection = ss.select(guide.inclusion())
+    network = ss.prune(model, guide, selection, num_draws=draws, seed=0).network
+    gates = {f"{k}.gate": selection.mask(k).double().expand(draws, -1) for k in selection.kept}
+    torch.manual_seed(0)  # the draws of prune
+    with torch.no_grad():
+        values = site_values(trace_draws(poutine.condition(guide, data=gates), draws))
+        with pyro.plate("draws", draws, dim=-2):
+            masked = poutine.condition(model.network, data=values)(x.double())
+        return float((network(x.double()) - masked).abs().max())
 
 
 def evaluated(result: ss.Fit, data: Images, foreign: Images) -> dict[str, Any]:
@@ -193,6 +241,7 @@ def evaluated(result: ss.Fit, data: Images, foreign: Images) -> dict[str, Any]:
             "multiply_adds": int(total["multiply_adds"]),
             "multiply_adds_kept": int(total["multiply_adds_kept"]),
             "multiply_adds_ratio": float(total["multiply_adds_kept"] / total["multiply_adds"]),
+            "pruned_minus_masked": pruned_minus_masked(result, x[:64]),
         }
     for name, predictor in predictors.items():
         found = predictor(x, y)

@@ -2,6 +2,7 @@ r"""Guide of the group lasso slab: LogNormal :math:`\tau_j^2` and :math:`\varsig
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -16,20 +17,40 @@ __all__ = ["GroupLassoGuide"]
 
 @scale_guide.register(GroupLasso)
 class GroupLassoGuide(ScaleGuide):
-    r"""LogNormal factors for ``penalty`` (one per network) and ``variance`` (one per node)."""
+    r"""LogNormal ``penalty`` (one per network); ``variance`` (one per node) and weights follow what scales them.
+
+    .. math:: q(\tau_j^2 \mid \varsigma^2) = \mathrm{LogNormal}\{m_j + \log (m + 1)/\varsigma^2,\ v_j^2\},\qquad
+              E_q[u_j \mid \tau_j] = \mu_j / \tau_j
+
+    The prior holds :math:`\tau_j^2` within :math:`\sqrt{2/(m+1)}` of its mean :math:`(m + 1)/\varsigma^2`, so that
+    independent factors could neither move nor vary except together. The KL of :math:`\tau_j^2` does not depend on
+    :math:`\varsigma^2`, and the data, which know :math:`\mu_j`, do not feel :math:`\tau_j`.
+    """
+
+    centred = True
 
     def initial_shared(self, groups: Sequence[NodeGroup]) -> dict[str, Tensor]:
         r"""Start where the largest group's prior mean variance is 1: :math:`\varsigma^2 = m + 1`.
 
         The penalty's own prior would start :math:`\tau^2` near m, with a KL of thousands of nats a node.
         """
-        largest = max(group.group_size for group in groups)
+        largest = max(group.prior_size for group in groups)
         return {"penalty": torch.tensor(float(largest + 1)).log()}
 
     def initial_local(self, group: NodeGroup, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        r"""Start at the conditional prior mean :math:`(m + 1)/\varsigma^2`."""
-        mean = torch.tensor(float(group.group_size + 1)).log() - shared["penalty"]
-        return {"variance": mean.expand(group.size).clone()}
+        r"""Start at the conditional prior mean :math:`(m + 1)/\varsigma^2`, its origin."""
+        return {"variance": torch.zeros(group.size)}
+
+    def origins(self, group: NodeGroup, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        r"""Count from the conditional prior mean :math:`(m + 1)/\varsigma^2`."""
+        return {"variance": math.log(group.prior_size + 1) - shared["penalty"].log()}
+
+    def local_moments(self, group: NodeGroup, own: LogMoments, shared: LogMoments) -> LogMoments:
+        """Add those of the penalty's reciprocal: both are LogNormal, and so is their product."""
+        loc, variance = own["variance"]
+        penalty_loc, penalty_variance = shared["penalty"]
+        origin = math.log(group.prior_size + 1) - penalty_loc
+        return {"variance": (loc + origin, variance + penalty_variance)}
 
     def mean_slab_scale(self, local: LogMoments, shared: LogMoments) -> Tensor | None:
         r"""E[\sqrt{\tau^2}] = exp(m/2 + v^2/8)."""

@@ -25,7 +25,7 @@ def initial_weights(group: NodeGroup, gain: float) -> Tensor:
 
 
 def standardized(group: NodeGroup, weights: Tensor, slab_scale: Tensor | None) -> Tensor:
-    """Standardised weights u = w / t, ``[size, group_size]``, of weights w and slab scales t, ``[size]`` (None for 1).
+    """Standardised weights u = w / t, of weights w, ``[size, group_size]``, and scales t, ``[..., size]`` (None for 1).
 
     A batch-normed kernel stays as it is: t acts on scale and shift only, and running statistics are those of the
     kernel.
@@ -35,7 +35,9 @@ def standardized(group: NodeGroup, weights: Tensor, slab_scale: Tensor | None) -
     divisor = slab_scale.unsqueeze(-1)
     if not group.batch_normed:
         return weights / divisor
-    return torch.cat([weights[:, : group.fan_in], weights[:, group.fan_in :] / divisor], -1)
+    own = weights[:, group.fan_in :] / divisor
+    kernel = weights[:, : group.fan_in].expand(*own.shape[:-1], group.fan_in)
+    return torch.cat([kernel, own], -1)
 
 
 def check_weights(description: NetworkDescription, weights: Mapping[str, Tensor]) -> None:

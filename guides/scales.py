@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,21 +32,31 @@ class ScaleSites(PyroModule):
         for key, loc in initial.items():
             self.add_module(key, LogNormalSite(loc))
 
-    def forward(self, prefix: str) -> dict[str, Tensor]:
-        """Sample the sites ``{prefix}.{key}``."""
-        return {key: getattr(self, key)(f"{prefix}.{key}") for key in self.keys}
+    def forward(
+        self, prefix: str, origins: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> dict[str, Tensor]:
+        """Sample the sites ``{prefix}.{key}``.
+
+        :param origins: where the log-medians of some latents count from, 0 for the others.
+        """
+        return {k: getattr(self, k)(f"{prefix}.{k}", origins.get(k)) for k in self.keys}
 
     @property
     def log_moments(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Mean and variance of each latent's logarithm."""
+        """Mean and variance of each latent's logarithm, counted from its origin."""
         return {key: getattr(self, key).log_moments for key in self.keys}
 
 
 class ScaleGuide(ABC):
-    """Mean-field LogNormal guide of a prior's scale latents: where it starts, and the slab scale's mean.
+    """LogNormal guide of a prior's scale latents: where it starts, what it follows, and the slab scale's mean.
 
     :param prior: the prior whose latents it guides.
+
+    ``centred`` says what means the guide holds for a node's weights: those of u, whatever t is drawn, or those of the
+    effective weights t u, so that u's mean follows 1/t.
     """
+
+    centred = False
 
     def __init__(self, prior: Any) -> None:
         self.prior = prior
@@ -65,13 +76,29 @@ class ScaleGuide(ABC):
     def mean_slab_scale(self, local: LogMoments, shared: LogMoments) -> Tensor | None:
         """E_q[t], ``[size]``; None stands for t = 1."""
 
+    def origins(self, group: NodeGroup, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Where the log-medians of a group's latents count from; none stand for 0.
+
+        :param shared: draws of the network-wide latents.
+        """
+        return {}
+
+    def local_moments(self, group: NodeGroup, own: LogMoments, shared: LogMoments) -> LogMoments:
+        """Moments of a group's latents, marginal over what they follow.
+
+        :param own: moments counted from the origins.
+        :param shared: moments of the network-wide latents.
+        """
+        return own
+
     def initial_slab_scale(
-        self, local: Mapping[str, Tensor], shared: Mapping[str, Tensor]
+        self, group: NodeGroup, local: Mapping[str, Tensor], shared: Mapping[str, Tensor]
     ) -> Tensor | None:
-        """Slab scale at the initial medians, ``[size]``; None for 1."""
+        """Slab scale at the initial log-medians, ``[size]``; None for 1."""
+        medians = {key: value.exp() for key, value in shared.items()}
+        origins = self.origins(group, medians)
         return self.prior.slab_scale(
-            {key: value.exp() for key, value in local.items()},
-            {key: value.exp() for key, value in shared.items()},
+            {key: (value + origins.get(key, 0.0)).exp() for key, value in local.items()}, medians
         )
 
 

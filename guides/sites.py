@@ -29,13 +29,14 @@ class LogNormalSite(PyroModule):
         self.log_scale = nn.Parameter(torch.full_like(loc, math.log(scale)))
         self.event_dim = event_dim
 
-    def forward(self, name: str) -> Tensor:
-        """Sample the site."""
-        return pyro.sample(name, LogNormal(self.loc, self.log_scale.exp()).to_event(self.event_dim))
+    def forward(self, name: str, origin: Tensor | None = None) -> Tensor:
+        """Sample the site; ``origin`` is where ``loc`` counts from, 0 by default."""
+        loc = self.loc if origin is None else self.loc + origin
+        return pyro.sample(name, LogNormal(loc, self.log_scale.exp()).to_event(self.event_dim))
 
     @property
     def log_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the latent's logarithm, detached."""
+        """Mean, counted from the origin, and variance of the latent's logarithm, detached."""
         return self.loc.detach(), (2 * self.log_scale.detach()).exp()
 
 
@@ -67,12 +68,15 @@ class WeightSite(PyroModule):
         self.loc = nn.Parameter(loc.clone())
         self.log_scale = nn.Parameter(torch.full_like(loc, math.log(scale)))
 
-    def forward(self, name: str, open: Tensor, inclusion: Tensor, prior_scale: float) -> Tensor:
+    def forward(
+        self, name: str, loc: Tensor, open: Tensor, inclusion: Tensor, prior_scale: float
+    ) -> Tensor:
         """Sample the site, ``[..., size, group_size]``.
 
+        :param loc: means of the standardised weights, ``[..., size, group_size]``, made of the site's own.
         :param open: draw of the gates, broadcastable to the weights.
         :param inclusion: their probabilities, of the same shape rule.
         :param prior_scale: standard deviation of the prior, which a closed weight follows.
         """
-        closed = self.loc.new_full((), prior_scale)
-        return pyro.sample(name, GatedNormal(self.loc, self.log_scale, open, inclusion, closed))
+        closed = loc.new_full((), prior_scale)
+        return pyro.sample(name, GatedNormal(loc, self.log_scale, open, inclusion, closed))

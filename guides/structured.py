@@ -52,10 +52,15 @@ class GroupGuide(PyroModule):
         self.weight = WeightSite(loc, scale)
 
     def forward(
-        self, temperature: Tensor, hard: bool, columns: tuple[Tensor, Tensor] | None
+        self,
+        temperature: Tensor,
+        hard: bool,
+        columns: tuple[Tensor, Tensor] | None,
+        shared: Mapping[str, Tensor],
     ) -> None:
         """Sample the group's sites in its plate.
 
+        :param shared: draws of the network-wide latents.
         :param columns: draw and probability of the gates of the single columns, ``[..., 1, group_size]``.
         """
         group = self.group
@@ -65,10 +70,15 @@ class GroupGuide(PyroModule):
                 inclusion = self.gate.logits.sigmoid().unsqueeze(-1)
             else:
                 open = inclusion = temperature.new_ones(1, 1)
-            self.scales(group.name)
+            prior = group.prior
+            guide = scale_guide(prior)
+            local = self.scales(group.name, guide.origins(group, shared))
             if columns is not None:
                 open, inclusion = open * columns[0], inclusion * columns[1]
-            self.weight(group.weight_site, open, inclusion, group.prior.scale)
+            loc = self.weight.loc
+            if guide.centred:
+                loc = standardized(group, loc, prior.slab_scale(local, shared))
+            self.weight(group.weight_site, loc, open, inclusion, prior.scale)
 
 
 class StructuredGuide(PyroModule):
@@ -123,20 +133,21 @@ class StructuredGuide(PyroModule):
         if description.inputs.gated:
             self.input = GateSite(description.inputs.size, initial_inclusion)
         for group in description.groups:
+            shared = shared_initial[group.scope]
             guide = scale_guide(group.prior)
-            local = guide.initial_local(group, shared_initial[group.scope])
-            slab_scale = guide.initial_slab_scale(local, shared_initial[group.scope])
+            local = guide.initial_local(group, shared)
             last = group is description.groups[-1]
             weights = initial_weights(group, gain=1.0 if last else math.sqrt(2))
-            loc = standardized(group, weights, slab_scale)
             scale = initial_scale / math.sqrt(group.fan_in)
+            loc = weights
+            if not guide.centred:
+                loc = standardized(group, weights, guide.initial_slab_scale(group, local, shared))
             self.add_module(group.name, GroupGuide(group, local, loc, scale, initial_inclusion))
         self.noise = likelihood_guide(model.likelihood)
 
     def forward(self, *args: object, **kwargs: object) -> None:
         """Sample every latent; the arguments are the model's, and are not used."""
-        for scope in self.description.scopes:
-            getattr(self, _module_name(scope))(scope)
+        shared = {s: getattr(self, _module_name(s))(s) for s in self.description.scopes}
         inputs, columns = self.description.inputs, None
         if inputs.gated:
             with pyro.plate(inputs.name, inputs.size, dim=-1):
@@ -144,7 +155,8 @@ class StructuredGuide(PyroModule):
             columns = tuple(_with_bias(v) for v in (gate, self.input.logits.sigmoid()))
         for group in self.description.groups:
             gated_columns = columns if group.column_gate else None
-            getattr(self, group.name)(self.temperature, self.hard, gated_columns)
+            part = getattr(self, group.name)
+            part(self.temperature, self.hard, gated_columns, shared[group.scope])
         if self.noise is not None:
             self.noise()
 
@@ -173,8 +185,9 @@ class StructuredGuide(PyroModule):
         :raises ConfigurationError: for an unknown layer.
         """
         group = self.description.layer(name)
-        shared = getattr(self, _module_name(group.scope))
-        return getattr(self, name).scales.log_moments, shared.log_moments
+        shared = getattr(self, _module_name(group.scope)).log_moments
+        own = getattr(self, name).scales.log_moments
+        return scale_guide(group.prior).local_moments(group, own, shared), shared
 
     def mean_slab_scale(self, name: str) -> Tensor | None:
         """E_q[t] of a layer's nodes, ``[size]``; None where t = 1."""
@@ -182,8 +195,14 @@ class StructuredGuide(PyroModule):
         return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
 
     def mean_standardized(self, name: str) -> Tensor:
-        """E_q[u | z = 1]: posterior mean standardised weights of the open nodes, ``[size, group_size]``."""
-        return getattr(self, name).weight.loc.detach()
+        """E_q[t u | z = 1] / E_q[t]: mean standardised weights of the open nodes, ``[size, group_size]``.
+
+        The mean of u itself where the guide holds it independent of the slab scale t.
+        """
+        group = self.description.layer(name)
+        loc: Tensor = getattr(self, name).weight.loc.detach()
+        centred = scale_guide(group.prior).centred
+        return standardized(group, loc, self.mean_slab_scale(name)) if centred else loc
 
     def mean_weights(self, name: str) -> Tensor:
         """E_q[t u | z = 1]: posterior mean weights of the open nodes, own ones last, ``[size, group_size]``.
@@ -269,25 +288,27 @@ class StructuredGuide(PyroModule):
         for group in self.description.groups:
             loc = getattr(self, group.name).weight.loc
             given = weights[group.name].to(loc)
-            loc.copy_(standardized(group, given, self.mean_slab_scale(group.name)))
+            centred = scale_guide(group.prior).centred
+            unit = None if centred else self.mean_slab_scale(group.name)
+            loc.copy_(standardized(group, given, unit))
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
-        """Parameters by what they are: ``means.{layer}`` of weights, ``log_scales``, ``gates`` (logits).
+        """Parameters by what they are: ``means.{layer}``, ``log_scales`` of weights, ``latents``, ``gates`` (logits).
 
-        The medians of positive latents are kept as logarithms, so they count as log-scales.
+        ``latents`` are the log-medians and log-scales of the positive latents: slab scales and noise.
         """
         layers = self.description.groups
         kinds: dict[str, list[Parameter]] = {
             f"means.{g.name}": [getattr(self, g.name).weight.loc] for g in layers
         }
-        kinds |= {"log_scales": [], "gates": []}
+        kinds |= {"log_scales": [], "latents": [], "gates": []}
         for module in self.modules():
             if isinstance(module, GateSite):
                 kinds["gates"].append(module.logits)
             elif isinstance(module, WeightSite):
                 kinds["log_scales"].append(module.log_scale)
             elif isinstance(module, LogNormalSite):
-                kinds["log_scales"] += [module.loc, module.log_scale]
+                kinds["latents"] += [module.loc, module.log_scale]
         return kinds
 
 

@@ -49,6 +49,7 @@ def fit(
     mean_rate: o.MeanRate = _T.mean_rate,
     momentum: o.Momentum = _T.momentum,
     scale_rate: o.ScaleRate = _T.scale_rate,
+    latent_rate: o.LatentRate = _T.latent_rate,
     gate_rate: o.GateRate = _T.gate_rate,
     kl_warmup: o.KlWarmup = _T.kl_warmup,
     decay_after: o.DecayAfter = _T.decay_after,

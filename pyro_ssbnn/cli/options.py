@@ -181,7 +181,14 @@ MeanRate = Annotated[
 ]
 Momentum = Annotated[float, typer.Option(help="Momentum of sgd, 0 to below 1.", **_TRAINING)]
 ScaleRate = Annotated[
-    float, typer.Option(help="Learning rate of log-scales (weights, slabs, noise).", **_TRAINING)
+    float, typer.Option(help="Learning rate of the weights' log-scales.", **_TRAINING)
+]
+LatentRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Learning rate of slab scales and noise.  [default: that of the log-scales]",
+        **_TRAINING,
+    ),
 ]
 GateRate = Annotated[
     float | None,

@@ -37,7 +37,8 @@ class TrainingOptions:
     :param mean_rate: learning rate of the weights' means. Adam's is in units of 1/sqrt(fan-in of their layer); that of
         "sgd" is taken as it is, a step per unit of gradient of the loss, which is the negative ELBO per observation.
     :param momentum: of "sgd", from 0 to below 1: each step adds this share of the step before.
-    :param scale_rate: for log-scales, and for the medians of scale and noise latents (which are log-scales too).
+    :param scale_rate: for the weights' log-scales.
+    :param latent_rate: for log-medians and log-scales of slab scales and noise; None takes ``scale_rate``.
     :param gate_rate: for gate logits; too high a rate can close every node before the weights have learned. None takes
         0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose gradients are noisier.
     :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 2,000
@@ -77,6 +78,7 @@ class TrainingOptions:
     mean_rate: float = 0.12
     momentum: float = 0.9
     scale_rate: float = 0.04
+    latent_rate: float | None = None
     gate_rate: float | None = None
     kl_warmup: float | None = None
     decay_after: float = 0.5
@@ -106,7 +108,9 @@ class TrainingOptions:
             self._require(name, chosen is None or chosen >= 1, "at least 1, or None")
         for name in ("mean_rate", "scale_rate"):
             self._require(name, getattr(self, name) > 0, "positive")
-        self._require("gate_rate", self.gate_rate is None or self.gate_rate > 0, "positive or None")
+        for name in ("gate_rate", "latent_rate"):
+            chosen = getattr(self, name)
+            self._require(name, chosen is None or chosen > 0, "positive or None")
         for name in ("kl_warmup", "decay_after"):
             chosen = getattr(self, name)
             fraction = chosen is None or 0 <= chosen <= 1

@@ -20,7 +20,11 @@ def rate_groups(
     Under Adam a mean moves by ``mean_rate`` times the spread 1/sqrt(fan-in) of its layer's initial weights, so that one
     rate serves wide and narrow layers; log-scales and gate logits have no unit.
     """
-    rates = {"log_scales": options.scale_rate, "gates": options.gate_step(num_data)}
+    rates = {
+        "log_scales": options.scale_rate,
+        "latents": options.latent_rate or options.scale_rate,
+        "gates": options.gate_step(num_data),
+    }
     for group in guide.description.groups:
         fan_in = group.fan_in + group.removed_fan_in  # a layer keeps its rate when it shrinks
         unit = math.sqrt(fan_in) if options.optimizer == "adam" else 1.0

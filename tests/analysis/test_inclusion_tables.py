@@ -67,16 +67,16 @@ def test_norms_count_weights_by_the_gates_at_their_other_end(by_hand):
 
 def test_norm_without_input_gates_is_that_of_the_mean_weights(build):
     _, guide = build([2], SSGL(inclusion=0.1), inputs=2)
-    guide.hidden1.weight.loc.data = torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 1.0]])
+    weights = torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 1.0]])  # effective ones, t u, under SS-GL
+    guide.hidden1.weight.loc.data = weights
     guide.hidden1.scales.variance.loc.data.fill_(math.log(4.0))
-    guide.hidden1.scales.variance.log_scale.data.fill_(math.log(0.4))
-    mean_t = 2 * math.exp(0.4**2 / 8)
-    np.testing.assert_allclose(slab_norms(guide, "hidden1"), [5 * mean_t, mean_t], rtol=1e-6)
+    np.testing.assert_allclose(slab_norms(guide, "hidden1"), [5.0, 1.0], rtol=1e-6)
 
 
 def test_scale_columns_follow_the_levels_and_predictors_have_none(build):
     _, guide = build([2], SSGL(inclusion=0.1), input_inclusion=0.5)
-    guide.hidden1.scales.variance.loc.data.fill_(2.0)
+    origin = guide.scale_moments("hidden1")[0]["variance"][0]
+    guide.hidden1.scales.variance.loc.data = 2.0 - origin
     table = inclusion_summary(guide, levels=[0.5, 0.975])
     assert [c for c in table.columns if c.startswith("scale")] == ["scale_50%", "scale_97.5%"]
     np.testing.assert_allclose(table["scale_50%"][3:], math.e, rtol=1e-6)

@@ -229,7 +229,9 @@ def test_history_misuse():
 
 def test_scale_points_and_whiskers(build):
     _, guide = build([2, 1], SSGL(inclusion=0.1), logits={"hidden1": logit([0.8, 0.3])})
-    guide.hidden1.scales.variance.loc.data = torch.tensor([2.0, -6.0])
+    origin = guide.scale_moments("hidden1")[0]["variance"][0]
+    guide.hidden1.scales.variance.loc.data = torch.tensor([2.0, -6.0]) - origin
+    guide.get_submodule("global").penalty.log_scale.data.fill_(-40.0)
     (ax,) = axes()
     assert plot_scale_inclusion(guide, layers=["hidden1"], ax=ax) is ax
     whiskers, points = ax.collections

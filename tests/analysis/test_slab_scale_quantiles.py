@@ -22,9 +22,12 @@ def set_site(site, loc, scale):
 
 def test_group_lasso_is_the_root_of_a_lognormal(build):
     _, guide = build([2], SSGL(inclusion=0.1))
-    set_site(guide.hidden1.scales.variance, -1.0, 0.5)
+    set_site(guide.hidden1.scales.variance, -1.0, 0.4)
+    set_site(guide.get_submodule("global").penalty, 2.0, 0.3)
     got = slab_scale_quantiles(guide, "hidden1")
-    expected = [math.exp((-1 + 0.5 * z) / 2) for z in (-Z95, 0, Z95)]
+    m = guide.description.layer("hidden1").group_size
+    loc = math.log(m + 1) - 2 - 1  # a variance counts from (m + 1) / penalty
+    expected = [math.exp((loc + 0.5 * z) / 2) for z in (-Z95, 0, Z95)]
     np.testing.assert_allclose(got, np.tile(np.array(expected)[:, None], (1, 2)), rtol=1e-6)
 
 

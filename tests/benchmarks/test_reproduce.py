@@ -96,6 +96,7 @@ def test_a_row_of_digits(reproduce, monkeypatch, mnist, cifar, tmp_path, capsys)
     assert record["weights_kept"] == (
         kept["hidden1"] * 785 + kept["hidden2"] * (kept["hidden1"] + 1) + 10 * (kept["hidden2"] + 1)
     )
+    assert record["pruned_minus_masked"] < 1e-10
     kinds = {"rotated by 90 degrees", "permuted pixels", "CIFAR-10, grey, centre"}
     for name in ("pruned_draws", "pruned_mean", "posterior"):
         assert record[name]["ood_auroc"].keys() == kinds
@@ -129,6 +130,7 @@ def test_a_row_of_colour_images_with_fine_tuning(reproduce, monkeypatch, mnist, 
     record = json.loads(out.read_text())
     assert record["posterior"]["ood_auroc"].keys() == {"uniform noise", "MNIST, padded"}
     assert record["options"]["optimizer"] == "sgd"
+    assert record["pruned_minus_masked"] < 1e-10
     assert record["options"]["remove_below"] is None  # of the fine-tuning
     assert "latency" not in record
 

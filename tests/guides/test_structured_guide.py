@@ -6,8 +6,8 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.distributions import LogNormal
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
+from torch.distributions import kl_divergence
 
 from pyro_ssbnn import (
     MLP,
@@ -178,24 +178,70 @@ def test_mean_slab_scale_is_its_monte_carlo_mean(prior, check_mean):
     if prior.name in ("gaussian", "ss-ig"):
         assert exact is None
         return
+    random_scales(guide)
+    draws = many_draws(guide, 200_000)
+    check_mean(drawn_slab_scale(prior, draws), guide.mean_slab_scale("hidden1"))
+
+
+def random_scales(guide):
+    """Latents of any medians, with wide guides."""
     with torch.no_grad():
         for module in (guide.hidden1.scales, guide.get_submodule("global")):
             for site in module.children():
                 site.loc.normal_()
                 site.log_scale.fill_(math.log(0.6))
-    exact = guide.mean_slab_scale("hidden1")
-    draw = {
-        part: {
-            key: LogNormal(m, v.sqrt()).sample((200_000,))
-            for key, (m, v) in sites.log_moments.items()
-        }
-        for part, sites in (
-            ("local", guide.hidden1.scales),
-            ("shared", guide.get_submodule("global")),
+
+
+def many_draws(guide, count):
+    """Values of all sites, ``[count, ...]``; gates are open as a rule."""
+    with pyro.plate("draws", count, dim=-2):
+        nodes = poutine.trace(guide).get_trace().nodes
+    return {name: node["value"] for name, node in nodes.items() if node["type"] == "sample"}
+
+
+def drawn_slab_scale(prior, draws):
+    local, shared = (
+        {k.removeprefix(f"{scope}."): v for k, v in draws.items() if k.startswith(f"{scope}.")}
+        for scope in ("hidden1", "global")
+    )
+    return prior.slab_scale(local, shared)
+
+
+def test_mean_weights_are_their_monte_carlo_mean(prior, check_mean):
+    torch.manual_seed(4)
+    model = MLP(2, [3], prior=prior, likelihood=GaussianLikelihood())
+    guide = StructuredGuide(model).double()
+    random_scales(guide)
+    draws = many_draws(guide, 200_000)
+    t = drawn_slab_scale(prior, draws)
+    weights = draws["hidden1.weight"] * (1 if t is None else t.unsqueeze(-1))
+    check_mean(weights, guide.mean_weights("hidden1"))
+
+
+def test_group_lasso_variances_and_weights_follow_what_scales_them():
+    """A variance doubles where the penalty halves; the mean of t u stays where t moves; KLs feel neither."""
+    model = MLP(3, [4], prior=PRIORS["ss-gl"], likelihood=GaussianLikelihood())
+    guide = StructuredGuide(model).double()
+
+    def at(penalty, variance):
+        values = {"global.penalty": torch.tensor(penalty), "hidden1.variance": variance}
+        given = poutine.condition(guide, data={k: v.double() for k, v in values.items()})
+        nodes = poutine.trace(given).get_trace().nodes
+        matched = poutine.condition(model, data={k: n["value"] for k, n in nodes.items()})
+        prior = poutine.trace(matched).get_trace(torch.zeros(2, 3).double()).nodes
+        return nodes, kl_divergence(
+            nodes["hidden1.variance"]["fn"], prior["hidden1.variance"]["fn"]
         )
-    }
-    shared = {k: v.unsqueeze(-1) for k, v in draw["shared"].items()}
-    check_mean(prior.slab_scale(draw["local"], shared), exact)
+
+    variance = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    (first, kl), (second, other_kl) = at(4.0, variance), at(2.0, 3 * variance)
+    medians = [n["hidden1.variance"]["fn"].base_dist.loc for n in (first, second)]
+    torch.testing.assert_close(medians[1] - medians[0], torch.full((4,), math.log(2.0)).double())
+    torch.testing.assert_close(kl, other_kl)
+    means = [n["hidden1.weight"]["fn"].loc for n in (first, second)]
+    torch.testing.assert_close(
+        means[0] * variance.sqrt()[:, None], means[1] * (3 * variance).sqrt()[:, None]
+    )
 
 
 @pytest.mark.parametrize("prior_name", ["ss-ig", "ss-gl", "ss-ghs"])

@@ -39,7 +39,7 @@ def gradients(guide, seed):
 class TestJointOptimizer:
     def test_means_move_as_under_torchs_sgd_and_the_rest_as_under_adam(self):
         """The same gradients, the reference implementations without fused kernels."""
-        options = TrainingOptions(**SGD, scale_rate=0.03, gate_rate=0.01)
+        options = TrainingOptions(**SGD, scale_rate=0.03, latent_rate=0.05, gate_rate=0.01)
         guide, reference = StructuredGuide(network()), StructuredGuide(network())
         reference.load_state_dict(guide.state_dict())
         ours = optimizer_of(guide, options, 100, CPU)
@@ -48,6 +48,7 @@ class TestJointOptimizer:
         theirs = [
             torch.optim.SGD(means, lr=0.02, momentum=0.9),
             torch.optim.Adam(kinds["log_scales"], lr=0.03),
+            torch.optim.Adam(kinds["latents"], lr=0.05),
             torch.optim.Adam(kinds["gates"], lr=0.01),
         ]
         for seed in range(5):
@@ -97,7 +98,7 @@ class TestJointOptimizer:
         optimizer = optimizer_of(guide, TrainingOptions(**SGD), 100, CPU)
         state = optimizer.state_dict()
         state["param_groups"].pop()
-        with pytest.raises(ValueError, match="3 parameter groups, where 4 were expected"):
+        with pytest.raises(ValueError, match="4 parameter groups, where 5 were expected"):
             optimizer.load_state_dict(state)
 
     def test_zero_grad_forgets_all_gradients(self):
@@ -134,7 +135,7 @@ class TestSchedules:
         optimizer = optimizer_of(StructuredGuide(network()), options, 100, CPU)
         set_rates(optimizer.param_groups, options, 0.6)
         rates = [group["lr"] for group in optimizer.param_groups]
-        assert rates == pytest.approx([0.002, 0.002, 0.003, 0.001])
+        assert rates == pytest.approx([0.002, 0.002, 0.003, 0.003, 0.001])
 
 
 @pytest.mark.parametrize(
