@@ -116,6 +116,40 @@ def test_every_likelihood_and_a_network_without_gates(likelihood, target):
     assert [check.name for check in report] == [*ALWAYS, "predictions"]
 
 
+def test_filters_are_diagnosed_too():
+    x, _ = data(60)
+    x = torch.cat([x] * 12, 1)
+    y = (x[:, 0] > 0).long()
+    model = ss.LeNet(
+        (1, 6, 6),
+        (3,),
+        (4,),
+        kernel_size=3,
+        prior=ss.SSGHS(inclusion=0.3),
+        likelihood=ss.CategoricalLikelihood(2),
+    )
+    result = ss.fit(model, x, y, ss.TrainingOptions(epochs=2), progress=False)
+    report = diagnose(result, x, y, restarts=2, num_draws=100)
+    assert set(report["nodes"].values) == {"conv1", "hidden1"}
+
+
+def test_of_many_rows_a_random_part_is_looked_at(fitted, monkeypatch):
+    import dataclasses
+
+    from pyro_ssbnn.analysis.diagnostics import evidence
+
+    x, y = data()
+    monkeypatch.setattr(evidence, "MOST_ROWS", 30)
+    report = diagnose(dataclasses.replace(fitted), x, y, restarts=2, num_draws=100)
+    assert "30 training rows" in report["calibration"].finding
+    assert report["importance ratios"].finding.startswith("Not computed")
+    part = evidence.gather(fitted, x, y, num_draws=100, held_out=False, seed=5)
+    order = [int((x == row).all(1).nonzero()) for row in part.x]
+    assert len(set(order)) == 30
+    assert order != sorted(order)
+    assert torch.equal(part.y, y[order])
+
+
 def test_double_precision_is_kept():
     x, y = data()
     options = ss.TrainingOptions(epochs=4, dtype="float64")
