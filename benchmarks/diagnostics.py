@@ -126,6 +126,7 @@ CASES = {
         classes, (300, 4), ss.SSIG(inclusion=0.2), ss.CategoricalLikelihood(3)
     ),
     "counts, SS-IG": Case(counts, (400, 5), ss.SSIG(inclusion=0.2), ss.PoissonLikelihood()),
+    "linear, SS-GL": Case(linear, (300, 5), SS_GL),
     "Friedman, SS-GL": Case(**FRIEDMAN, prior=SS_GL),
     "interrupted after a tenth": Case(**FRIEDMAN, prior=SS_GL, stop=0.1, caught_by=("schedule",)),
     "a tenth of the epochs": Case(
@@ -233,7 +234,8 @@ def judged(name: str, seed: int, restarts: int) -> dict[str, Any]:
         "right": bool(set(warned) & set(case.caught_by)) if case.caught_by else not warned,
         "seconds_fit": fitted - start,
         "seconds_diagnose": time.perf_counter() - fitted,
-        "report": report.to_dict(),
+        "notes": [check.name for check in report if check.verdict == "note"],
+        "findings": {check.name: check.finding for check in report},
     }
 
 
