@@ -70,8 +70,8 @@ def friedman(x: Tensor) -> Distribution:
 
 
 def twins(x: Tensor) -> Distribution:
-    """One of each pair of twin predictors is in the signal."""
-    return Normal(x[:, 0] + torch.sin(2 * x[:, 2]), 0.3)
+    """One of each pair of twin predictors is in the signal, four waves."""
+    return Normal(torch.sin(2 * x[:, ::2]).sum(1), 0.3)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Case:
     :param options: changes to the default options.
     :param epochs: share of the default number of epochs.
     :param stop: share of the epochs after which the run is interrupted.
-    :param twins: whether the second and fourth predictor are all but copies of the first and third.
+    :param twins: whether every second predictor is all but a copy of the one before it.
     :param caught_by: checks of which one must warn; empty for a good fit.
     """
 
@@ -105,7 +105,7 @@ class Case:
         """Predictors, targets in their own units, and the distribution that they came from."""
         x = torch.randn(number, self.shape[1], generator=generator)
         if self.twins:
-            for copy in (1, 3):
+            for copy in range(1, self.shape[1], 2):
                 x[:, copy] = x[:, copy - 1] + 0.01 * torch.randn(number, generator=generator)
         truth = self.truth(x)
         with torch.random.fork_rng():
@@ -153,9 +153,10 @@ CASES = {
     ),
     "twin predictors": Case(
         twins,
-        (300, 6),
+        (300, 8),
         ss.SSGHS(inclusion=0.2),
         input_inclusion=0.005,
+        options={"gate_rate": 0.05},
         twins=True,
         caught_by=("predictors",),
     ),
