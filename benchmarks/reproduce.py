@@ -108,8 +108,8 @@ TASKS = {
         {"inclusion": 1e-3},
         by_prior={
             "ss-gl": (
-                {"scale": 0.2, "inclusion": 1e-4},
-                {"mean_rate": 0.015, "latent_rate": 0.01},
+                {"scale": 0.2, "inclusion": 1e-20},
+                {"mean_rate": 0.03, "latent_rate": 0.01},
             )
         },
     ),
