@@ -21,6 +21,7 @@ above) than those reported (0 to 9). Finished fits are kept in the JSON file: a 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 import warnings
@@ -73,7 +74,7 @@ SETTINGS = {
     10_000: Settings(
         penalties=(0.04,),
         start={"epochs": 20, "mean_rate": 0.045},
-        options={"epochs": 150, "gate_rate": 0.03, "kl_warmup": 0.2, "scale_rate": 0.03},
+        options={"epochs": 256, "gate_rate": 0.03, "kl_warmup": 0.12, "scale_rate": 0.03},
         trees=25,
     ),
     500: Settings(
@@ -166,7 +167,7 @@ def _fit_from(
 
 
 def fit_lasso(data: Data) -> dict:
-    """Five-fold cross-validation over 50 penalties: the least error, and the largest penalty within one standard error."""
+    """Five-fold cross-validation over 50 penalties: the best, and the largest within one standard error of it."""
     x, y = data.x.numpy(), data.y.numpy()
     cross_validated = LassoCV(alphas=50, cv=5, max_iter=5_000).fit(x, y)
     error = cross_validated.mse_path_.mean(1)
@@ -289,6 +290,11 @@ def table(results: Mapping[str, Mapping]) -> str:
     return "\n".join(rows)
 
 
+def read(file: Path | None) -> dict:
+    """Records of finished fits."""
+    return json.loads(file.read_text()) if file is not None and file.exists() else {}
+
+
 def main() -> None:
     """Run the missing fits, print the table, draw the plot."""
     parser = argparse.ArgumentParser(
@@ -305,19 +311,16 @@ def main() -> None:
     predictors, rows, seeds = 2_000, arguments.rows, arguments.seeds
     if arguments.quick:
         predictors, rows, seeds = 50, [500], [0]
-    results = {}
-    if arguments.json and arguments.json.exists():
-        results = json.loads(arguments.json.read_text())
-    for n in rows:
-        for method in arguments.methods:
-            for seed in seeds:
-                key = f"{n}/{method}/{seed}"
-                if key in results:
-                    continue
-                results[key] = run_one(n, seed, method, predictors)
-                print(key, json.dumps(results[key]["rules"]), flush=True)
-                if arguments.json:
-                    write_text(arguments.json, json.dumps(results, indent=1) + "\n")
+    results = read(arguments.json)
+    for n, method, seed in itertools.product(rows, arguments.methods, seeds):
+        key = f"{n}/{method}/{seed}"
+        if key in results:
+            continue
+        record = run_one(n, seed, method, predictors)
+        print(key, json.dumps(record["rules"]), flush=True)
+        results = {**results, **read(arguments.json), key: record}  # others may have written
+        if arguments.json:
+            write_text(arguments.json, json.dumps(results, indent=1) + "\n")
     print(table(results))
     if arguments.plots:
         from selection_plots import draw_selection
