@@ -11,6 +11,7 @@ from pyro_ssbnn.analysis.calibration import (
     rmse,
 )
 from pyro_ssbnn.analysis.classification import accuracy, classification_scores, ood_auroc
+from pyro_ssbnn.analysis.error_control import error_control_summary
 from pyro_ssbnn.analysis.inclusion import (
     inclusion_summary,
     layer_summary,
@@ -28,6 +29,7 @@ __all__ = [
     "brier_score",
     "classification_scores",
     "dense_and_pruned",
+    "error_control_summary",
     "expected_calibration_error",
     "inclusion_summary",
     "interval_coverage",
