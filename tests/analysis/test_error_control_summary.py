@@ -24,7 +24,7 @@ def guide():
 
 
 def test_by_hand(guide):
-    """P(K = 0..3) = 0.045, 0.455, 0.455, 0.045 for the predictors; errors 0.05, 0.05, 0.4 average 0.167 for the nodes."""
+    """Predictors: P(K = 0..3) = 0.045, 0.455, 0.455, 0.045. Nodes: errors 0.05, 0.05, 0.4 average 0.167."""
     table = error_control_summary(guide, level=0.11, probability=0.9)
     assert list(table.index) == ["input", "hidden1"]
     predictors, nodes = table.loc["input"], table.loc["hidden1"]
