@@ -7,8 +7,8 @@ r"""Predictor selection at p >> n: spike-and-slab networks, the lasso and random
 
 .. math:: x_j = (e_j + c)/\sqrt2,\qquad y = \frac{5 x_2}{1 + x_1^2} + 5\sin(x_3 x_4) + 2 x_5 + \mathrm{noise}
 
-x1, x3 and x4 have no linear effect: y depends on them only through an interaction. Over data sets i with selected S_i
-and the true S,
+The sine is even in x, hence uncorrelated with every predictor: no linear method can see x3 and x4. Over data sets i
+with selected S_i and the true S,
 
 .. math:: FSR = \frac{\sum_i |S_i \setminus S|}{\sum_i |S_i|},\qquad NSR = \frac{\sum_i |S \setminus S_i|}{\sum_i |S|}
 
@@ -31,39 +31,31 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import LassoCV, lasso_path
+from selection_data import REAL, Data, data_set, rmse, rule_record
+from selection_rivals import fit_forest, fit_lasso
 from torch import Tensor
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.atomic import write_text
 from pyro_ssbnn.errors import CollapseWarning
 
-REAL = frozenset(range(5))
-"""Columns of the predictors that matter."""
-
 PRIORS = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
 METHODS = (*PRIORS, "lasso", "forest")
 LEVEL = 0.1
 """Of the Bayesian false discovery rate."""
 
-FOREST_CUT = 3
-"""Standard deviations above the mean importance from which on a predictor counts as selected."""
-
-TEST_ROWS = 1_000
-TEST_SEED = 1_000_000  # far from any seed of training data
-
 
 class Settings(NamedTuple):
     """How networks are fitted to data sets of one size.
 
+    :param hidden: widths of the hidden layers.
     :param penalties: group-lasso factors of the deterministic starts, one fit each; the highest ELBO wins.
     :param start: :class:`~pyro_ssbnn.TrainingOptions` of the deterministic network.
     :param options: those of the variational fit.
     :param trees: of a random forest.
     """
 
+    hidden: list[int]
     penalties: tuple[float, ...]
     start: dict
     options: dict
@@ -72,49 +64,27 @@ class Settings(NamedTuple):
 
 SETTINGS = {
     10_000: Settings(
+        hidden=[32, 16],
         penalties=(0.04,),
         start={"epochs": 20, "mean_rate": 0.045},
         options={"epochs": 256, "gate_rate": 0.03, "kl_warmup": 0.12, "scale_rate": 0.03},
-        trees=25,
+        trees=30,
     ),
     500: Settings(
-        penalties=(0.08, 0.16),
-        start={"epochs": 150, "mean_rate": 0.045},
-        options={"epochs": 500, "gate_rate": 0.01, "kl_warmup": 0.3, "scale_rate": 0.03},
+        hidden=[8],
+        penalties=(0.08,),
+        start={"epochs": 200, "batch_size": 125, "mean_rate": 0.045},
+        options={
+            "epochs": 800,
+            "batch_size": 125,
+            "num_particles": 1,
+            "gate_rate": 0.015,
+            "kl_warmup": 0.2,
+            "remove_after": 10,
+        },
         trees=100,
     ),
 }
-
-
-class Data(NamedTuple):
-    """Predictors and targets to fit to, and others to predict."""
-
-    x: Tensor
-    y: Tensor
-    x_test: Tensor
-    y_test: Tensor
-
-
-def simulate(n: int, seed: int, predictors: int = 2_000) -> tuple[Tensor, Tensor, Tensor]:
-    """Predictors ``[n, predictors]``, targets ``[n]`` and their noiseless values ``[n]``."""
-    generator = torch.Generator().manual_seed(seed)
-    common = torch.randn(n, 1, generator=generator)
-    x = (torch.randn(n, predictors, generator=generator) + common) / 2**0.5
-    x1, x2, x3, x4, x5 = x[:, :5].T
-    f = 5 * x2 / (1 + x1**2) + 5 * torch.sin(x3 * x4) + 2 * x5
-    return x, f + torch.randn(n, generator=generator), f
-
-
-def data_set(n: int, seed: int, predictors: int = 2_000) -> Data:
-    """Training data of a seed, and test data of another."""
-    x, y, _ = simulate(n, seed, predictors)
-    x_test, y_test, _ = simulate(TEST_ROWS, TEST_SEED + seed, predictors)
-    return Data(x, y, x_test, y_test)
-
-
-def rmse(prediction: Tensor | NDArray, target: Tensor) -> float:
-    """Root mean squared error."""
-    return float((torch.as_tensor(prediction) - target).square().mean().sqrt())
 
 
 def fit_network(data: Data, prior: str, settings: Settings) -> dict:
@@ -134,8 +104,8 @@ def fit_network(data: Data, prior: str, settings: Settings) -> dict:
     error = rmse(prediction.mean * scale + location, data.y_test)
     return {
         "rules": {
-            "inclusion above 1/2": _rule(ss.select(predictors).kept["input"], error),
-            f"Bayesian FDR {LEVEL:.0%}": _rule(within.kept["input"], error),
+            "inclusion above 1/2": rule_record(ss.select(predictors).kept["input"], error),
+            f"Bayesian FDR {LEVEL:.0%}": rule_record(within.kept["input"], error),
         },
         "expected_false": ss.expected_false_selections(predictors, within)["input"],
         "elbo": bounds,
@@ -149,7 +119,7 @@ def _fit_from(
     p = x.shape[1]
     model = ss.MLP(
         p,
-        [32, 16],
+        settings.hidden,
         prior=PRIORS[prior](inclusion=0.5),
         likelihood=ss.GaussianLikelihood(),
         input_inclusion=1 / p,
@@ -164,54 +134,6 @@ def _fit_from(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)
         return ss.fit(model, x, y, options, guide=guide, progress=False)
-
-
-def fit_lasso(data: Data) -> dict:
-    """Five-fold cross-validation over 50 penalties: the best, and the largest within one standard error of it."""
-    x, y = data.x.numpy(), data.y.numpy()
-    cross_validated = LassoCV(alphas=50, cv=5, max_iter=5_000).fit(x, y)
-    error = cross_validated.mse_path_.mean(1)
-    best = int(error.argmin())
-    limit = (
-        error[best]
-        + cross_validated.mse_path_[best].std(ddof=1) / cross_validated.mse_path_.shape[1] ** 0.5
-    )
-    simplest = int(np.flatnonzero(error <= limit)[0])  # penalties fall
-    centre, level = x.mean(0), y.mean()
-    chosen = cross_validated.alphas_[[simplest, best]]
-    _, weights, _ = lasso_path(x - centre, y - level, alphas=chosen, max_iter=5_000)
-    rules = {}
-    for name, weight in zip(("one standard error", "least error"), weights.T, strict=True):
-        prediction = (data.x_test.numpy() - centre) @ weight + level
-        rules[name] = _rule(np.flatnonzero(weight), rmse(prediction, data.y_test))
-    return {"rules": rules}
-
-
-def fit_forest(data: Data, trees: int) -> dict:
-    """A random forest's impurity importances, cut in two ways; errors are those of a forest of the predictors kept."""
-    x, y, x_test = data.x.numpy(), data.y.numpy(), data.x_test.numpy()
-    importance = _forest(x, y, trees).feature_importances_
-    cut = importance.mean() + FOREST_CUT * importance.std()
-    kept = {
-        "five most important": np.sort(importance.argsort()[-len(REAL) :]),
-        f"mean + {FOREST_CUT} sd": np.flatnonzero(importance > cut),
-    }
-    rules = {}
-    for name, columns in kept.items():
-        prediction = np.full(len(x_test), y.mean())
-        if len(columns):
-            prediction = _forest(x[:, columns], y, 100).predict(x_test[:, columns])
-        rules[name] = _rule(columns, rmse(prediction, data.y_test))
-    return {"rules": rules}
-
-
-def _forest(x: NDArray, y: NDArray, trees: int) -> RandomForestRegressor:
-    forest = RandomForestRegressor(trees, max_features=1 / 3, min_samples_leaf=5, random_state=0)
-    return forest.fit(x, y)
-
-
-def _rule(selected: Iterable[int], error: float) -> dict:
-    return {"selected": [int(j) for j in selected], "rmse": error}
 
 
 def run_one(n: int, seed: int, method: str, predictors: int = 2_000) -> dict:

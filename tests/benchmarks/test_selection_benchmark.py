@@ -23,9 +23,14 @@ def selection(monkeypatch):
     return module
 
 
-def test_predictors_correlate_at_one_half_and_noise_has_unit_variance(selection):
+@pytest.fixture
+def data(selection):
+    return sys.modules["selection_data"]
+
+
+def test_predictors_correlate_at_one_half_and_noise_has_unit_variance(data):
     n = 200_000
-    x, y, f = selection.simulate(n, 7, predictors=6)
+    x, y, f = data.simulate(n, 7, predictors=6)
     # The correlation of n normal pairs has a standard error of (1 - r^2) / sqrt(n).
     correlation = torch.corrcoef(x.T)[~torch.eye(6, dtype=torch.bool)]
     torch.testing.assert_close(correlation, torch.full((30,), 0.5), rtol=0, atol=5 * 0.75 / n**0.5)
@@ -35,8 +40,8 @@ def test_predictors_correlate_at_one_half_and_noise_has_unit_variance(selection)
     assert float((noise * f).mean()) == pytest.approx(0, abs=5 * float(f.std()) / n**0.5)
 
 
-def test_only_the_first_five_matter(selection):
-    x, _, f = selection.simulate(3, 0, predictors=9)
+def test_only_the_first_five_matter(data):
+    x, _, f = data.simulate(3, 0, predictors=9)
     by_hand = [
         5 * b / (1 + a * a) + 5 * math.sin(c * d) + 2 * e for a, b, c, d, e, *_ in x.tolist()
     ]
@@ -49,7 +54,7 @@ def test_training_and_test_data_are_others(selection):
     assert torch.equal(data.x, again.x)
     assert torch.equal(data.y_test, again.y_test)
     assert not torch.equal(data.x, selection.data_set(20, 4, predictors=6).x)
-    assert data.x_test.shape == (selection.TEST_ROWS, 6)
+    assert data.x_test.shape == (sys.modules["selection_data"].TEST_ROWS, 6)
     assert not (data.x_test[:20] == data.x).any()
 
 
@@ -108,7 +113,7 @@ def test_a_forest_of_no_predictors_predicts_the_mean(selection):
 
 
 def test_from_the_command_line_to_the_plot(selection, monkeypatch, tmp_path, capsys):
-    small = selection.Settings((0.02, 0.05), {"epochs": 1}, {"epochs": 2}, trees=2)
+    small = selection.Settings([4, 3], (0.02, 0.05), {"epochs": 1}, {"epochs": 2}, trees=2)
     monkeypatch.setitem(selection.SETTINGS, 500, small)
     out = tmp_path / "selection.json"
     arguments = ["selection.py", "--quick", "--json", str(out), "--plots", str(tmp_path)]
