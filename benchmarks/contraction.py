@@ -42,7 +42,7 @@ ROWS = (100, 300, 1_000, 3_000, 10_000, 30_000)
 PREDICTORS, REAL, TEACHER, STUDENT = 10, 3, 4, 16
 WIDTHS = [PREDICTORS, STUDENT, 1]
 NOISE = 0.5
-STEPS = 4_000
+STEPS = 20_000
 DRAWS, FRESH = 200, 2_000
 FRESH_SEED = 1_000_000  # far from any seed of training data
 MEASURES = ("distance", "hellinger", "rmse")
@@ -95,21 +95,23 @@ def distances(f: Tensor, truth: Tensor, noise: float) -> dict[str, float]:
     }
 
 
-def run_one(n: int, prior: str, seed: int, steps: int = STEPS) -> dict:
-    """Fit one student and measure it."""
+def run_one(n: int, prior: str, seed: int, steps: int = STEPS, compile: bool = False) -> dict:
+    """Fit one student and measure it; where the step is compiled, fits of one n and prior share it."""
     start = time.perf_counter()
     x, y, _ = simulate(n, seed)
     model = ss.MLP(
         PREDICTORS,
         [STUDENT],
-        prior=PRIORS[prior](inclusion=0.5),
+        prior=PRIORS[prior](inclusion=ss.TheoryInclusion(n)),
         likelihood=ss.GaussianLikelihood(scale=NOISE),
         activation="tanh",
         input_inclusion=0.5,
     )
     batch = 256
     epochs = math.ceil(steps / max(1, n // batch))
-    options = ss.TrainingOptions(epochs=epochs, batch_size=batch, remove_below=None, seed=seed)
+    options = ss.TrainingOptions(
+        epochs=epochs, batch_size=batch, remove_below=None, seed=seed, compile=compile
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)
         fitted = ss.fit(model, x, y, options, progress=False)
@@ -125,6 +127,7 @@ def run_one(n: int, prior: str, seed: int, steps: int = STEPS) -> dict:
         "n": n,
         "prior": prior,
         "seed": seed,
+        "steps": steps,
         **distances(draws.mean, truth, NOISE),
         "nodes": expected,
         "nodes_selected": effective_sparsity(model.description, kept)[0],
@@ -177,7 +180,7 @@ def size_table(results: Mapping[str, Mapping]) -> str:
         fits = [r for r in results.values() if (r["prior"], r["n"]) == (prior, n)]
         if not fits:
             continue
-        mean = {k: np.mean([r[k] for r in fits]) for k in fits[0] if k != "prior"}
+        mean = {k: np.mean([r[k] for r in fits]) for k in fits[0] if k not in ("prior", "steps")}
         ratio = sparsity_ratios(WIDTHS, [round(mean["nodes_selected"])], n)[0]
         rows.append(
             f"| {prior} | {n:,} | {len(fits)} | {mean['distance']:.3f} | {mean['hellinger']:.3f} | {mean['rmse']:.3f} |"
@@ -225,11 +228,11 @@ def main() -> None:
     if arguments.quick:
         rows, seeds, steps = ROWS[:2], 1, min(steps, 1_000)
     results = read(arguments.json)
-    for seed, prior, n in itertools.product(range(seeds), arguments.priors, rows):
+    for prior, n, seed in itertools.product(arguments.priors, rows, range(seeds)):
         key = f"{prior}/{n}/{seed}"
         if key in results:
             continue
-        record = run_one(n, prior, seed, steps)
+        record = run_one(n, prior, seed, steps, compile=not arguments.quick)
         print(key, json.dumps(record), flush=True)
         results = {**results, **read(arguments.json), key: record}  # others may have written
         if arguments.json:
