@@ -12,6 +12,7 @@ from pyro_ssbnn.analysis.calibration import (
 )
 from pyro_ssbnn.analysis.classification import accuracy, classification_scores, ood_auroc
 from pyro_ssbnn.analysis.diagnostics import Check, Report, diagnose
+from pyro_ssbnn.analysis.error_control import error_control_summary
 from pyro_ssbnn.analysis.inclusion import (
     inclusion_summary,
     layer_summary,
@@ -32,6 +33,7 @@ __all__ = [
     "classification_scores",
     "dense_and_pruned",
     "diagnose",
+    "error_control_summary",
     "expected_calibration_error",
     "inclusion_summary",
     "interval_coverage",

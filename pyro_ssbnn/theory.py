@@ -7,7 +7,13 @@ needs, and :math:`\xi` its squared approximation error,
 .. math:: r_l = \frac{s_l\,(k_l + 1)\,\vartheta_l}{n},\qquad
           \epsilon_n = \sqrt{\Big(\sum_l r_l + \xi\Big) \sum_l u_l},
 
-and the theory asks that :math:`s_l (k_l + 1)\vartheta_l = o(n)`, hence that every r_l tends to 0.
+and the theory asks that :math:`s_l (k_l + 1)\vartheta_l = o(n)`, hence that every r_l tends to 0. With fixed widths it
+always does, like log(n)/n; what a single data set can tell is whether n is large enough for the r_l to be small
+(:func:`sparsity_ratios`), or how large it would have to be (:func:`observations_needed`). Of a fit::
+
+    widths = layer_widths(model.description)
+    sparsity = effective_sparsity(model.description, select(guide.inclusion()))
+    sparsity_ratios(widths, sparsity, num_data)
 
 .. warning:: This form is *recalled* from Jantre, Bhattacharya and Maiti (arXiv 2108.11000), not quoted from it, and its
    constants are unknown. Compare networks, sample sizes and fits by it; the number itself is no error bound, and on
@@ -29,8 +35,23 @@ __all__ = [
     "effective_sparsity",
     "layer_theta",
     "layer_u",
+    "layer_widths",
+    "observations_needed",
     "sparsity_ratios",
 ]
+
+
+def layer_widths(description: NetworkDescription) -> list[int]:
+    """``[inputs, hidden_1, ..., hidden_L, outputs]`` of a network, the widths k_0, ..., k_{L+1} of the formulas.
+
+    :raises ConfigurationError: for networks that convolve: the theory is of perceptrons.
+    """
+    if any(group.geometry is not None for group in description.groups):
+        raise ConfigurationError(
+            "layer_widths: the theory's quantities are those of perceptrons, and this network convolves; give widths of"
+            " your own to see how they scale."
+        )
+    return [description.inputs.size, *(group.size for group in description.groups)]
 
 
 def effective_sparsity(description: NetworkDescription, selection: Selection) -> list[int]:
@@ -68,6 +89,36 @@ def sparsity_ratios(widths: Sequence[int], sparsity: Sequence[int], num_data: in
     return [
         s * (k + 1) * each / num_data for s, k, each in zip(counts, widths[:-1], theta, strict=True)
     ]
+
+
+def observations_needed(widths: Sequence[int], sparsity: Sequence[int], bound: float = 1.0) -> int:
+    r"""Smallest n at which :math:`s_l (k_l + 1)\vartheta_l \le \mathrm{bound} \cdot n` in every layer.
+
+    Every ratio falls as n grows, because :math:`\vartheta_l \ge 4` while its derivative in log n stays below 2. A scale
+    like all of this module: other constants would give another number.
+
+    :param widths: ``[inputs, hidden_1, ..., hidden_L, outputs]``.
+    :param sparsity: s_l of the L hidden layers.
+    :param bound: on every ratio, positive.
+    :raises ConfigurationError: as :func:`sparsity_ratios`, and for a bound that is not positive.
+
+    >>> observations_needed([10, 50, 1], [5]) < observations_needed([10, 50, 1], [50])
+    True
+    """
+    if not bound > 0:
+        raise ConfigurationError(f"observations_needed: bound must be positive; got {bound}.")
+
+    def holds(num_data: int) -> bool:
+        return max(sparsity_ratios(widths, sparsity, num_data)) <= bound
+
+    enough = 1
+    while not holds(enough):
+        enough *= 2
+    short = enough // 2  # bisection: short does not hold, or is 0; enough holds
+    while enough - short > 1:
+        middle = (enough + short) // 2
+        short, enough = (short, middle) if holds(middle) else (middle, enough)
+    return enough
 
 
 def contraction_rate(

@@ -11,6 +11,7 @@ from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import errors_as_messages, results, warn
 from pyro_ssbnn.cli.kinds import Picture, PlotKind
 from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.errors import ConfigurationError
 
 __all__ = ["plot", "summary"]
 
@@ -26,6 +27,15 @@ def summary(
     every: Annotated[
         bool, typer.Option("--all", help="Every node and predictor, not only the likeliest.")
     ] = False,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Also what a Bayesian false discovery rate of at most LEVEL (0.1, say) keeps in each layer and among"
+            " the predictors, with the expected number of errors and the posterior of the model's size.",
+            show_default=False,
+        ),
+    ] = None,
     debug: o.Debug = False,
 ) -> None:
     """Print a run: data, active nodes by layer, the likeliest nodes, predictors, scores.
@@ -37,6 +47,8 @@ def summary(
     with errors_as_messages(debug):
         folder = RunFolder(run)
         folder.read_config()  # wrong folders are told before the torch import
+        if fdr is not None and not 0 <= fdr < 1:
+            raise ConfigurationError(f"--fdr: expected a rate from 0 to below 1; got {fdr:g}.")
         from pyro_ssbnn.cli import tables
 
         config, result, _ = folder.load()
@@ -54,6 +66,8 @@ def summary(
         tables.print_nodes(result.guide, result.history, every)
         if predictors or result.model.description.inputs.gated:
             tables.print_predictors(result.guide, result.history, every)
+        if fdr is not None:
+            tables.print_error_control(result.guide, fdr, every)
         tables.print_metrics(metrics)
 
 

@@ -7,12 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from pyro_ssbnn.analysis import inclusion_summary, layer_summary, predictor_norms
+from pyro_ssbnn.analysis import (
+    error_control_summary,
+    inclusion_summary,
+    layer_summary,
+    predictor_norms,
+)
 from pyro_ssbnn.cli.console import print_scores, print_table, results
+from pyro_ssbnn.error_control import select_fdr
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.training import History
 
 __all__ = [
+    "print_error_control",
     "print_latency",
     "print_layers",
     "print_metrics",
@@ -111,6 +118,40 @@ def print_predictors(guide: StructuredGuide, history: History, every: bool) -> N
             {name: _PREDICTORS[name] for name in ("", "norm")},
         )
     print_table(title, *_shown(table, every, TOP_PREDICTORS, headers))
+
+
+def print_error_control(guide: StructuredGuide, level: float, every: bool) -> None:
+    """Print what a false discovery rate keeps of each group, how many errors to expect, and the model's size."""
+    title = f"Selection at a Bayesian false discovery rate of at most {level:g}"
+    if not guide.description.gate_groups:
+        results.print(f"\n{title}: this network has no gates, hence nothing to select.")
+        return
+    table = error_control_summary(guide, level)
+    for column in ("expected_false", "expected_missed"):
+        table[column] = table[column].map("{:.2g}".format)
+    table["size"] = [
+        f"{mode} ({low} to {high})"
+        for mode, low, high in zip(
+            table["size_mode"], table["size_low"], table["size_high"], strict=True
+        )
+    ]
+    headers = {
+        "": "layer",
+        "nodes": "nodes",
+        "selected": "selected",
+        "expected_false": "false ones expected",
+        "expected_missed": "missed ones expected",
+        "size": "size",
+    }
+    note = "size: most probable number of nodes in the network, with its 90 % posterior interval"
+    print_table(title, table, headers, note)
+    inputs = guide.description.inputs
+    if inputs.gated:
+        kept = select_fdr(guide.inclusion(), level=level).kept[inputs.name].tolist()
+        shown = kept if every else kept[:TOP_PREDICTORS]
+        more = f", and {len(kept) - len(shown)} more: --all" if len(shown) < len(kept) else ""
+        names = ", ".join(inputs.names[j] for j in shown) or "none"
+        results.print(f"selected predictors: {names}{more}", markup=False, soft_wrap=True)
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:

@@ -4,6 +4,11 @@ All gates are open, the weights :math:`w` are plain parameters, and the scales s
 the model's own forward pass computes with :math:`u = w / t` exactly the network of weights w:
 
 .. math:: \min_w\ -\frac1N \sum_i \log p(y_i \mid x_i, w) + \frac{\delta}{2} |w|^2
+          + \kappa \sum_j \Big(\sum_k w_{kj}^2\Big)^{1/2}
+
+The last sum, a group lasso, runs over the predictors j and takes the weights that read them (k: nodes of the layers
+that do). Where predictors are many and few matter it keeps the others' weights near 0 from the first steps on, so that
+interactions are found before gates decide; a linear model's is the lasso.
 
 A Gaussian likelihood's unknown noise stays at its guide's initial median too, as it would otherwise only rescale the
 penalty.
@@ -20,6 +25,7 @@ from torch import Tensor, nn
 from torch.distributions import LogNormal
 from tqdm.auto import tqdm
 
+from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.distributions import Gate
 from pyro_ssbnn.errors import ConfigurationError, NonFiniteLossError
 from pyro_ssbnn.guides import StructuredGuide
@@ -43,6 +49,7 @@ def fit_deterministic(
     options: TrainingOptions | None = None,
     *,
     weight_decay: float = 1e-4,
+    predictor_penalty: float = 0.0,
     augment: Augmentation | None = None,
     progress: bool = True,
 ) -> dict[str, Tensor]:
@@ -54,18 +61,17 @@ def fit_deterministic(
     :param options: epochs, batch size, the optimizer of the means with its rate, momentum and schedule, ``clip_norm``,
         seed, device and dtype are used; what concerns gates, scales and the KL has nothing to act on here.
     :param weight_decay: delta, the factor of the penalty, not negative.
+    :param predictor_penalty: kappa, the factor of the group lasso on each predictor's outgoing weights, not negative.
     :param augment: as in :func:`~pyro_ssbnn.fit`.
     :param progress: show a progress bar.
     :returns: weights of every layer, bias last, ``{group: [size, group_size]}``. Running statistics of batch norms are
         the model's own, and are those of these weights afterwards.
+    :raises ConfigurationError: for a negative penalty, or a predictor's penalty where the predictors are pixels.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number.
     """
     options = options or TrainingOptions()
-    if not weight_decay >= 0:
-        raise ConfigurationError(
-            f"fit_deterministic: weight_decay must not be negative; got {weight_decay}."
-        )
+    _check_penalties(model, weight_decay, predictor_penalty)
     check_data(model, x, y)
     x, y = placed(x, y, options)
     with isolated(options.seed, x.device):
@@ -81,6 +87,8 @@ def fit_deterministic(
             for rows in order[: len(x) // batch * batch].split(batch):
                 inputs = augmented(augment, x.index_select(0, rows))
                 loss = -network.log_likelihood(inputs, y.index_select(0, rows)).mean()
+                if predictor_penalty:
+                    loss = loss + predictor_penalty * network.predictor_norms().sum()
                 optimizer.zero_grad()
                 loss.backward()
                 if options.clip_norm is not None:
@@ -130,6 +138,31 @@ class _DeterministicNetwork(nn.Module):
             values[group.weight_site] = standardized(group, weight, scale)
         f = poutine.condition(self.model.network, data=values)(x)
         return self.model.likelihood.distribution(f, values).log_prob(y)
+
+    def predictor_norms(self) -> Tensor:
+        """Norm of the weights that read each predictor, ``[p]``."""
+        readers = _readers(self.model)
+        columns = [self.weights[group.name][:, : group.fan_in] for group in readers]
+        return torch.linalg.vector_norm(torch.cat(columns), dim=0)
+
+
+def _readers(model: Network) -> list[NodeGroup]:
+    """Layers that read the predictors."""
+    inputs = model.description.inputs.name
+    return [group for group in model.description.groups if group.source == inputs]
+
+
+def _check_penalties(model: Network, weight_decay: float, predictor_penalty: float) -> None:
+    for name, value in (("weight_decay", weight_decay), ("predictor_penalty", predictor_penalty)):
+        if not value >= 0:
+            raise ConfigurationError(
+                f"fit_deterministic: {name} must not be negative; got {value}."
+            )
+    if predictor_penalty and any(group.geometry is not None for group in _readers(model)):
+        raise ConfigurationError(
+            "fit_deterministic: predictor_penalty is for layers with a weight for each predictor; this network's first"
+            " layer convolves. Leave it at 0."
+        )
 
 
 def _centre(fn: Any) -> Tensor:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, select
+from pyro_ssbnn import MLP, SSIG, CategoricalLikelihood, GaussianLikelihood, LeNet, select
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import theory_inclusion
 from pyro_ssbnn.theory import (
@@ -14,6 +14,8 @@ from pyro_ssbnn.theory import (
     effective_sparsity,
     layer_theta,
     layer_u,
+    layer_widths,
+    observations_needed,
     sparsity_ratios,
 )
 
@@ -94,6 +96,35 @@ def test_sparsity_of_a_fit_is_the_number_of_nodes_kept():
     assert effective_sparsity(net.description, select(inclusion)) == [3, 2]
 
 
+@pytest.mark.parametrize("bound", [0.01, 1.0, 5.0])
+@pytest.mark.parametrize("sparsity", [[1, 1], [4, 2]])
+def test_so_many_observations_suffice_and_one_less_does_not(sparsity, bound):
+    n = observations_needed(WIDTHS, sparsity, bound)
+    assert max(sparsity_ratios(WIDTHS, sparsity, n)) <= bound
+    assert max(sparsity_ratios(WIDTHS, sparsity, n - 1)) > bound
+
+
+def test_ratios_fall_from_the_first_observation_on():
+    """The output layer has the smallest theta; this is what the search for n rests on."""
+    for widths in ([1, 1, 1], WIDTHS):
+        sparsity = widths[1:-1]
+        ratios = [sparsity_ratios(widths, sparsity, n) for n in range(1, 200)]
+        for layer in zip(*ratios, strict=True):
+            assert all(a > b for a, b in itertools.pairwise(layer))
+
+
+def test_a_bound_beyond_the_first_ratio_needs_one_observation():
+    assert observations_needed(WIDTHS, [1, 1], 1e9) == 1
+
+
+def test_widths_of_a_network():
+    net = MLP(3, [4, 2], prior=SSIG(), likelihood=GaussianLikelihood())
+    assert layer_widths(net.description) == WIDTHS
+    images = LeNet((1, 12, 12), [2], [3], prior=SSIG(), likelihood=CategoricalLikelihood(2))
+    with pytest.raises(ConfigurationError, match="those of perceptrons"):
+        layer_widths(images.description)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -102,6 +133,7 @@ def test_sparsity_of_a_fit_is_the_number_of_nodes_kept():
         (lambda: layer_u(WIDTHS, 0), "number of observations"),
         (lambda: sparsity_ratios(WIDTHS, [2], N), "one number between 0 and its width"),
         (lambda: sparsity_ratios(WIDTHS, [5, 1], N), "one number between 0 and its width"),
+        (lambda: observations_needed(WIDTHS, [2, 1], 0.0), "bound must be positive"),
         (lambda: contraction_rate(WIDTHS, [2, 1], N, -0.1), "a squared error"),
     ],
 )
