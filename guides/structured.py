@@ -75,7 +75,7 @@ class GroupGuide(PyroModule):
             local = self.scales(group.name, guide.origins(group, shared))
             if columns is not None:
                 open, inclusion = open * columns[0], inclusion * columns[1]
-            loc = self.weight.loc
+            loc: Tensor = self.weight.loc
             if guide.centred:
                 loc = standardized(group, loc, prior.slab_scale(local, shared))
             self.weight(group.weight_site, loc, open, inclusion, prior.scale)

@@ -49,7 +49,7 @@ def plot_restart_inclusion(
         raise ConfigurationError(f"plot_restart_inclusion: top must be at least 1; got {top}.")
     names = predictor_names(guides[0], feature_names)
     gamma = np.stack([inclusion_probabilities(g, inputs.name) for g in guides])
-    differs = (gamma > threshold).any(0) & (gamma <= threshold).any(0)
+    differs = np.asarray((gamma > threshold).any(0) & (gamma <= threshold).any(0))
     shown = np.argsort(-gamma.mean(0), kind="stable")[:top]
     ax = single_axes(ax, (6.4, 1.6 + 0.26 * len(shown)))
     for label, mask, colour in (
