@@ -293,8 +293,10 @@ class Run:
 
 
 def _status(history: History) -> str:
-    active = " ".join(f"{name} {count[-1]}" for name, count in history.active().items())
+    """The last epoch; to count over all epochs after each one would be quadratic in their number."""
+    active = {name: (rows[-1] > 0.5).sum() for name, rows in history.inclusion.items()}
+    log_likelihood, kl = history.log_likelihood[-1], history.kl[-1]
     return (
-        f"ELBO {history.elbo[-1]:.4g} = {history.log_likelihood[-1]:.4g} - KL {history.kl[-1]:.4g}; "
-        f"active {active}"
+        f"ELBO {log_likelihood - kl:.4g} = {log_likelihood:.4g} - KL {kl:.4g}; active "
+        + " ".join(f"{name} {count}" for name, count in active.items())
     )
