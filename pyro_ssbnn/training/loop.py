@@ -294,9 +294,7 @@ class Run:
 
 def _status(history: History) -> str:
     """The last epoch; to count over all epochs after each one would be quadratic in their number."""
-    active = {name: (rows[-1] > 0.5).sum() for name, rows in history.inclusion.items()}
+    counts = [f"{name} {(p[-1] > 0.5).sum()}" for name, p in history.inclusion.items()]
     log_likelihood, kl = history.log_likelihood[-1], history.kl[-1]
-    return (
-        f"ELBO {log_likelihood - kl:.4g} = {log_likelihood:.4g} - KL {kl:.4g}; active "
-        + " ".join(f"{name} {count}" for name, count in active.items())
-    )
+    terms = f"ELBO {log_likelihood - kl:.4g} = {log_likelihood:.4g} - KL {kl:.4g}"
+    return f"{terms}; active {' '.join(counts)}"
