@@ -8,7 +8,7 @@ from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, TrainingOptions, fit
 def test_the_last_line_is_the_last_epoch(capsys):
     x = torch.randn(40, 3)
     model = MLP(3, [6, 4], prior=SSIG(inclusion=0.3), likelihood=GaussianLikelihood())
-    options = TrainingOptions(epochs=10, gate_rate=0.02, initial_inclusion=0.5)
+    options = TrainingOptions(epochs=9, gate_rate=0.5, kl_warmup=0.0)
     history = fit(model, x, x[:, 0], options).history
     last = capsys.readouterr().err.split("\r")[-1]
     active = {name: int(count[-1]) for name, count in history.active().items()}
