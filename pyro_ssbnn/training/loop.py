@@ -293,8 +293,8 @@ class Run:
 
 
 def _status(history: History) -> str:
-    active = " ".join(f"{name} {count[-1]}" for name, count in history.active().items())
-    return (
-        f"ELBO {history.elbo[-1]:.4g} = {history.log_likelihood[-1]:.4g} - KL {history.kl[-1]:.4g}; "
-        f"active {active}"
-    )
+    """The last epoch; to count over all epochs after each one would be quadratic in their number."""
+    counts = [f"{name} {(p[-1] > 0.5).sum()}" for name, p in history.inclusion.items()]
+    log_likelihood, kl = history.log_likelihood[-1], history.kl[-1]
+    terms = f"ELBO {log_likelihood - kl:.4g} = {log_likelihood:.4g} - KL {kl:.4g}"
+    return f"{terms}; active {' '.join(counts)}"
