@@ -9,7 +9,7 @@ say that. It is information, never a warning.
 
 Leave-one-out has a k-hat a row, of the ratios :math:`1/p(y_i | \theta_s)`. A mean-field guide opens and closes its
 gates independently, so that some draws hold half a function and fit some rows badly; the ratios of these rows are
-heavy-tailed, in good fits too (``benchmarks/diagnostics.py`` shows shares of 10 to 90 %). So the share of high k-hats
+heavy-tailed, in good fits too (``benchmarks/diagnostics.py`` shows shares of 16 to 97 %). So the share of high k-hats
 tells whether LOO can be read, not whether the fit is good: a note.
 """
 
