@@ -181,8 +181,11 @@ class StructuredGuide(PyroModule):
         prior = self.description.layer(name).prior
         return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
 
-    def mean_standardized(self, name: str) -> Tensor:
-        """E_q[u | z = 1]: posterior mean standardised weights of the open nodes, ``[size, group_size]``."""
+    def mean_standardized(self, name: str, open: Mapping[str, Tensor] | None = None) -> Tensor:
+        """E_q[u | z = 1]: posterior mean standardised weights of the open nodes, ``[size, group_size]``.
+
+        :param open: masks of the open gates, ``{group: [size]}``, on which the means do not depend here.
+        """
         return getattr(self, name).weight.loc.detach()
 
     def mean_weights(self, name: str) -> Tensor:
