@@ -2,10 +2,11 @@ r"""Dependent gates, and slabs that respond to them: the family of :class:`~pyro
 
 **Gates** of one group of p members follow a quadratic exponential law (the Ising model; Cox 1972, JRSS C 21, 113-120),
 
-.. math:: q(z) = \exp\{b^\top z + \tfrac12 z^\top S z\} / Z,\qquad S = S^\top,\ S_{jj} = 0,
+.. math:: q(z) = \exp\{b^\top z + \tfrac12 (1 - z)^\top S (1 - z)\} / Z,\qquad S = S^\top,\ S_{jj} = 0,
 
 normalised over the table of all :math:`2^p` gates, so that mass, marginals and KL are exact. S = 0 gives independent
-gates with logits b.
+gates with logits b. Interactions count *closed* gates: that of two correlated predictors at least one must stay is one
+negative entry, which gradients find from the network with all gates open, where training starts.
 
 **Weights** of one node, given the gates z of their sources, are a chain of regressions on the *gated* weights before
 them, with means and log-scales that respond to closed sources after them,
@@ -13,10 +14,10 @@ them, with means and log-scales that respond to closed sources after them,
 .. math:: u_i \mid u_{<i}, z \sim N\Big(\mu_i + \sum_{j<i} B_{ij}(z_j u_j - \mu_j) + \sum_{j>i} M_{ij}(1 - z_j),\
           \exp\{2 s_i + 2\textstyle\sum_{j>i} A_{ij}(1 - z_j)\}\Big).
 
-With all sources open it is a Normal of mean :math:`\mu` and any covariance (B is its Cholesky regression; M and A do not
-count). When a correlated source closes, the weights left take over what it explained. B = M = A = 0 gives
-:class:`~pyro_ssbnn.distributions.GatedNormal`. For two sources the family holds the exact posterior of a linear Gaussian
-model; for more it is exact to first order in the closed gates.
+With all sources open it is a Normal of mean :math:`\mu` and any covariance (B is its Cholesky regression; M and A do
+not count). When a correlated source closes, the weights left take over what it explained. B = M = A = 0 gives
+:class:`~pyro_ssbnn.distributions.GatedNormal`. For two sources the family holds the exact posterior of a linear
+Gaussian model of known noise; for more it is exact to first order in the closed gates.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def gate_table(size: int, like: Tensor) -> Tensor:
 class CoupledGate(TorchDistribution):
     r"""Dependent gates, one joint draw of p of them in the last batch dimension.
 
-    :param logits: b, ``[p]``: log-odds of each gate when all others are closed.
-    :param interaction: S, ``[p, p]``, symmetric with a zero diagonal.
+    :param logits: b, ``[p]``: log-odds of each gate when all others are open.
+    :param interaction: S, ``[p, p]``, symmetric with a zero diagonal; negative for gates of which one must stay open.
 
     The entries of :meth:`log_prob`, ``[..., p]``, *sum* to the joint log-mass; a single one means nothing. So do those
     of the KL.
@@ -121,7 +122,8 @@ class CoupledGate(TorchDistribution):
 
     def _terms(self, value: Tensor) -> Tensor:
         """Summands of the unnormalised log-mass by gate, ``[..., p]``."""
-        return value * (self.logits + 0.5 * value @ self.interaction)
+        closed = 1 - value
+        return value * self.logits + 0.5 * closed * (closed @ self.interaction)
 
 
 @register_kl(CoupledGate, Gate)

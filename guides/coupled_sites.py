@@ -1,0 +1,156 @@
+"""The sites that a coupled guide is made of: dependent gates, and weights that respond to their sources' gates."""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyro_ssbnn.description import NodeGroup
+from pyro_ssbnn.distributions.coupled import CoupledGate, CoupledNormal, SourceGates, gate_table
+from pyro_ssbnn.guides.sites import GateSite, WeightSite
+from pyro_ssbnn.guides.structured import CLOSED_LOGIT, GroupGuide
+
+__all__ = [
+    "CoupledGateSite",
+    "CoupledGroupGuide",
+    "CoupledWeightSite",
+    "marginal_inclusion",
+    "source_gates",
+]
+
+
+class CoupledGateSite(GateSite):
+    """Dependent gates of a group; ``coupling`` holds their interactions below its diagonal.
+
+    :param size: number of gates.
+    :param inclusion: inclusion probability of each at the start, where they are independent.
+    """
+
+    def __init__(self, size: int, inclusion: float) -> None:
+        super().__init__(size, inclusion)
+        self.coupling = nn.Parameter(torch.zeros(size, size))
+
+    @property
+    def law(self) -> CoupledGate:
+        """The joint law of the gates."""
+        below = self.coupling.tril(-1)
+        return CoupledGate(self.logits, below + below.mT)
+
+    def forward(self, name: str, temperature: Tensor, hard: bool) -> Tensor:
+        """Sample the site, ``[..., size]``; always hard."""
+        return pyro.sample(name, self.law)
+
+    @torch.no_grad()
+    def close(self, closed: Tensor) -> None:
+        """Take for granted that these gates are closed: their interactions become part of the others' logits."""
+        interaction = self.law.interaction
+        self.logits.sub_(interaction[:, closed].sum(-1))
+        self.coupling.index_fill_(0, closed, 0.0).index_fill_(1, closed, 0.0)
+
+    @torch.no_grad()
+    def marginal_logits(self) -> Tensor:
+        """Log-odds of each gate's inclusion, ``[size]``, from the table of all gates."""
+        law = self.law
+        log_mass, table = law.table_log_prob().unsqueeze(-1), law.table.bool()
+        never = log_mass.new_full((), -math.inf)
+        odds = [torch.where(rows, log_mass, never).logsumexp(0) for rows in (table, ~table)]
+        # A gate closed for good keeps the value that stands for it, rounding apart.
+        return torch.where(self.logits == CLOSED_LOGIT, self.logits, odds[0] - odds[1])
+
+
+class CoupledWeightSite(WeightSite):
+    """Guide of weights that respond to the gates of their p sources.
+
+    :param like: the weights of a :class:`StructuredGuide`, whose initial values it takes.
+    :param sources: p.
+    """
+
+    def __init__(self, like: WeightSite, sources: int) -> None:
+        super().__init__(like.loc.detach(), 1.0)
+        self.log_scale = nn.Parameter(like.log_scale.detach().clone())
+        size, m = like.loc.shape
+        self.regression = nn.Parameter(torch.zeros(size, m, m))
+        self.mean_response = nn.Parameter(torch.zeros(size, m, sources))
+        self.scale_response = nn.Parameter(torch.zeros(size, m, sources))
+
+    def law(
+        self, source: SourceGates, open: Tensor, inclusion: Tensor, prior_scale: float
+    ) -> CoupledNormal:
+        """Law of the weights given the gates; parameters as of :class:`CoupledNormal`."""
+        parameters = (self.loc, self.log_scale, self.regression)
+        responses = (self.mean_response, self.scale_response)
+        closed = self.loc.new_full((), prior_scale)
+        return CoupledNormal(*parameters, *responses, source, open, inclusion, closed)
+
+    @torch.no_grad()
+    def close_sources(self, closed: Tensor) -> None:
+        """Take for granted that these sources are closed: their effect on the other weights becomes constant."""
+        m = self.loc.shape[-1]
+        keep = torch.ones(m, dtype=self.loc.dtype, device=self.loc.device)
+        keep[closed] = 0.0
+        gates = keep[: self.mean_response.shape[-1]]
+        regression, gone = self.regression.tril(-1), (1 - gates).unsqueeze(-1)
+        offset = self.loc - (regression @ self.loc.unsqueeze(-1)).squeeze(-1)
+        offset = offset + (self.mean_response.triu(1) @ gone).squeeze(-1)
+        self.log_scale.add_((self.scale_response.triu(1) @ gone).squeeze(-1))
+        for response in (self.mean_response, self.scale_response):
+            response.mul_(gates)
+        self.regression.mul_(keep).mul_(keep.unsqueeze(-1))
+        system = torch.eye(m).to(keep) - self.regression.tril(-1)
+        self.loc.copy_(torch.linalg.solve(system, offset.unsqueeze(-1)).squeeze(-1))
+
+
+class CoupledGroupGuide(GroupGuide):
+    """Sites of one node group whose weights may respond to the gates of their sources."""
+
+    def __init__(
+        self, plain: GroupGuide, *, gates: bool, sources: int | None, inclusion: float
+    ) -> None:
+        super(GroupGuide, self).__init__()
+        self.group: NodeGroup = plain.group
+        if self.group.gated:
+            coupled = CoupledGateSite(self.group.size, inclusion) if gates else plain.gate
+            self.gate: GateSite = coupled
+        self.scales = plain.scales
+        self.weight: WeightSite = (
+            plain.weight if sources is None else CoupledWeightSite(plain.weight, sources)
+        )
+
+    def sample(
+        self, temperature: Tensor, source: SourceGates | None, columns: tuple[Tensor, Tensor] | None
+    ) -> Tensor | None:
+        """Sample the group's sites in its plate; returns its gates, ``[..., size]``, None without any.
+
+        :param source: gates that the weights respond to.
+        :param columns: draw and probability of the gates of single columns, where the weights do not respond.
+        """
+        group, gate = self.group, None
+        with pyro.plate(group.name, group.size, dim=-1):
+            if group.gated:
+                gate = self.gate(group.gate_site, temperature, True)
+                open, inclusion = gate.unsqueeze(-1), marginal_inclusion(self.gate).unsqueeze(-1)
+            else:
+                open = inclusion = temperature.new_ones(1, 1)
+            self.scales(group.name)
+            if isinstance(self.weight, CoupledWeightSite):
+                law = self.weight.law(source, open, inclusion, group.prior.scale)  # type: ignore[arg-type]
+                pyro.sample(group.weight_site, law)
+            else:
+                if columns is not None:
+                    open, inclusion = open * columns[0], inclusion * columns[1]
+                self.weight(group.weight_site, open, inclusion, group.prior.scale)
+        return gate
+
+
+def marginal_inclusion(site: GateSite) -> Tensor:
+    """Inclusion probabilities of a site's gates, ``[size]``, with their gradient."""
+    return site.law.mean if isinstance(site, CoupledGateSite) else site.logits.sigmoid()
+
+
+def source_gates(site: CoupledGateSite, draw: Tensor, *, closes: bool) -> SourceGates:
+    """Gates of a coupled group as the layer they feed sees them; see :class:`SourceGates`."""
+    table = gate_table(len(site.logits), site.logits)
+    return SourceGates(draw.unsqueeze(-2), table, site.law.table_log_prob().exp(), closes)
