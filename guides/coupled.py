@@ -26,6 +26,7 @@ from pyro_ssbnn.guides.coupled_sites import (
     CoupledGateSite,
     CoupledGroupGuide,
     CoupledWeightSite,
+    TableAxis,
     marginal_inclusion,
     source_gates,
 )
@@ -165,7 +166,7 @@ class CoupledGuide(StructuredGuide):
         for group in (inputs, *self.description.groups):
             if group.name in self.coupled:
                 prefix = "input" if group is inputs else f"{group.name}.gate"
-                axes[f"{prefix}.coupling"] = (Axis(group.name, group.size),) * 2
+                axes[f"{prefix}.coupling"] = (TableAxis(group.name, group.size),)
         for group in self.description.groups:
             if isinstance(getattr(self, group.name).weight, CoupledWeightSite):
                 prefix = f"{group.name}.weight"
@@ -186,9 +187,7 @@ class CoupledGuide(StructuredGuide):
 
     @torch.no_grad()
     def close(self, closed: Mapping[str, Tensor]) -> None:
-        """Close members for good; what the others' laws owe to them becomes constant."""
-        for name in closed.keys() & set(self.coupled):
-            self._gate_site(name).close(closed[name])
+        """Close members for good; what the others' weights owe to them becomes constant."""
         for group in self.description.groups:
             site = getattr(self, group.name).weight
             if isinstance(site, CoupledWeightSite) and group.source in closed:

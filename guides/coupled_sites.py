@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_ssbnn.cutting import Axis
 from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.distributions.coupled import CoupledGate, CoupledNormal, SourceGates, gate_table
 from pyro_ssbnn.guides.sites import GateSite, WeightSite
@@ -17,13 +20,26 @@ __all__ = [
     "CoupledGateSite",
     "CoupledGroupGuide",
     "CoupledWeightSite",
+    "TableAxis",
     "marginal_inclusion",
     "source_gates",
 ]
 
 
+@dataclass(frozen=True)
+class TableAxis(Axis):
+    """Axis over the table of a group's gates, ``[2^size]``; rows stay in which all members that leave are closed."""
+
+    def indices(self, kept: Mapping[str, Tensor], device: torch.device | None = None) -> Tensor:
+        """Indices of the rows that stay, in the order of the table of the members that stay."""
+        members = kept.get(self.group)
+        members = torch.arange(self.size) if members is None else members.cpu()
+        rows = gate_table(len(members), members) @ 2**members
+        return rows if device is None else rows.to(device)
+
+
 class CoupledGateSite(GateSite):
-    """Dependent gates of a group; ``coupling`` holds their interactions below its diagonal.
+    """Dependent gates of a group; ``coupling`` holds what each row of their table departs from independence.
 
     :param size: number of gates.
     :param inclusion: inclusion probability of each at the start, where they are independent.
@@ -31,24 +47,16 @@ class CoupledGateSite(GateSite):
 
     def __init__(self, size: int, inclusion: float) -> None:
         super().__init__(size, inclusion)
-        self.coupling = nn.Parameter(torch.zeros(size, size))
+        self.coupling = nn.Parameter(torch.zeros(2**size))
 
     @property
     def law(self) -> CoupledGate:
         """The joint law of the gates."""
-        below = self.coupling.tril(-1)
-        return CoupledGate(self.logits, below + below.mT)
+        return CoupledGate(self.logits, self.coupling)
 
     def forward(self, name: str, temperature: Tensor, hard: bool) -> Tensor:
         """Sample the site, ``[..., size]``; always hard."""
         return pyro.sample(name, self.law)
-
-    @torch.no_grad()
-    def close(self, closed: Tensor) -> None:
-        """Take for granted that these gates are closed: their interactions become part of the others' logits."""
-        interaction = self.law.interaction
-        self.logits.sub_(interaction[:, closed].sum(-1))
-        self.coupling.index_fill_(0, closed, 0.0).index_fill_(1, closed, 0.0)
 
     @torch.no_grad()
     def marginal_logits(self) -> Tensor:

@@ -1,12 +1,13 @@
 r"""Dependent gates, and slabs that respond to them: the family of :class:`~pyro_ssbnn.guides.CoupledGuide`.
 
-**Gates** of one group of p members follow a quadratic exponential law (the Ising model; Cox 1972, JRSS C 21, 113-120),
+**Gates** of one group of p members have any joint law, written as independent gates and what each of the
+:math:`2^p` rows of their table departs from them,
 
-.. math:: q(z) = \exp\{b^\top z + \tfrac12 (1 - z)^\top S (1 - z)\} / Z,\qquad S = S^\top,\ S_{jj} = 0,
+.. math:: q(z) = \exp\{b^\top z + r_{z}\} / Z,
 
-normalised over the table of all :math:`2^p` gates, so that mass, marginals and KL are exact. S = 0 gives independent
-gates with logits b. Interactions count *closed* gates: that of two correlated predictors at least one must stay is one
-negative entry, which gradients find from the network with all gates open, where training starts.
+so that mass, marginals and KL are exact. r = 0 gives independent gates with logits b. One number for each row, not a
+few interactions, because gradients then find it: a row that is worth more gains, whatever the others do, where
+interactions of pairs have to be moved against one another.
 
 **Weights** of one node, given the gates z of their sources, are a chain of regressions on the *gated* weights before
 them, with means and log-scales that respond to closed sources after them,
@@ -48,8 +49,8 @@ def gate_table(size: int, like: Tensor) -> Tensor:
 class CoupledGate(TorchDistribution):
     r"""Dependent gates, one joint draw of p of them in the last batch dimension.
 
-    :param logits: b, ``[p]``: log-odds of each gate when all others are open.
-    :param interaction: S, ``[p, p]``, symmetric with a zero diagonal; negative for gates of which one must stay open.
+    :param logits: b, ``[p]``: log-odds of the gates where they are independent.
+    :param residual: r, ``[2^p]``, in the order of :func:`gate_table`.
 
     The entries of :meth:`log_prob`, ``[..., p]``, *sum* to the joint log-mass; a single one means nothing. So do those
     of the KL.
@@ -64,25 +65,25 @@ class CoupledGate(TorchDistribution):
        exactly, this is the second-order straight-through estimator of Liu et al. 2023, arXiv 2304.08612.)
     """
 
-    arg_constraints = {"logits": constraints.real, "interaction": constraints.real}  # noqa: RUF012
+    arg_constraints = {"logits": constraints.real, "residual": constraints.real}  # noqa: RUF012
     support = constraints.unit_interval
     has_rsample = True
 
     def __init__(
         self,
         logits: Tensor,
-        interaction: Tensor,
+        residual: Tensor,
         batch_shape: _size | None = None,
         *,
         validate_args: bool | None = None,
     ) -> None:
-        self.logits, self.interaction = logits, interaction
+        self.logits, self.residual = logits, residual
         shape = logits.shape if batch_shape is None else Size(batch_shape)
         super().__init__(shape, Size(), validate_args=validate_args)
 
     def expand(self, batch_shape: _size, _instance: CoupledGate | None = None) -> CoupledGate:
         """Expand the batch shape; the last dimension stays the p gates of one draw."""
-        return type(self)(self.logits, self.interaction, batch_shape, validate_args=False)
+        return type(self)(self.logits, self.residual, batch_shape, validate_args=False)
 
     @property
     def table(self) -> Tensor:
@@ -91,7 +92,7 @@ class CoupledGate(TorchDistribution):
 
     def table_log_prob(self) -> Tensor:
         """Log-mass of every row of the table, ``[2^p]``."""
-        return self._terms(self.table).sum(-1).log_softmax(0)
+        return (self.table @ self.logits + self.residual).log_softmax(0)
 
     @property
     def mean(self) -> Tensor:
@@ -114,16 +115,15 @@ class CoupledGate(TorchDistribution):
         return drawn + (slope - slope.detach())
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Shares ``[..., p]`` of the joint log-mass; see the class."""
+        """Equal shares ``[..., p]`` of the joint log-mass, which between 0 and 1 is extended multilinearly."""
         if self._validate_args:
             self._validate_sample(value)
-        normaliser = self._terms(self.table).sum(-1).logsumexp(0)
-        return self._terms(value) - normaliser / len(self.logits)
-
-    def _terms(self, value: Tensor) -> Tensor:
-        """Summands of the unnormalised log-mass by gate, ``[..., p]``."""
-        closed = 1 - value
-        return value * self.logits + 0.5 * closed * (closed @ self.interaction)
+        rows = value.new_ones(*value.shape[:-1], 1)
+        for gate in value.unbind(-1):  # the first gate is the lowest bit
+            gate = gate.unsqueeze(-1)
+            rows = torch.cat([rows * (1 - gate), rows * gate], -1)
+        size = len(self.logits)
+        return (rows @ self.table_log_prob() / size).unsqueeze(-1).expand(*value.shape[:-1], size)
 
 
 @register_kl(CoupledGate, Gate)
