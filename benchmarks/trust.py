@@ -10,9 +10,9 @@ correlate at 0.95, only x1 acts; x3 and x4 at 0.8, both act), ``null`` -- and ``
 which act, three gated tanh nodes, n = 50, noise 0.5. Slabs SS-IG, SS-GL, SS-GHS; prior inclusion 0.3 (nodes 0.5).
 
 Answers: ``exact`` (gates enumerated, Hamiltonian Monte Carlo); ``default``, StructuredGuide with the gates' temperature
-at its default of 0.5; ``cooled``, the same guide, temperature from 0.5 to 0.1; ``coupled``, CoupledGuide,
-after 1,000 further steps in which its gates are held at 1/2. Nothing is
-removed during training, so that all three speak of all gates.
+at its default of 0.5; ``cooled``, the same guide, temperature from 0.5 to 0.1; ``coupled``, CoupledGuide, after 1,000
+further steps in which its gates are held at 1/2. Nothing is removed during training, so that all three speak of all
+gates.
 
 Piece ``closed-form``: the exact sampler against the closed-form probabilities of all 64 models, noise known. Piece
 ``cost``: milliseconds a step of the guides, side by side.
