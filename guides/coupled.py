@@ -54,6 +54,9 @@ class CoupledGuide(StructuredGuide):
     :data:`MAX_COUPLED` gates; larger groups keep independent gates. A dense layer's weights respond to a coupled group
     that feeds it. Inclusion probabilities stay exact.
 
+    The law of such a layer's weights is that of the effective weights w = t u given the slab scale t (``centred``): the
+    data know w, so that under a law of u a scale must be known as sharply as the weights.
+
     Under :class:`~pyro_ssbnn.AnalyticELBO` the gates learn from differences between particles, without bias: give it
     several (16 serve small networks). Other ELBOs estimate the same bound with a gradient that is biased where weights
     respond to gates. Gates start at 1/2, so that every set of sources is visited before any is given up; a KL warm-up
@@ -61,6 +64,8 @@ class CoupledGuide(StructuredGuide):
 
     :param model: the network.
     :param coupled: names of the groups whose gates are coupled; by default all that are small enough.
+    :param centred: whether the laws are of effective weights, where the prior has a slab scale; else of standardised
+        ones, as in :class:`StructuredGuide`.
     :param options: ``temperature`` (of gates that are not coupled), ``initial_inclusion`` and ``initial_scale`` of
         :class:`StructuredGuide`. Gates are hard.
     :raises ConfigurationError: for an unknown, ungated or too large group, or when no group can be coupled.
@@ -73,6 +78,7 @@ class CoupledGuide(StructuredGuide):
         model: Network,
         *,
         coupled: Sequence[str] | None = None,
+        centred: bool = True,
         temperature: float = 0.5,
         initial_inclusion: float = 0.5,
         initial_scale: float = 0.1,
@@ -83,6 +89,7 @@ class CoupledGuide(StructuredGuide):
             initial_inclusion=initial_inclusion,
             initial_scale=initial_scale,
         )
+        self.centred = centred
         self.coupled = _coupled_groups(self.description.gate_groups, coupled)
         if self.description.inputs.name in self.coupled:
             self.input = CoupledGateSite(self.description.inputs.size, initial_inclusion)
@@ -97,13 +104,13 @@ class CoupledGuide(StructuredGuide):
                     gates=group.name in self.coupled,
                     sources=sources,
                     inclusion=initial_inclusion,
+                    unit=self._median_slab_scale(group.name) if centred else None,
                 )
                 setattr(self, group.name, part)
 
     def forward(self, *args: object, **kwargs: object) -> None:
         """Sample every latent; the arguments are the model's, and are not used."""
-        for scope in self.description.scopes:
-            getattr(self, _module_name(scope))(scope)
+        shared = {s: getattr(self, _module_name(s))(s) for s in self.description.scopes}
         inputs, columns = self.description.inputs, None
         gates: dict[str, SourceGates] = {}
         if inputs.gated:
@@ -118,7 +125,9 @@ class CoupledGuide(StructuredGuide):
             if not isinstance(part, CoupledGroupGuide):
                 part(self.temperature, True, own_columns)
                 continue
-            gate = part.sample(self.temperature, gates.get(group.source), own_columns)
+            gate = part.sample(
+                self.temperature, shared[group.scope], gates.get(group.source), own_columns
+            )
             if gate is not None and group.name in self.coupled:
                 gates[group.name] = source_gates(self._gate_site(group.name), gate, closes=False)
         if self.noise is not None:
@@ -145,19 +154,23 @@ class CoupledGuide(StructuredGuide):
         return self._gate_site(name).law
 
     def mean_standardized(self, name: str, open: Mapping[str, Tensor] | None = None) -> Tensor:
-        """E_q[u | z]: posterior mean standardised weights of the open nodes, ``[size, group_size]``.
+        """E_q[t u | z] / E_q[t], posterior mean standardised weights of the open nodes, ``[size, group_size]``.
+
+        Slab scale and standardised weights are independent but for centred slabs, so that this is E_q[u | z] elsewhere.
 
         :param open: masks of the open gates, ``{group: [size]}``; all are by default.
         """
         group = self.description.layer(name)
         site = getattr(self, name).weight
-        if open is None or group.source not in open or not isinstance(site, CoupledWeightSite):
-            return super().mean_standardized(name)
+        mean = super().mean_standardized(name)
         with torch.no_grad():
-            mask = open[group.source].to(site.loc).unsqueeze(0)
-            one = site.loc.new_ones(1, 1)
-            source = SourceGates(mask, mask, one[0], closes=True)
-            return site.law(source, one, one, group.prior.scale).conditional_mean(mask)
+            if open and group.source in open and isinstance(site, CoupledWeightSite):
+                mask = open[group.source].to(site.loc).unsqueeze(0)
+                one = site.loc.new_ones(1, 1)
+                source = SourceGates(mask, mask, one[0], closes=True)
+                mean = site.law(source, one, one, group.prior.scale).conditional_mean(mask)
+            scale = self.mean_slab_scale(name) if self._is_centred(name) else None
+            return mean if scale is None else mean / scale.unsqueeze(-1)
 
     def parameter_axes(self) -> dict[str, tuple[Axis, ...]]:
         """Axes of every parameter and buffer, by its name in the ``state_dict``; none for network-wide latents."""
@@ -179,7 +192,7 @@ class CoupledGuide(StructuredGuide):
         """Guide of a narrowed network with this guide's parameters; removed members were closed before."""
         like = next(self.parameters())
         with seeded(0, like.device):  # the initial values are overwritten
-            guide = CoupledGuide(model, coupled=self.coupled)
+            guide = CoupledGuide(model, **self.to_config())
         guide.to(device=like.device, dtype=like.dtype)
         axes, kept = self.parameter_axes(), self.description.with_sums(kept)
         guide.load_state_dict({k: take(v, axes[k], kept) for k, v in self.state_dict().items()})
@@ -214,6 +227,29 @@ class CoupledGuide(StructuredGuide):
                 kinds[f"means.{group.name}"] += [site.regression, site.mean_response]
                 kinds["log_scales"].append(site.scale_response)
         return kinds
+
+    @torch.no_grad()
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from the weights of a deterministic network; see :meth:`StructuredGuide.start_from`."""
+        super().start_from(weights)
+        for group in self.description.groups:
+            if self._is_centred(group.name):
+                loc = getattr(self, group.name).weight.loc
+                loc.copy_(weights[group.name].to(loc))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record of the options that fix the form of the guide."""
+        return {"coupled": list(self.coupled), "centred": self.centred}
+
+    def _is_centred(self, name: str) -> bool:
+        return getattr(getattr(self, name), "centred", False)
+
+    @torch.no_grad()
+    def _median_slab_scale(self, name: str) -> Tensor | None:
+        """Slab scale at the medians of its latents, ``[size]``; None for 1."""
+        local, shared = self.scale_moments(name)
+        local, shared = ({k: m.exp() for k, (m, _) in v.items()} for v in (local, shared))
+        return self.description.layer(name).prior.slab_scale(local, shared)
 
     def _gate_site(self, name: str) -> CoupledGateSite:
         inputs = name == self.description.inputs.name

@@ -74,24 +74,32 @@ class CoupledWeightSite(WeightSite):
 
     :param like: the weights of a :class:`StructuredGuide`, whose initial values it takes.
     :param sources: p.
+    :param unit: the slab scale there, ``[size]``, for a law of effective weights; None for standardised ones.
     """
 
-    def __init__(self, like: WeightSite, sources: int) -> None:
-        super().__init__(like.loc.detach(), 1.0)
-        self.log_scale = nn.Parameter(like.log_scale.detach().clone())
+    def __init__(self, like: WeightSite, sources: int, unit: Tensor | None) -> None:
         size, m = like.loc.shape
+        unit = torch.ones(size) if unit is None else unit
+        super().__init__(like.loc.detach() * unit.unsqueeze(-1), 1.0)
+        self.log_scale = nn.Parameter(like.log_scale.detach() + unit.log().unsqueeze(-1))
         self.regression = nn.Parameter(torch.zeros(size, m, m))
         self.mean_response = nn.Parameter(torch.zeros(size, m, sources))
         self.scale_response = nn.Parameter(torch.zeros(size, m, sources))
 
     def law(
-        self, source: SourceGates, open: Tensor, inclusion: Tensor, prior_scale: float
+        self,
+        source: SourceGates,
+        open: Tensor,
+        inclusion: Tensor,
+        prior_scale: float,
+        slab_scale: Tensor | None = None,
     ) -> CoupledNormal:
         """Law of the weights given the gates; parameters as of :class:`CoupledNormal`."""
         parameters = (self.loc, self.log_scale, self.regression)
         responses = (self.mean_response, self.scale_response)
         closed = self.loc.new_full((), prior_scale)
-        return CoupledNormal(*parameters, *responses, source, open, inclusion, closed)
+        gates = (source, open, inclusion)
+        return CoupledNormal(*parameters, *responses, *gates, closed, slab_scale)
 
     @torch.no_grad()
     def close_sources(self, closed: Tensor) -> None:
@@ -112,10 +120,23 @@ class CoupledWeightSite(WeightSite):
 
 
 class CoupledGroupGuide(GroupGuide):
-    """Sites of one node group whose weights may respond to the gates of their sources."""
+    """Sites of one node group whose weights may respond to the gates of their sources.
+
+    :param plain: the group's part of a :class:`StructuredGuide`.
+    :param gates: whether its own gates are coupled.
+    :param sources: number of sources that its weights respond to; None where they do not.
+    :param inclusion: of coupled gates at the start.
+    :param unit: initial slab scale, ``[size]``, of a centred slab; None for another.
+    """
 
     def __init__(
-        self, plain: GroupGuide, *, gates: bool, sources: int | None, inclusion: float
+        self,
+        plain: GroupGuide,
+        *,
+        gates: bool,
+        sources: int | None,
+        inclusion: float,
+        unit: Tensor | None,
     ) -> None:
         super(GroupGuide, self).__init__()
         self.group: NodeGroup = plain.group
@@ -123,15 +144,21 @@ class CoupledGroupGuide(GroupGuide):
             coupled = CoupledGateSite(self.group.size, inclusion) if gates else plain.gate
             self.gate: GateSite = coupled
         self.scales = plain.scales
+        self.centred = sources is not None and unit is not None
         self.weight: WeightSite = (
-            plain.weight if sources is None else CoupledWeightSite(plain.weight, sources)
+            plain.weight if sources is None else CoupledWeightSite(plain.weight, sources, unit)
         )
 
     def sample(
-        self, temperature: Tensor, source: SourceGates | None, columns: tuple[Tensor, Tensor] | None
+        self,
+        temperature: Tensor,
+        shared: Mapping[str, Tensor],
+        source: SourceGates | None,
+        columns: tuple[Tensor, Tensor] | None,
     ) -> Tensor | None:
         """Sample the group's sites in its plate; returns its gates, ``[..., size]``, None without any.
 
+        :param shared: values of the prior's network-wide latents.
         :param source: gates that the weights respond to.
         :param columns: draw and probability of the gates of single columns, where the weights do not respond.
         """
@@ -142,9 +169,10 @@ class CoupledGroupGuide(GroupGuide):
                 open, inclusion = gate.unsqueeze(-1), marginal_inclusion(self.gate).unsqueeze(-1)
             else:
                 open = inclusion = temperature.new_ones(1, 1)
-            self.scales(group.name)
-            if isinstance(self.weight, CoupledWeightSite):
-                law = self.weight.law(source, open, inclusion, group.prior.scale)  # type: ignore[arg-type]
+            local = self.scales(group.name)
+            if source is not None and isinstance(self.weight, CoupledWeightSite):
+                scale = group.prior.slab_scale(local, shared) if self.centred else None
+                law = self.weight.law(source, open, inclusion, group.prior.scale, scale)
                 pyro.sample(group.weight_site, law)
             else:
                 if columns is not None:

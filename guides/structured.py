@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pyro
 import torch
@@ -273,6 +274,10 @@ class StructuredGuide(PyroModule):
             loc = getattr(self, group.name).weight.loc
             given = weights[group.name].to(loc)
             loc.copy_(standardized(group, given, self.mean_slab_scale(group.name)))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record of the options that fix the form of the guide."""
+        return {"hard": self.hard}
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by what they are: ``means.{layer}`` of weights, ``log_scales``, ``gates`` (logits).

@@ -55,7 +55,7 @@ def save_fit(result: Fit, path: str | Path) -> None:
         "network": result.model.to_config(),
         "options": result.options.to_config(),
         "hard_gates": result.guide.hard,
-        "coupled": list(result.guide.coupled) if isinstance(result.guide, CoupledGuide) else [],
+        "guide": result.guide.to_config(),
         "num_data": result.num_data,
         "history": {name: getattr(result.history, name) for name in _SERIES},
         "removed": result.history.removed,
@@ -128,12 +128,11 @@ def load_compact(path: str | Path, device: str = "cpu") -> CompactNetwork:
 def _guide_of(
     path: str | Path, model: Network, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> StructuredGuide:
-    coupled = header.get("coupled", [])  # absent in files older than this guide
-    guide = (
-        CoupledGuide(model, coupled=coupled)
-        if coupled
-        else StructuredGuide(model, hard=header["hard_gates"])
-    )
+    config = header.get("guide", {})  # absent in files older than coupled guides
+    if "coupled" in config:
+        guide: StructuredGuide = CoupledGuide(model, **config)
+    else:
+        guide = StructuredGuide(model, hard=header["hard_gates"])
     saved = _under("guide.", tensors)
     _check_state(path, "guide", saved, guide.state_dict())
     statistics = _under("network.", tensors)

@@ -164,6 +164,8 @@ class CoupledNormal(TorchDistribution):
     :param open: draw of the nodes' own gates, ``[..., size, 1]``.
     :param inclusion: their probabilities, same shape rule; they weight the closed-form KL.
     :param closed_scale: standard deviation of the prior, scalar tensor.
+    :param slab_scale: draw of the nodes' slab scales t, ``[..., size]``: the law is then that of the *effective* open
+        weights w = t u, so that u is w / t given t (a centred slab). None for the law of u itself.
 
     As with :class:`GatedNormal`, ``rsample`` returns the open draw also where a weight is closed, ``sample`` that of
     q(u | z) itself.
@@ -184,6 +186,7 @@ class CoupledNormal(TorchDistribution):
         open: Tensor,
         inclusion: Tensor,
         closed_scale: Tensor,
+        slab_scale: Tensor | None = None,
         batch_shape: _size | None = None,
         *,
         validate_args: bool | None = None,
@@ -192,11 +195,11 @@ class CoupledNormal(TorchDistribution):
         self.regression = regression.tril(-1)
         self.mean_response, self.scale_response = mean_response.triu(1), scale_response.triu(1)
         self.source, self.open, self.inclusion = source, open, inclusion
-        self.closed_scale = closed_scale
+        self.closed_scale, self.slab_scale = closed_scale, slab_scale
         if batch_shape is None:
-            batch_shape = torch.broadcast_shapes(
-                loc.shape[:-1], open.shape[:-1], source.draw.shape[:-1]
-            )
+            shapes = [loc.shape[:-1], open.shape[:-1], source.draw.shape[:-1]]
+            shapes += [] if slab_scale is None else [slab_scale.shape]
+            batch_shape = torch.broadcast_shapes(*shapes)
         super().__init__(Size(batch_shape), loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: _size, _instance: CoupledNormal | None = None) -> CoupledNormal:
@@ -211,12 +214,13 @@ class CoupledNormal(TorchDistribution):
             self.open,
             self.inclusion,
             self.closed_scale,
+            self.slab_scale,
             batch_shape,
             validate_args=False,
         )
 
     def conditional_mean(self, gates: Tensor) -> Tensor:
-        """E[u | z] of the open weights, ``[..., size, m]``, given gates of the sources ``[..., 1, p]``."""
+        """E[u | z] of the open weights (E[w | z] of a centred slab), ``[..., size, m]``, given gates of the sources ``[..., 1, p]``."""
         offset, _, system = self._chain(gates)
         return _solve(system, offset.unsqueeze(-1)).squeeze(-1)
 
@@ -227,7 +231,8 @@ class CoupledNormal(TorchDistribution):
         offset, log_scale, system = self._chain(self.source.draw)
         innovation = offset + log_scale.exp() * noise
         system = system.expand(*shape, shape[-1])
-        return _solve(system, innovation.unsqueeze(-1)).squeeze(-1)
+        drawn = _solve(system, innovation.unsqueeze(-1)).squeeze(-1)
+        return drawn if self.slab_scale is None else drawn / self.slab_scale.unsqueeze(-1)
 
     def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008
         """Draw from q(u | z): the slab where the weight is open, the prior where it is closed."""
@@ -241,18 +246,23 @@ class CoupledNormal(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         offset, log_scale, _ = self._chain(self.source.draw)
-        gated = value * self._with_own(self.source.draw)
+        opened, density = value, -log_scale
+        if self.slab_scale is not None:
+            scale = self.slab_scale.unsqueeze(-1)
+            opened, density = value * scale, density + scale.log()
+        gated = opened * self._with_own(self.source.draw)
         mean = offset + (self.regression @ gated.unsqueeze(-1)).squeeze(-1)
-        slab = -0.5 * ((value - mean) / log_scale.exp()).square() - log_scale
+        slab = -0.5 * ((opened - mean) / log_scale.exp()).square() + density
         prior = -0.5 * (value / self.closed_scale).square() - self.closed_scale.log()
         open = self._open_weights().expand_as(slab)
         return (torch.lerp(prior, slab, open) - _HALF_LOG_2PI).sum(-1)
 
     def mean_kl(self, scale: Tensor) -> Tensor:
-        r"""KL from N(0, scale^2 I) of the nodes that are in, averaged over the sources' table, ``[size]``.
+        r"""KL from N(0, scale^2 I) of the nodes that are in, averaged over the sources' table, ``[..., size]``.
 
         Weight i contributes :math:`E_z z_i\{(E[u_i|z]^2 + V[u_i|z])/(2\sigma_0^2) - \log s_i(z) + \log\sigma_0 - 1/2\}`
-        (the bias without :math:`z_i`), because the chain's entropy is the sum of its innovations'.
+        (the bias without :math:`z_i`), because the chain's entropy is the sum of its innovations'. A centred slab's prior
+        is that of w, with :math:`t\sigma_0` in the place of :math:`\sigma_0`.
         """
         gates = self.source.table.unsqueeze(-2)  # [T, 1, p]
         offset, log_scale, system = self._chain(gates)
@@ -260,10 +270,13 @@ class CoupledNormal(TorchDistribution):
         inverse = _solve(system, identity.expand_as(system))
         mean = (inverse @ offset.unsqueeze(-1)).squeeze(-1)
         variance = (inverse.square() @ (2 * log_scale).exp().unsqueeze(-1)).squeeze(-1)
-        each = 0.5 * (mean.square() + variance) / scale.square() - log_scale + scale.log() - 0.5
+        parts = torch.stack([mean.square() + variance, -log_scale - 0.5, torch.ones_like(mean)])
         if self.source.closes:
-            each = each * self._with_own(gates)
-        return torch.einsum("t,ts->s", self.source.probability, each.sum(-1))
+            parts = parts * self._with_own(gates)
+        probability = self.source.probability
+        squares, innovations, count = torch.einsum("t,kts->ks", probability, parts.sum(-1))
+        scale = scale if self.slab_scale is None else scale * self.slab_scale
+        return 0.5 * squares / scale.square() + innovations + count * scale.log()
 
     def _chain(self, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Offsets and log-scales ``[..., size, m]``, and I - B diag(z), ``[..., size, m, m]``."""

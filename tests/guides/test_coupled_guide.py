@@ -147,7 +147,7 @@ def test_without_couplings_it_is_the_structured_guide(prior):
     model = network(prior)
     torch.manual_seed(3)
     plain = StructuredGuide(model, initial_inclusion=0.6).double()
-    coupled = CoupledGuide(model).double()
+    coupled = CoupledGuide(model, centred=False).double()
     state = {**coupled.state_dict(), **plain.state_dict()}
     assert all((state[name] == 0).all() for name in state if name.endswith(COUPLINGS))
     coupled.load_state_dict(state)
