@@ -30,6 +30,7 @@ from pyro_ssbnn.guides.coupled_sites import (
     marginal_inclusion,
     source_gates,
 )
+from pyro_ssbnn.guides.scales import scale_guide
 from pyro_ssbnn.guides.structured import (
     CLOSED_LOGIT,
     OPEN_LOGIT,
@@ -54,8 +55,10 @@ class CoupledGuide(StructuredGuide):
     :data:`MAX_COUPLED` gates; larger groups keep independent gates. A dense layer's weights respond to a coupled group
     that feeds it. Inclusion probabilities stay exact.
 
-    The law of such a layer's weights is that of the effective weights w = t u given the slab scale t (``centred``): the
-    data know w, so that under a law of u a scale must be known as sharply as the weights.
+    The data know the effective weights t u, the prior ties the standardised ones u to their scale t: such a layer's
+    laws are those of :math:`t^\kappa u` given t, with a :math:`\kappa` learned for each node (partial centring:
+    Papaspiliopoulos, Roberts and Sköld 2007, "A general framework for the parametrization of hierarchical models",
+    Statistical Science 22, 59-73).
 
     Under :class:`~pyro_ssbnn.AnalyticELBO` the gates learn from differences between particles, without bias: give it
     several (16 serve small networks). Other ELBOs estimate the same bound with a gradient that is biased where weights
@@ -64,8 +67,6 @@ class CoupledGuide(StructuredGuide):
 
     :param model: the network.
     :param coupled: names of the groups whose gates are coupled; by default all that are small enough.
-    :param centred: whether the laws are of effective weights, where the prior has a slab scale; else of standardised
-        ones, as in :class:`StructuredGuide`.
     :param options: ``temperature`` (of gates that are not coupled), ``initial_inclusion`` and ``initial_scale`` of
         :class:`StructuredGuide`. Gates are hard.
     :raises ConfigurationError: for an unknown, ungated or too large group, or when no group can be coupled.
@@ -78,7 +79,6 @@ class CoupledGuide(StructuredGuide):
         model: Network,
         *,
         coupled: Sequence[str] | None = None,
-        centred: bool = True,
         temperature: float = 0.5,
         initial_inclusion: float = 0.5,
         initial_scale: float = 0.1,
@@ -89,7 +89,6 @@ class CoupledGuide(StructuredGuide):
             initial_inclusion=initial_inclusion,
             initial_scale=initial_scale,
         )
-        self.centred = centred
         self.coupled = _coupled_groups(self.description.gate_groups, coupled)
         if self.description.inputs.name in self.coupled:
             self.input = CoupledGateSite(self.description.inputs.size, initial_inclusion)
@@ -104,7 +103,7 @@ class CoupledGuide(StructuredGuide):
                     gates=group.name in self.coupled,
                     sources=sources,
                     inclusion=initial_inclusion,
-                    unit=self._median_slab_scale(group.name) if centred else None,
+                    scaled=self.mean_slab_scale(group.name) is not None,
                 )
                 setattr(self, group.name, part)
 
@@ -156,7 +155,7 @@ class CoupledGuide(StructuredGuide):
     def mean_standardized(self, name: str, open: Mapping[str, Tensor] | None = None) -> Tensor:
         """E_q[t u | z] / E_q[t], posterior mean standardised weights of the open nodes, ``[size, group_size]``.
 
-        Slab scale and standardised weights are independent but for centred slabs, so that this is E_q[u | z] elsewhere.
+        This is E_q[u | z] where slab scale and standardised weights are independent.
 
         :param open: masks of the open gates, ``{group: [size]}``; all are by default.
         """
@@ -169,8 +168,7 @@ class CoupledGuide(StructuredGuide):
                 one = site.loc.new_ones(1, 1)
                 source = SourceGates(mask, mask, one[0], closes=True)
                 mean = site.law(source, one, one, group.prior.scale).conditional_mean(mask)
-            scale = self.mean_slab_scale(name) if self._is_centred(name) else None
-            return mean if scale is None else mean / scale.unsqueeze(-1)
+            return mean * self._centring_factor(name)
 
     def parameter_axes(self) -> dict[str, tuple[Axis, ...]]:
         """Axes of every parameter and buffer, by its name in the ``state_dict``; none for network-wide latents."""
@@ -226,6 +224,8 @@ class CoupledGuide(StructuredGuide):
             if isinstance(site, CoupledWeightSite):
                 kinds[f"means.{group.name}"] += [site.regression, site.mean_response]
                 kinds["log_scales"].append(site.scale_response)
+                if site.centring is not None:
+                    kinds["log_scales"].append(site.centring)
         return kinds
 
     @torch.no_grad()
@@ -233,23 +233,25 @@ class CoupledGuide(StructuredGuide):
         """Start from the weights of a deterministic network; see :meth:`StructuredGuide.start_from`."""
         super().start_from(weights)
         for group in self.description.groups:
-            if self._is_centred(group.name):
-                loc = getattr(self, group.name).weight.loc
-                loc.copy_(weights[group.name].to(loc))
+            getattr(self, group.name).weight.loc.div_(self._centring_factor(group.name))
 
     def to_config(self) -> dict[str, Any]:
         """Plain record of the options that fix the form of the guide."""
-        return {"coupled": list(self.coupled), "centred": self.centred}
+        return {"coupled": list(self.coupled)}
 
-    def _is_centred(self, name: str) -> bool:
-        return getattr(getattr(self, name), "centred", False)
-
-    @torch.no_grad()
-    def _median_slab_scale(self, name: str) -> Tensor | None:
-        """Slab scale at the medians of its latents, ``[size]``; None for 1."""
+    def _centring_factor(self, name: str) -> Tensor:
+        r""":math:`E_q[t^{1 - \kappa}] / E_q[t]`, ``[size, 1]``: from the law's own means to those of u."""
+        site, prior = getattr(self, name).weight, self.description.layer(name).prior
+        power = getattr(site, "centring", None)
+        if power is None:
+            return site.loc.new_ones(1, 1)
         local, shared = self.scale_moments(name)
-        local, shared = ({k: m.exp() for k, (m, _) in v.items()} for v in (local, shared))
-        return self.description.layer(name).prior.slab_scale(local, shared)
+        guide = scale_guide(prior)
+        moment = guide.mean_slab_scale(local, shared, 1 - power.detach())
+        mean = guide.mean_slab_scale(local, shared)
+        if moment is None or mean is None:
+            raise ConfigurationError(f"CoupledGuide: the prior of {name} gives no mean slab scale.")
+        return (moment / mean).unsqueeze(-1)
 
     def _gate_site(self, name: str) -> CoupledGateSite:
         inputs = name == self.description.inputs.name

@@ -70,18 +70,19 @@ class CoupledGateSite(GateSite):
 
 
 class CoupledWeightSite(WeightSite):
-    """Guide of weights that respond to the gates of their p sources.
+    r"""Guide of weights that respond to the gates of their p sources.
 
     :param like: the weights of a :class:`StructuredGuide`, whose initial values it takes.
     :param sources: p.
-    :param unit: the slab scale there, ``[size]``, for a law of effective weights; None for standardised ones.
+    :param scaled: whether the prior has a slab scale t: the law is then that of :math:`t^\kappa u`, from that of the
+        standardised weights (``centring`` :math:`\kappa = 0`, where it starts) to that of the effective ones (1).
     """
 
-    def __init__(self, like: WeightSite, sources: int, unit: Tensor | None) -> None:
+    def __init__(self, like: WeightSite, sources: int, scaled: bool) -> None:
         size, m = like.loc.shape
-        unit = torch.ones(size) if unit is None else unit
-        super().__init__(like.loc.detach() * unit.unsqueeze(-1), 1.0)
-        self.log_scale = nn.Parameter(like.log_scale.detach() + unit.log().unsqueeze(-1))
+        super().__init__(like.loc.detach(), 1.0)
+        self.log_scale = nn.Parameter(like.log_scale.detach().clone())
+        self.centring = nn.Parameter(torch.zeros(size)) if scaled else None
         self.regression = nn.Parameter(torch.zeros(size, m, m))
         self.mean_response = nn.Parameter(torch.zeros(size, m, sources))
         self.scale_response = nn.Parameter(torch.zeros(size, m, sources))
@@ -97,9 +98,11 @@ class CoupledWeightSite(WeightSite):
         """Law of the weights given the gates; parameters as of :class:`CoupledNormal`."""
         parameters = (self.loc, self.log_scale, self.regression)
         responses = (self.mean_response, self.scale_response)
-        closed = self.loc.new_full((), prior_scale)
+        closed, unit = self.loc.new_full((), prior_scale), None
+        if slab_scale is not None and self.centring is not None:
+            unit = slab_scale.pow(self.centring)
         gates = (source, open, inclusion)
-        return CoupledNormal(*parameters, *responses, *gates, closed, slab_scale)
+        return CoupledNormal(*parameters, *responses, *gates, closed, unit)
 
     @torch.no_grad()
     def close_sources(self, closed: Tensor) -> None:
@@ -126,7 +129,7 @@ class CoupledGroupGuide(GroupGuide):
     :param gates: whether its own gates are coupled.
     :param sources: number of sources that its weights respond to; None where they do not.
     :param inclusion: of coupled gates at the start.
-    :param unit: initial slab scale, ``[size]``, of a centred slab; None for another.
+    :param scaled: whether its prior has a slab scale.
     """
 
     def __init__(
@@ -136,7 +139,7 @@ class CoupledGroupGuide(GroupGuide):
         gates: bool,
         sources: int | None,
         inclusion: float,
-        unit: Tensor | None,
+        scaled: bool,
     ) -> None:
         super(GroupGuide, self).__init__()
         self.group: NodeGroup = plain.group
@@ -144,9 +147,8 @@ class CoupledGroupGuide(GroupGuide):
             coupled = CoupledGateSite(self.group.size, inclusion) if gates else plain.gate
             self.gate: GateSite = coupled
         self.scales = plain.scales
-        self.centred = sources is not None and unit is not None
         self.weight: WeightSite = (
-            plain.weight if sources is None else CoupledWeightSite(plain.weight, sources, unit)
+            plain.weight if sources is None else CoupledWeightSite(plain.weight, sources, scaled)
         )
 
     def sample(
@@ -171,7 +173,7 @@ class CoupledGroupGuide(GroupGuide):
                 open = inclusion = temperature.new_ones(1, 1)
             local = self.scales(group.name)
             if source is not None and isinstance(self.weight, CoupledWeightSite):
-                scale = group.prior.slab_scale(local, shared) if self.centred else None
+                scale = group.prior.slab_scale(local, shared)
                 law = self.weight.law(source, open, inclusion, group.prior.scale, scale)
                 pyro.sample(group.weight_site, law)
             else:

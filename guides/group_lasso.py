@@ -31,7 +31,9 @@ class GroupLassoGuide(ScaleGuide):
         mean = torch.tensor(float(group.group_size + 1)).log() - shared["penalty"]
         return {"variance": mean.expand(group.size).clone()}
 
-    def mean_slab_scale(self, local: LogMoments, shared: LogMoments) -> Tensor | None:
-        r"""E[\sqrt{\tau^2}] = exp(m/2 + v^2/8)."""
+    def mean_slab_scale(
+        self, local: LogMoments, shared: LogMoments, power: float | Tensor = 1.0
+    ) -> Tensor | None:
+        r"""E[\tau^k] = exp(k m/2 + k^2 v^2/8) for the power k."""
         loc, variance = local["variance"]
-        return (loc / 2 + variance / 8).exp()
+        return (power * loc / 2 + power**2 * variance / 8).exp()

@@ -164,8 +164,8 @@ class CoupledNormal(TorchDistribution):
     :param open: draw of the nodes' own gates, ``[..., size, 1]``.
     :param inclusion: their probabilities, same shape rule; they weight the closed-form KL.
     :param closed_scale: standard deviation of the prior, scalar tensor.
-    :param slab_scale: draw of the nodes' slab scales t, ``[..., size]``: the law is then that of the *effective* open
-        weights w = t u, so that u is w / t given t (a centred slab). None for the law of u itself.
+    :param unit: c, ``[..., size]``: the law is then that of the open weights c u, given c, such as a power of the slab
+        scale's draw. None for the law of u itself.
 
     As with :class:`GatedNormal`, ``rsample`` returns the open draw also where a weight is closed, ``sample`` that of
     q(u | z) itself.
@@ -186,7 +186,7 @@ class CoupledNormal(TorchDistribution):
         open: Tensor,
         inclusion: Tensor,
         closed_scale: Tensor,
-        slab_scale: Tensor | None = None,
+        unit: Tensor | None = None,
         batch_shape: _size | None = None,
         *,
         validate_args: bool | None = None,
@@ -195,10 +195,10 @@ class CoupledNormal(TorchDistribution):
         self.regression = regression.tril(-1)
         self.mean_response, self.scale_response = mean_response.triu(1), scale_response.triu(1)
         self.source, self.open, self.inclusion = source, open, inclusion
-        self.closed_scale, self.slab_scale = closed_scale, slab_scale
+        self.closed_scale, self.unit = closed_scale, unit
         if batch_shape is None:
             shapes = [loc.shape[:-1], open.shape[:-1], source.draw.shape[:-1]]
-            shapes += [] if slab_scale is None else [slab_scale.shape]
+            shapes += [] if unit is None else [unit.shape]
             batch_shape = torch.broadcast_shapes(*shapes)
         super().__init__(Size(batch_shape), loc.shape[-1:], validate_args=validate_args)
 
@@ -214,13 +214,13 @@ class CoupledNormal(TorchDistribution):
             self.open,
             self.inclusion,
             self.closed_scale,
-            self.slab_scale,
+            self.unit,
             batch_shape,
             validate_args=False,
         )
 
     def conditional_mean(self, gates: Tensor) -> Tensor:
-        """E[u | z] of the open weights (E[w | z] of a centred slab), ``[..., size, m]``, given gates of the sources ``[..., 1, p]``."""
+        """E[c u | z] of the open weights, ``[..., size, m]``, given gates of the sources, ``[..., 1, p]``."""
         offset, _, system = self._chain(gates)
         return _solve(system, offset.unsqueeze(-1)).squeeze(-1)
 
@@ -232,7 +232,7 @@ class CoupledNormal(TorchDistribution):
         innovation = offset + log_scale.exp() * noise
         system = system.expand(*shape, shape[-1])
         drawn = _solve(system, innovation.unsqueeze(-1)).squeeze(-1)
-        return drawn if self.slab_scale is None else drawn / self.slab_scale.unsqueeze(-1)
+        return drawn if self.unit is None else drawn / self.unit.unsqueeze(-1)
 
     def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008
         """Draw from q(u | z): the slab where the weight is open, the prior where it is closed."""
@@ -247,8 +247,8 @@ class CoupledNormal(TorchDistribution):
             self._validate_sample(value)
         offset, log_scale, _ = self._chain(self.source.draw)
         opened, density = value, -log_scale
-        if self.slab_scale is not None:
-            scale = self.slab_scale.unsqueeze(-1)
+        if self.unit is not None:
+            scale = self.unit.unsqueeze(-1)
             opened, density = value * scale, density + scale.log()
         gated = opened * self._with_own(self.source.draw)
         mean = offset + (self.regression @ gated.unsqueeze(-1)).squeeze(-1)
@@ -261,8 +261,8 @@ class CoupledNormal(TorchDistribution):
         r"""KL from N(0, scale^2 I) of the nodes that are in, averaged over the sources' table, ``[..., size]``.
 
         Weight i contributes :math:`E_z z_i\{(E[u_i|z]^2 + V[u_i|z])/(2\sigma_0^2) - \log s_i(z) + \log\sigma_0 - 1/2\}`
-        (the bias without :math:`z_i`), because the chain's entropy is the sum of its innovations'. A centred slab's prior
-        is that of w, with :math:`t\sigma_0` in the place of :math:`\sigma_0`.
+        (the bias without :math:`z_i`), because the chain's entropy is the sum of its innovations'. With a unit c the
+        chain is that of c u, whose prior has :math:`c\sigma_0` in the place of :math:`\sigma_0`.
         """
         gates = self.source.table.unsqueeze(-2)  # [T, 1, p]
         offset, log_scale, system = self._chain(gates)
@@ -275,7 +275,7 @@ class CoupledNormal(TorchDistribution):
             parts = parts * self._with_own(gates)
         probability = self.source.probability
         squares, innovations, count = torch.einsum("t,kts->ks", probability, parts.sum(-1))
-        scale = scale if self.slab_scale is None else scale * self.slab_scale
+        scale = scale if self.unit is None else scale * self.unit
         return 0.5 * squares / scale.square() + innovations + count * scale.log()
 
     def _chain(self, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,12 +31,14 @@ from pyro_ssbnn.distributions.coupled import gate_table
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.exact import linear_evidence
 from pyro_ssbnn.guides import CoupledGuide
+from pyro_ssbnn.posterior import mean_weights
+from pyro_ssbnn.pruning import draw_open_weights
 from pyro_ssbnn.training.step import CompiledStep, EagerStep
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 Y = X[:, 0] - 0.5 * X[:, 1]
 PRIORS = {p.name: p for p in (SSIG(inclusion=0.3), SSGL(inclusion=0.3), SSGHS(inclusion=0.3))}
-COUPLINGS = ("coupling", "regression", "mean_response", "scale_response")
+COUPLINGS = ("coupling", "regression", "mean_response", "scale_response", "centring")
 
 
 def network(prior=PRIORS["ss-ig"], hidden=(4, 2), input_inclusion=0.4, likelihood=None):
@@ -147,7 +149,7 @@ def test_without_couplings_it_is_the_structured_guide(prior):
     model = network(prior)
     torch.manual_seed(3)
     plain = StructuredGuide(model, initial_inclusion=0.6).double()
-    coupled = CoupledGuide(model, centred=False).double()
+    coupled = CoupledGuide(model).double()
     state = {**coupled.state_dict(), **plain.state_dict()}
     assert all((state[name] == 0).all() for name in state if name.endswith(COUPLINGS))
     coupled.load_state_dict(state)
@@ -346,6 +348,28 @@ def test_pruned_mean_weights_are_those_given_the_selection():
         prune(model, guide, selection).network(X), masked, rtol=0, atol=1e-10
     )
     assert prune(model, guide, selection, num_draws=3).network(X).shape == (3, 12, 1)
+
+
+@pytest.mark.parametrize("name", ["ss-gl", "ss-ghs"])
+def test_mean_weights_of_partly_centred_slabs_are_those_of_draws(name, check_mean):
+    """E[t u] given the selected gates; and starting from weights w gives E[t u] = w."""
+    model = network(PRIORS[name], hidden=(4,))
+    guide = randomised(CoupledGuide(model).double())
+    with torch.no_grad():
+        for site in (guide.hidden1.scales, guide.get_submodule("global")):
+            for latent in site.children():
+                latent.log_scale.fill_(math.log(0.3))
+    selection = select({"input": torch.tensor([1.0, 0, 1]), "hidden1": torch.ones(4)})
+    gates = {key: selection.mask(key) for key in selection.kept}
+    means = mean_weights(model, guide, gates)
+    with torch.no_grad():
+        draws = draw_open_weights(model, guide, selection, 40_000)
+    for group, columns in (("hidden1", [0, 2, 3]), ("output", range(5))):
+        check_mean(draws[group][..., list(columns)], means[group][..., list(columns)])
+    wanted = {g.name: torch.randn(g.size, g.group_size) for g in model.description.groups}
+    guide.start_from(wanted)
+    for group, weight in wanted.items():
+        torch.testing.assert_close(guide.mean_weights(group), weight.double())
 
 
 def test_draws_have_the_stated_inclusion_and_fixed_gates_stay(check_mean):
