@@ -1,5 +1,6 @@
 """Hand-written guides: one module per scale hierarchy, put together by :class:`StructuredGuide`."""
 
+from pyro_ssbnn.guides.coupled import CoupledGuide
 from pyro_ssbnn.guides.gaussian import GaussianGuide
 from pyro_ssbnn.guides.group_horseshoe import GroupHorseshoeGuide
 from pyro_ssbnn.guides.group_lasso import GroupLassoGuide
@@ -10,6 +11,7 @@ from pyro_ssbnn.guides.structured import CLOSED_LOGIT, OPEN_LOGIT, StructuredGui
 __all__ = [
     "CLOSED_LOGIT",
     "OPEN_LOGIT",
+    "CoupledGuide",
     "GaussianGuide",
     "GroupHorseshoeGuide",
     "GroupLassoGuide",

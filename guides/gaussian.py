@@ -25,6 +25,8 @@ class GaussianGuide(ScaleGuide):
         """Return no latents."""
         return {}
 
-    def mean_slab_scale(self, local: LogMoments, shared: LogMoments) -> Tensor | None:
+    def mean_slab_scale(
+        self, local: LogMoments, shared: LogMoments, power: float | Tensor = 1.0
+    ) -> Tensor | None:
         """None: t = 1."""
         return None

@@ -35,8 +35,13 @@ class GroupHorseshoeGuide(ScaleGuide):
         r"""Start :math:`\tau_j` at its prior median, 1."""
         return {key: torch.zeros(group.size) for key in ("scale_a", "scale_b")}
 
-    def mean_slab_scale(self, local: LogMoments, shared: LogMoments) -> Tensor | None:
-        r"""E[(1/c^2 + 1/(s\tau)^2)^{-1/2}] by Gauss-Hermite quadrature: log (s tau)^2 is Normal under the guide."""
+    def mean_slab_scale(
+        self, local: LogMoments, shared: LogMoments, power: float | Tensor = 1.0
+    ) -> Tensor | None:
+        r"""E[(1/c^2 + 1/(s\tau)^2)^{-k/2}] for the power k.
+
+        By Gauss-Hermite quadrature: log (s tau)^2 is Normal under the guide.
+        """
         factors = [*(local[k] for k in ("scale_a", "scale_b"))]
         factors += [shared[k] for k in ("scale_a", "scale_b")]
         loc = sum((m for m, _ in factors), torch.zeros_like(factors[0][0]))
@@ -44,8 +49,8 @@ class GroupHorseshoeGuide(ScaleGuide):
         nodes, weights = gauss_hermite(loc)
         precision = (-loc - scale * nodes[:, None]).exp()  # [order, size]
         if self.prior.cap is not None:
-            return weights @ (self.prior.cap**-2 + precision).rsqrt()
+            return weights @ (self.prior.cap**-2 + precision).pow(-power / 2)
         cap_loc, cap_variance = shared["cap"]
         inverse_cap = (-cap_loc - cap_variance.sqrt() * nodes).exp()
-        grid = (inverse_cap[:, None, None] + precision).rsqrt()  # [order, order, size]
+        grid = (inverse_cap[:, None, None] + precision).pow(-power / 2)  # [order, order, size]
         return torch.einsum("i,j,ijs->s", weights, weights, grid)

@@ -52,7 +52,9 @@ class GroupLassoGuide(ScaleGuide):
         origin = math.log(group.prior_size + 1) - penalty_loc
         return {"variance": (loc + origin, variance + penalty_variance)}
 
-    def mean_slab_scale(self, local: LogMoments, shared: LogMoments) -> Tensor | None:
-        r"""E[\sqrt{\tau^2}] = exp(m/2 + v^2/8)."""
+    def mean_slab_scale(
+        self, local: LogMoments, shared: LogMoments, power: float | Tensor = 1.0
+    ) -> Tensor | None:
+        r"""E[\tau^k] = exp(k m/2 + k^2 v^2/8) for the power k."""
         loc, variance = local["variance"]
-        return (loc / 2 + variance / 8).exp()
+        return (power * loc / 2 + power**2 * variance / 8).exp()

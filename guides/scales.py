@@ -73,8 +73,13 @@ class ScaleGuide(ABC):
         """
 
     @abstractmethod
-    def mean_slab_scale(self, local: LogMoments, shared: LogMoments) -> Tensor | None:
-        """E_q[t], ``[size]``; None stands for t = 1."""
+    def mean_slab_scale(
+        self, local: LogMoments, shared: LogMoments, power: float | Tensor = 1.0
+    ) -> Tensor | None:
+        """E_q[t^power], ``[size]``; None stands for t = 1.
+
+        :param power: a number, or one for each node, ``[size]``; :class:`CoupledGuide` asks for others than 1.
+        """
 
     def origins(self, group: NodeGroup, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Where the log-medians of a group's latents count from; none stand for 0.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pyro
 import torch
@@ -75,10 +76,16 @@ class GroupGuide(PyroModule):
             local = self.scales(group.name, guide.origins(group, shared))
             if columns is not None:
                 open, inclusion = open * columns[0], inclusion * columns[1]
-            loc: Tensor = self.weight.loc
-            if guide.centred:
-                loc = standardized(group, loc, prior.slab_scale(local, shared))
+            loc = self.standardized_loc(local, shared)
             self.weight(group.weight_site, loc, open, inclusion, prior.scale)
+
+    def standardized_loc(self, local: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> Tensor:
+        """Means of u given draws of the scale latents, ``[..., size, group_size]``."""
+        loc: Tensor = self.weight.loc
+        prior = self.group.prior
+        if not scale_guide(prior).centred:
+            return loc
+        return standardized(self.group, loc, prior.slab_scale(local, shared))
 
 
 class StructuredGuide(PyroModule):
@@ -194,10 +201,12 @@ class StructuredGuide(PyroModule):
         prior = self.description.layer(name).prior
         return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
 
-    def mean_standardized(self, name: str) -> Tensor:
+    def mean_standardized(self, name: str, open: Mapping[str, Tensor] | None = None) -> Tensor:
         """E_q[t u | z = 1] / E_q[t]: mean standardised weights of the open nodes, ``[size, group_size]``.
 
         The mean of u itself where the guide holds it independent of the slab scale t.
+
+        :param open: masks of the open gates, ``{group: [size]}``, on which the means do not depend here.
         """
         group = self.description.layer(name)
         loc: Tensor = getattr(self, name).weight.loc.detach()
@@ -291,6 +300,10 @@ class StructuredGuide(PyroModule):
             centred = scale_guide(group.prior).centred
             unit = None if centred else self.mean_slab_scale(group.name)
             loc.copy_(standardized(group, given, unit))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record of the options that fix the form of the guide."""
+        return {"hard": self.hard}
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by what they are: ``means.{layer}``, ``log_scales`` of weights, ``latents``, ``gates`` (logits).

@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_ssbnn._version import __version__
 from pyro_ssbnn.atomic import replacing
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.guides import CoupledGuide, StructuredGuide
 from pyro_ssbnn.models import CompactNetwork, compact_from_state, network_from_config
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.training import Fit, History, Removal, TrainingOptions
@@ -55,6 +55,7 @@ def save_fit(result: Fit, path: str | Path) -> None:
         "network": result.model.to_config(),
         "options": result.options.to_config(),
         "hard_gates": result.guide.hard,
+        "guide": result.guide.to_config(),
         "num_data": result.num_data,
         "history": {name: getattr(result.history, name) for name in _SERIES},
         "removed": result.history.removed,
@@ -127,7 +128,11 @@ def load_compact(path: str | Path, device: str = "cpu") -> CompactNetwork:
 def _guide_of(
     path: str | Path, model: Network, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> StructuredGuide:
-    guide = StructuredGuide(model, hard=header["hard_gates"])
+    config = header.get("guide", {})  # absent in files older than coupled guides
+    if "coupled" in config:
+        guide: StructuredGuide = CoupledGuide(model, **config)
+    else:
+        guide = StructuredGuide(model, hard=header["hard_gates"])
     saved = _under("guide.", tensors)
     _check_state(path, "guide", saved, guide.state_dict())
     statistics = _under("network.", tensors)

@@ -5,6 +5,12 @@ r"""The evidence lower bound in closed form, site by site.
 Equal to :class:`pyro.infer.TraceMeanField_ELBO` on the same draw when :math:`\beta = 1`, but it scores observed
 sites and KLs only, never leaves the device, keeps likelihood and KL apart, and *raises* where a closed-form KL is
 missing.
+
+Gates with a joint law (:class:`~pyro_ssbnn.distributions.CoupledGate`), which the weights respond to, have an unbiased
+gradient here: that of the score function, with the other particles' mean as the baseline (Kool, van Hoof and Welling
+2019),
+
+.. math:: \nabla E_q f = E\Big[\frac1S\sum_s \nabla\log q(z_s)\Big\{f_s - \frac{1}{S - 1}\sum_{r \ne s} f_r\Big\}\Big].
 """
 
 from __future__ import annotations
@@ -19,11 +25,14 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_ssbnn.errors import MissingKLError
+from pyro_ssbnn.distributions import CoupledGate
+from pyro_ssbnn.errors import ConfigurationError, MissingKLError
 from pyro_ssbnn.layers import LocalReparameterization
 from pyro_ssbnn.sites import random_sites
 
@@ -65,6 +74,8 @@ class AnalyticELBO(ELBO):
     :param max_plate_nesting: plates of the model, 1 for every network of this package.
 
     Model and guide must satisfy the mean-field condition of ``TraceMeanField_ELBO``.
+
+    :raises ConfigurationError: where a guide with coupled gates is to be differentiated with a single particle.
     """
 
     def __init__(
@@ -125,7 +136,7 @@ class AnalyticELBO(ELBO):
         kwargs: dict[str, Any],
     ) -> tuple[Trace, Trace]:
         handler = LocalReparameterization() if self.local_reparameterization else nullcontext()
-        with handler:
+        with handler, _JointDraws():
             guide_trace = poutine.trace(self._vectorized(guide)).get_trace(*args, **kwargs)
             replayed = poutine.replay(self._vectorized(model), trace=guide_trace)
             model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
@@ -143,11 +154,13 @@ class AnalyticELBO(ELBO):
 
     def _score(self, model_trace: Trace, guide_trace: Trace) -> ELBOTerms:
         observed, latent = {}, {}
+        rewards = []
         for name in random_sites(model_trace):
             site: Any = model_trace.nodes[name]
             if site["is_observed"]:
                 score = site["fn"].log_prob(site["value"])
                 observed[name] = self._total(score, site)
+                rewards.append(scale_and_mask(score, scale=site["scale"], mask=site["mask"]))
             elif name in guide_trace.nodes:
                 guide_site = guide_trace.nodes[name]
                 # Scale and mask of an analytic KL are the guide's, as in TraceMeanField_ELBO.
@@ -157,11 +170,42 @@ class AnalyticELBO(ELBO):
                     f"site {name!r} of the model is neither observed nor sampled by the guide:"
                     " pass its data, or sample it in the guide."
                 )
+        joint = [site for site in guide_trace.nodes.values() if _is_joint(site)]
+        if joint and torch.is_grad_enabled():
+            first = next(iter(observed))
+            observed[first] = observed[first] + self._score_function(joint, rewards)
         return ELBOTerms(observed, latent)
+
+    def _score_function(self, sites: list[Any], rewards: list[Tensor]) -> Tensor:
+        """Zero, with the gradient of the module's score function; closed-form KLs take care of their own."""
+        count = self.num_particles
+        if count == 1:
+            raise ConfigurationError(
+                "AnalyticELBO: coupled gates learn from differences between particles; give num_particles of at least"
+                " 2 (TrainingOptions(num_particles=16) for small networks)."
+            )
+        reward = sum(r.reshape(count, -1).sum(-1) for r in rewards).detach()  # type: ignore[union-attr]
+        advantage = (reward - reward.mean()) * (count / (count - 1))
+        scores = [site["fn"].log_prob(site["value"]).reshape(count, -1).sum(-1) for site in sites]
+        surrogate = (torch.stack(scores).sum(0) * advantage).mean()
+        return surrogate - surrogate.detach()
 
     def _total(self, score: Tensor, site: Any) -> Tensor:
         total = scale_and_mask(score, scale=site["scale"], mask=site["mask"]).sum()
         return total if self.num_particles == 1 else total / self.num_particles
+
+
+def _is_joint(site: Any) -> bool:
+    return site["type"] == "sample" and isinstance(site["fn"], CoupledGate)
+
+
+class _JointDraws(Messenger):
+    """Draw gates with a joint law without the gradient that other objectives need."""
+
+    def _pyro_sample(self, msg: Message) -> None:
+        fn = msg["fn"]
+        if isinstance(fn, CoupledGate) and msg["value"] is None and not msg["is_observed"]:
+            msg["value"], msg["done"] = fn.sample(), True
 
 
 def _closed_form_kl(name: str, guide_site: Any, model_site: Any) -> Tensor:

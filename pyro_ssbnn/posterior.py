@@ -19,7 +19,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from pyro_ssbnn.description import NetworkDescription, NodeGroup
-from pyro_ssbnn.distributions import GatedNormal
+from pyro_ssbnn.distributions import CoupledNormal, GatedNormal
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.randomness import seeded
@@ -136,15 +136,19 @@ def folded_weights(model: Network, values: Mapping[str, Tensor]) -> dict[str, Te
     return weights
 
 
-def mean_weights(model: Network, guide: StructuredGuide) -> dict[str, Tensor]:
+def mean_weights(
+    model: Network, guide: StructuredGuide, open: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Posterior mean weights of the open nodes as plain layers, ``{group: [size, fan_in + 1]}``, bias last.
+
+    :param open: masks of the open gates, ``{group: [size]}``, for guides whose weights respond to them; all by default.
 
     Slab scale, scale, shift and kernel are independent under the guide, so that those of a batch-normed layer are made
     of E[t] E[u_scale] E[u_kernel] and E[t] E[u_shift], with the running statistics as they are.
     """
     names = [group.name for group in model.description.groups]
     return {
-        name: model.fold(name, guide.mean_standardized(name), guide.mean_slab_scale(name))
+        name: model.fold(name, guide.mean_standardized(name, open), guide.mean_slab_scale(name))
         for name in names
     }
 
@@ -154,7 +158,11 @@ class ExactDraws(Messenger):
 
     def _pyro_sample(self, msg: Message) -> None:
         fn = msg["fn"]
-        if isinstance(fn, GatedNormal) and msg["value"] is None and not msg["is_observed"]:
+        if (
+            isinstance(fn, GatedNormal | CoupledNormal)
+            and msg["value"] is None
+            and not msg["is_observed"]
+        ):
             msg["value"], msg["done"] = fn.sample(), True
 
 

@@ -101,7 +101,8 @@ def prune(
         raise ConfigurationError(f"prune: num_draws must be at least 1, or None; got {num_draws}.")
     description = model.description
     if num_draws is None:
-        weights = mean_weights(model, guide)
+        open = {name: selection.mask(name) for name in selection.kept}
+        weights = mean_weights(model, guide, open)
         layers = cut_weights(description, weights, selection, model.closed_activation)
     else:
         layers = _cut_draws(model, guide, selection, num_draws, seed)

@@ -1,7 +1,16 @@
 """Gates, slabs, and the closed-form KLs that the guides' objectives stand on."""
 
 from pyro_ssbnn.distributions import kl
+from pyro_ssbnn.distributions.coupled import CoupledGate, CoupledNormal
 from pyro_ssbnn.distributions.gate import Gate, RelaxedGate
 from pyro_ssbnn.distributions.slab import GatedNormal, IsotropicNormal
 
-__all__ = ["Gate", "GatedNormal", "IsotropicNormal", "RelaxedGate", "kl"]
+__all__ = [
+    "CoupledGate",
+    "CoupledNormal",
+    "Gate",
+    "GatedNormal",
+    "IsotropicNormal",
+    "RelaxedGate",
+    "kl",
+]

@@ -100,6 +100,7 @@ class CompiledStep(EagerStep):
         kinds = [type(v).__qualname__ for v in (self.model, self.guide, self.elbo)]
         options = [self.guide.hard, self.elbo.num_particles, self.elbo.local_reparameterization]
         network = [self.model.to_config(), repr(self.model.description)]  # which removals change
+        network.append(self.guide.to_config())
         # The compiled graph runs without guards, so what torch looks at while it traces is part of the key.
         options += [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]
         return json.dumps([network, tensors, kinds, options, self.num_data])
