@@ -102,8 +102,7 @@ class CoupledWeightSite(WeightSite):
         closed, unit = self.loc.new_full((), prior_scale), None
         if slab_scale is not None and self.centring is not None:
             unit = slab_scale.pow(self.centring)
-        gates = (source, open, inclusion)
-        return CoupledNormal(*parameters, *responses, *gates, closed, unit)
+        return CoupledNormal(*parameters, *responses, source, open, inclusion, closed, unit)
 
     @torch.no_grad()
     def close_sources(self, closed: Tensor) -> None:
