@@ -11,11 +11,11 @@ which act, three gated tanh nodes, n = 50, noise 0.5. Slabs SS-IG, SS-GL, SS-GHS
 
 Answers: ``exact`` (gates enumerated, Hamiltonian Monte Carlo); ``default``, StructuredGuide with the gates' temperature
 at its default of 0.5; ``cooled``, the same guide, temperature from 0.5 to 0.1; ``coupled``, CoupledGuide, after 1,000
-further steps in which its gates are held at 1/2. Nothing is removed during training, so that all three speak of all
-gates.
+further steps in which its gates are held at 1/2 (linear networks), or with a KL warm-up (``network``). Nothing is
+removed during training, so that all three speak of all gates.
 
-Piece ``closed-form``: the exact sampler against the closed-form probabilities of all 64 models, noise known. Piece
-``cost``: milliseconds a step of the guides, side by side.
+Piece ``closed-form``: the exact sampler against the closed-form probabilities of all 64 models, noise known; those above
+0.001 in units of their Monte-Carlo error. Piece ``cost``: milliseconds a step of the guides, side by side.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyro
 import torch
 from torch import Tensor
 from trust_report import print_report, save_plots
@@ -127,6 +128,7 @@ def training_options(name: str, quick: bool, seed: int = 0) -> ss.TrainingOption
         "cooled": {"num_particles": 4, "temperature": (0.5, 0.1)},
         "held": {"num_particles": 16, "kl_warmup": 0.0, "gate_rate": 1e-9, "decay_after": 1.0},
         "coupled": {"num_particles": 16, "kl_warmup": 0.0, "gate_rate": 0.05},
+        "coupled network": {"num_particles": 16, "kl_warmup": 0.3, "gate_rate": 0.02},
     }[name]
     steps = 1000 if name == "held" else 3000
     return ss.TrainingOptions(
@@ -189,11 +191,12 @@ def fitted_answer(
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)  # no node is the right answer to no signal
-        if (
-            guide is not None
-        ):  # weights learn what every set of gates asks of them; then the gates move
+        linear = len(model.description.groups) == 1
+        if guide is not None and linear:
+            # Weights learn what every set of gates asks of them; then the gates move.
             ss.fit(model, x, y, training_options("held", quick), guide=guide, progress=False)
-        fit = ss.fit(model, x, y, training_options(name, quick), guide=guide, progress=False)
+        options = training_options(name if guide is None or linear else f"{name} network", quick)
+        fit = ss.fit(model, x, y, options, guide=guide, progress=False)
     seconds = time.perf_counter() - start
     draws = ss.draw_posterior(fit.model, fit.guide, 4000, x=fresh[0], seed=1)
     gates = {k.rpartition(".")[0]: v for k, v in draws.latents.items() if k.endswith(".gate")}
@@ -245,12 +248,16 @@ def run_closed_form(quick: bool) -> dict:
         posterior = sample_exact_each(net, x, targets, options, seed=0)[0]
         estimate = posterior.structure_probabilities()
         exact = linear_evidence(x, targets[0], noise_scale=1.0, inclusion=0.3).probability
-        scores = ((estimate.mean - exact) / estimate.error.clamp_min(1e-12)).numpy()
+        # Errors of rarer models rest on a handful of excursions: they mean nothing.
+        judged = exact > 1e-3
+        scores = ((estimate.mean - exact) / estimate.error)[judged].numpy()
         results[case] = {
+            "total variation": float(0.5 * (estimate.mean - exact).abs().sum()),
             "largest difference": float((estimate.mean - exact).abs().max()),
             "largest z": float(np.abs(scores).max()),
             "above 2": int((np.abs(scores) > 2).sum()),
-            "models": len(exact),
+            "models": len(scores),
+            "mass": float(exact[judged].sum()),
             "r_hat": float(np.nanmax(r_hat(posterior.structure_probability))),
         }
     return results
@@ -274,13 +281,15 @@ def run_cost(quick: bool, steps: int = 300) -> dict:
         for name, (make, particles) in guides.items():
             elbo = ss.AnalyticELBO(particles, local_reparameterization=True)
             runs[name] = step_class(model, make(model).double(), elbo, len(x))
-            runs[name](x, targets[0], x.new_ones(()))
+            with pyro.validation_enabled(False):
+                runs[name](x, targets[0], x.new_ones(()))
         times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(5):
             for name, step in runs.items():
                 start = time.perf_counter()
-                for _ in range(10 if quick else steps):
-                    step(x, targets[0], x.new_ones(()))
+                with pyro.validation_enabled(False):
+                    for _ in range(10 if quick else steps):
+                        step(x, targets[0], x.new_ones(()))
                 taken = (time.perf_counter() - start) / (10 if quick else steps)
                 times[name].append(1e3 * taken)
         costs[case] = {name: float(np.median(values)) for name, values in times.items()}

@@ -59,12 +59,14 @@ def print_report(results: dict) -> None:
         _print_coverage(found)
     if "closed-form" in results:
         print(
-            "\n| case | models | largest difference | largest z | z above 2 | R-hat |\n|---|---|---|---|---|---|"
+            "\n| case | largest difference | total variation | models above 0.001 | their mass | largest z"
+            " | z above 2 | R-hat |"
+            "\n|---|---|---|---|---|---|---|---|"
         )
         for case, row in results["closed-form"].items():
             print(
-                f"| {case} | {row['models']} | {row['largest difference']:.4f} | {row['largest z']:.2f} |"
-                f" {row['above 2']} | {row['r_hat']:.3f} |"
+                f"| {case} | {row['largest difference']:.4f} | {row['total variation']:.4f} | {row['models']} |"
+                f" {row['mass']:.4f} | {row['largest z']:.2f} | {row['above 2']} | {row['r_hat']:.3f} |"
             )
     if "cost" in results:
         print(
@@ -160,7 +162,7 @@ def save_plots(results: dict, folder: Path) -> None:
         "coupled": "coupled guide",
     }
     figure, axes = plt.subplots(
-        1, 3, figsize=(11, 4), layout="constrained", sharex=True, sharey=True
+        1, 3, figsize=(11, 4.5), layout="constrained", sharex=True, sharey=True
     )
     for axis, guide in zip(axes, GUIDES, strict=True):
         axis.plot([0, 1], [0, 1], color="0.6", lw=1, zorder=0)
@@ -185,7 +187,7 @@ def save_plots(results: dict, folder: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(folder / "trust_inclusion.png", dpi=130)
     figure, axes = plt.subplots(
-        1, 3, figsize=(11, 4), layout="constrained", sharex=True, sharey=True
+        1, 3, figsize=(11, 4.5), layout="constrained", sharex=True, sharey=True
     )
     cases = list(dict.fromkeys(name.partition(" ")[0] for name in found))
     for axis, guide in zip(axes, GUIDES, strict=True):
