@@ -14,7 +14,7 @@ at its default of 0.5; ``cooled``, the same guide, temperature from 0.5 to 0.1; 
 further steps in which its gates are held at 1/2 (linear networks), or with a KL warm-up (``network``). Nothing is
 removed during training, so that all three speak of all gates.
 
-Piece ``closed-form``: the exact sampler against the closed-form probabilities of all 64 models, noise known; those above
+Piece ``closed-form``: the exact sampler against closed-form probabilities of all 64 models, noise known; those above
 0.001 in units of their Monte-Carlo error. Piece ``cost``: milliseconds a step of the guides, side by side.
 """
 
