@@ -64,8 +64,9 @@ class CoupledGuide(StructuredGuide):
 
     Under :class:`~pyro_ssbnn.AnalyticELBO` the gates learn from differences between particles, without bias: give it
     several (16 serve small networks). Other ELBOs estimate the same bound with a gradient that is biased where weights
-    respond to gates. Gates start at 1/2, so that every set of sources is visited before any is given up; a KL warm-up
-    works against that, so take ``kl_warmup=0``.
+    respond to gates. Gates start at 1/2, so that every set of sources is visited before any is given up. The start
+    decides much, and no one schedule served all: linear networks did best without a KL warm-up and with gates held at
+    first, one with hidden nodes only with a warm-up. Try several and keep the larger bound (``docs/trust.md``).
 
     :param model: the network.
     :param coupled: names of the groups whose gates are coupled; by default all that are small enough.
