@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from pyro_ssbnn.cutting import Axis, take
-from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.initial import check_weights, initial_weights, standardized
 from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
@@ -37,55 +37,6 @@ OPEN_LOGIT = 40.0
 """Log-odds that stand for an inclusion probability of 1: a gate never closes at it, and its gradient is zero."""
 
 _WEIGHTS = ("loc", "log_scale")
-
-
-class GroupGuide(PyroModule):
-    """Sites of one node group: gate, scales, weights."""
-
-    def __init__(
-        self, group: NodeGroup, scales: dict[str, Tensor], loc: Tensor, scale: float, gate: float
-    ) -> None:
-        super().__init__()
-        self.group = group
-        if group.gated:
-            self.gate = GateSite(group.size, gate)
-        self.scales = ScaleSites(scales)
-        self.weight = WeightSite(loc, scale)
-
-    def forward(
-        self,
-        temperature: Tensor,
-        hard: bool,
-        columns: tuple[Tensor, Tensor] | None,
-        shared: Mapping[str, Tensor],
-    ) -> None:
-        """Sample the group's sites in its plate.
-
-        :param shared: draws of the network-wide latents.
-        :param columns: draw and probability of the gates of the single columns, ``[..., 1, group_size]``.
-        """
-        group = self.group
-        with pyro.plate(group.name, group.size, dim=-1):
-            if group.gated:
-                open = self.gate(group.gate_site, temperature, hard).unsqueeze(-1)
-                inclusion = self.gate.logits.sigmoid().unsqueeze(-1)
-            else:
-                open = inclusion = temperature.new_ones(1, 1)
-            prior = group.prior
-            guide = scale_guide(prior)
-            local = self.scales(group.name, guide.origins(group, shared))
-            if columns is not None:
-                open, inclusion = open * columns[0], inclusion * columns[1]
-            loc = self.standardized_loc(local, shared)
-            self.weight(group.weight_site, loc, open, inclusion, prior.scale)
-
-    def standardized_loc(self, local: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> Tensor:
-        """Means of u given draws of the scale latents, ``[..., size, group_size]``."""
-        loc: Tensor = self.weight.loc
-        prior = self.group.prior
-        if not scale_guide(prior).centred:
-            return loc
-        return standardized(self.group, loc, prior.slab_scale(local, shared))
 
 
 class StructuredGuide(PyroModule):

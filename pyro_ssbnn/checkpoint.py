@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_ssbnn._version import __version__
 from pyro_ssbnn.atomic import replacing
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
-from pyro_ssbnn.guides import CoupledGuide, StructuredGuide
+from pyro_ssbnn.guides import CoupledGuide, StructuredGuide, scale_guide
 from pyro_ssbnn.models import CompactNetwork, compact_from_state, network_from_config
 from pyro_ssbnn.network import Network
 from pyro_ssbnn.training import Fit, History, Removal, TrainingOptions
@@ -36,7 +36,7 @@ __all__ = [
     "save_fit",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _FORMAT = "pyro_ssbnn"
 _SERIES = ("log_likelihood", "kl", "kl_weight", "seconds")
 
@@ -68,7 +68,7 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
     """Load what :func:`save_fit` wrote.
 
     :param device: where the guide is put; "auto", "cpu", "cuda", ...
-    :raises CheckpointError: for a foreign, newer, or damaged file.
+    :raises CheckpointError: for a foreign, newer, or damaged file, and for group-lasso fits of format 1.
     """
     header, tensors = _load(path, "fit", resolve_device(device))
     try:
@@ -128,7 +128,14 @@ def load_compact(path: str | Path, device: str = "cpu") -> CompactNetwork:
 def _guide_of(
     path: str | Path, model: Network, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> StructuredGuide:
-    config = header.get("guide", {})  # absent in files older than coupled guides
+    config = header.get("guide", {})  # absent in format 1
+    centred = {g.name for g in model.description.groups if scale_guide(g.prior).centred}
+    if not config and centred:
+        raise CheckpointError(
+            f"{path}: written in format 1, where the guide of {', '.join(sorted(centred))} under the group lasso held"
+            " other numbers: means of u, and variances that did not follow the penalty. They cannot be read as they"
+            " stand; fit anew."
+        )
     if "coupled" in config:
         guide: StructuredGuide = CoupledGuide(model, **config)
     else:

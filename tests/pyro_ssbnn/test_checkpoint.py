@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pyro_ssbnn import (
@@ -130,9 +131,33 @@ class TestRefusals:
         save_fit(fitted, tmp_path / "new.safetensors")
         monkeypatch.undo()
         with pytest.raises(
-            CheckpointError, match=r"written in format 99 .* reads up to format 1. Upgrade"
+            CheckpointError, match=r"written in format 99 .* reads up to format 2. Upgrade"
         ):
             load_fit(tmp_path / "new.safetensors")
+
+    @pytest.mark.parametrize("prior", [SSGL(inclusion=0.5), SSGHS(inclusion=0.5)])
+    def test_a_group_lassos_fit_of_format_1_is_refused_and_others_are_read(self, prior, tmp_path):
+        """Its numbers meant something else; those of the other guides mean the same."""
+        result = fit(
+            net(prior=prior), X, Y, TrainingOptions(epochs=1, batch_size=8), progress=False
+        )
+        save_fit(result, tmp_path / "new.safetensors")
+        with safe_open(tmp_path / "new.safetensors", "pt") as file:
+            metadata = dict(file.metadata())
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(metadata["header"])
+        del header["guide"]  # which format 1 did not have
+        old = {**metadata, "format_version": "1", "header": json.dumps(header)}
+        save_file(tensors, tmp_path / "old.safetensors", old)
+        if prior.name == "ss-gl":
+            with pytest.raises(CheckpointError, match=r"format 1.*hidden1.*group lasso.*fit anew"):
+                load_fit(tmp_path / "old.safetensors")
+            with pytest.raises(CheckpointError, match="fit anew"):
+                load_guide(tmp_path / "old.safetensors", net(prior=prior))
+        else:
+            loaded = load_fit(tmp_path / "old.safetensors").guide.state_dict()
+            for name, value in result.guide.state_dict().items():
+                assert torch.equal(value, loaded[name]), name
 
     def test_cut_short(self, fitted, tmp_path):
         save_fit(fitted, tmp_path / "fit.safetensors")

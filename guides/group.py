@@ -1,0 +1,72 @@
+r"""Guide of one node group: its gates, its scale latents, its standardised weights.
+
+.. math:: \prod_j q(z_j)\, q(\mathrm{scales}_j \mid \mathrm{shared})\,
+                  q(u_j \mid z_j, z_{\mathrm{in}}, \mathrm{scales}_j)
+
+What depends on what is the prior's :class:`~pyro_ssbnn.guides.scales.ScaleGuide` to say: where the scales' log-medians
+count from, and whether the mean of u follows the slab scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyro
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from pyro_ssbnn.description import NodeGroup
+from pyro_ssbnn.guides.initial import standardized
+from pyro_ssbnn.guides.scales import ScaleSites, scale_guide
+from pyro_ssbnn.guides.sites import GateSite, WeightSite
+
+__all__ = ["GroupGuide"]
+
+
+class GroupGuide(PyroModule):
+    """Sites of one node group: gate, scales, weights."""
+
+    def __init__(
+        self, group: NodeGroup, scales: dict[str, Tensor], loc: Tensor, scale: float, gate: float
+    ) -> None:
+        super().__init__()
+        self.group = group
+        if group.gated:
+            self.gate = GateSite(group.size, gate)
+        self.scales = ScaleSites(scales)
+        self.weight = WeightSite(loc, scale)
+
+    def forward(
+        self,
+        temperature: Tensor,
+        hard: bool,
+        columns: tuple[Tensor, Tensor] | None,
+        shared: Mapping[str, Tensor],
+    ) -> None:
+        """Sample the group's sites in its plate.
+
+        :param shared: draws of the network-wide latents.
+        :param columns: draw and probability of the gates of the single columns, ``[..., 1, group_size]``.
+        """
+        group = self.group
+        with pyro.plate(group.name, group.size, dim=-1):
+            if group.gated:
+                open = self.gate(group.gate_site, temperature, hard).unsqueeze(-1)
+                inclusion = self.gate.logits.sigmoid().unsqueeze(-1)
+            else:
+                open = inclusion = temperature.new_ones(1, 1)
+            prior = group.prior
+            guide = scale_guide(prior)
+            local = self.scales(group.name, guide.origins(group, shared))
+            if columns is not None:
+                open, inclusion = open * columns[0], inclusion * columns[1]
+            loc = self.standardized_loc(local, shared)
+            self.weight(group.weight_site, loc, open, inclusion, prior.scale)
+
+    def standardized_loc(self, local: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> Tensor:
+        """Means of u given draws of the scale latents, ``[..., size, group_size]``."""
+        loc: Tensor = self.weight.loc
+        prior = self.group.prior
+        if not scale_guide(prior).centred:
+            return loc
+        return standardized(self.group, loc, prior.slab_scale(local, shared))
