@@ -2,7 +2,8 @@
 
     python benchmarks/reproduce.py --task lenet-mnist --prior ss-ghs --seed 0 --data DIR --json FILE
 
-DIR holds MNIST's four IDX files, or CIFAR-10's binary batches, gzipped or not. The recipe of each task is in TASKS.
+DIR holds MNIST's four IDX files, or CIFAR-10's binary batches, gzipped or not.
+The recipe of each task is in reproduce_tasks.py.
 Figures on the test half: the pruned network's (median probability model) with posterior mean weights and with 10 draws,
 and the whole posterior's with 10 draws of gates too: accuracy, negative log-likelihood, calibration error (10 bins),
 Brier score, and how well predictive entropy tells foreign images from the test images (AUROC). Beside them nodes kept
@@ -16,151 +17,22 @@ import copy
 import json
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
+from reproduce_tasks import PRIORS, TASKS, Images, Task, foreign_images, network_of, read_images
 from torch import Tensor
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis import classification_scores, ood_auroc, pruning_latency
 from pyro_ssbnn.atomic import write_text
-from pyro_ssbnn.data import read_cifar, read_idx_images
 from pyro_ssbnn.posterior import site_values, trace_draws
 
-PRIORS = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
 DRAWS = 10
 BATCH_SIZES = (1, 32, 256, 1024)
-MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
-SCALE = 255 / 126  # of MNIST's pixels, as in the published runs
-Images = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is fitted, and how.
-
-    :param image_shape: of the data set.
-    :param network: from prior and likelihood to the network.
-    :param prior: options of the prior; inclusion may be a function of the number of images.
-    :param options: of :class:`pyro_ssbnn.TrainingOptions`.
-    :param augment: of the minibatches.
-    :param fine_tuning: options that differ once the selected network is fine-tuned; None: it is not.
-    :param by_prior: options of the prior and of training that differ under some priors, ``{prior: (of the prior, of
-        training)}``.
-    """
-
-    image_shape: tuple[int, int, int]
-    network: Callable[..., Any]
-    options: dict[str, Any]
-    prior: dict[str, Any] = field(default_factory=dict)
-    augment: ss.ImageAugmentation | None = None
-    fine_tuning: dict[str, Any] | None = None
-    by_prior: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
-
-    def prior_options(self, prior: str, num_data: int) -> dict[str, Any]:
-        """Options of a prior for so many images."""
-        chosen = {**self.prior, **self.by_prior.get(prior, ({}, {}))[0]}
-        return {k: v(num_data) if callable(v) else v for k, v in chosen.items()}
-
-    def training_options(self, prior: str) -> dict[str, Any]:
-        """Training options under a prior."""
-        return {**self.options, **self.by_prior.get(prior, ({}, {}))[1]}
-
-
-def resnet(depth: int) -> Task:
-    """The published recipe of the residual networks."""
-    return Task(
-        CIFAR,
-        lambda **options: ss.ResNet(depth=depth, image_shape=CIFAR, **options),
-        {
-            "epochs": 300,
-            "batch_size": 128,
-            "optimizer": "sgd",
-            "mean_rate": 0.1,
-            "milestones": (0.5, 0.75),
-        },
-        {"inclusion": 1e-4, "scale": 0.2},
-        ss.ImageAugmentation(CIFAR),
-        {"epochs": 100, "mean_rate": 0.01},
-    )
-
-
-# Slabs of sd 0.2, as in the published residual networks, and slower means than the default; chosen in trials of seed 0.
-NARROW_SLAB = ({"scale": 0.2}, {"mean_rate": 0.04})
-
-TASKS = {
-    "mlp-mnist": Task(
-        MNIST,
-        lambda **options: ss.MLP(784, [400, 400], **options),
-        {"epochs": 240, "compile": True},
-        {"inclusion": ss.TheoryInclusion},
-        by_prior={"ss-ig": NARROW_SLAB, "ss-gl": NARROW_SLAB},
-    ),
-    "lenet-mnist": Task(
-        MNIST,
-        lambda **options: ss.LeNet(MNIST, **options),
-        {"epochs": 80, "batch_size": 256},
-        {"inclusion": 1e-3},
-        by_prior={
-            "ss-gl": (
-                {"scale": 0.2, "inclusion": 1e-20},
-                {"mean_rate": 0.03, "latent_rate": 0.01},
-            )
-        },
-    ),
-    "resnet20-cifar10": resnet(20),
-    "resnet32-cifar10": resnet(32),
-}
-
-
-def read_images(task: Task, folder: Path, rows: int | None) -> tuple[Images, Callable]:
-    """Training and test halves, ready for the network, and what makes images of 0..1 ready."""
-    read = read_idx_images if task.image_shape == MNIST else read_cifar
-    train, test = (read(folder, split) for split in ("train", "test"))
-    x, y = train.x[:rows], train.y[:rows]
-    if task.image_shape == MNIST:
-
-        def ready(images: Tensor) -> Tensor:
-            return SCALE * images
-
-    else:
-        planes = x.unflatten(1, (3, -1))
-        mean, sd = planes.mean((0, 2))[:, None], planes.std((0, 2))[:, None]
-
-        def ready(images: Tensor) -> Tensor:
-            return ((images.unflatten(1, (3, -1)) - mean) / sd).flatten(1)
-
-    half = {"x": ready(x), "y": y, "x_test": ready(test.x), "y_test": test.y}
-    return {**half, "raw_test": test.x}, ready
-
-
-def foreign_images(shape: tuple[int, ...], test: Tensor, other: Path | None) -> Images:
-    """Images unlike the training data, pixels in 0..1, flattened.
-
-    :param test: the test images.
-    :param other: folder of the other data set.
-    """
-    generator = torch.Generator().manual_seed(0)
-    if shape == CIFAR:
-        found = {"uniform noise": torch.rand(test.shape, generator=generator)}
-        if other:
-            digits = read_idx_images(other, "test").x.unflatten(1, MNIST)
-            padded = torch.nn.functional.pad(digits, [2] * 4)
-            found["MNIST, padded"] = padded.expand(-1, 3, -1, -1).flatten(1)
-        return found
-    rotated = test.unflatten(1, MNIST).rot90(1, (2, 3)).flatten(1)
-    shuffled = test[:, torch.randperm(test.shape[1], generator=generator)]
-    found = {"rotated by 90 degrees": rotated, "permuted pixels": shuffled}
-    if other:
-        colours = read_cifar(other, "test").x.unflatten(1, CIFAR)[..., 2:30, 2:30]
-        luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-        found["CIFAR-10, grey, centre"] = (luma * colours).sum(1).flatten(1)
-    return found
 
 
 def fitted(task: Task, prior: str, data: Images, arguments: argparse.Namespace) -> ss.Fit:
@@ -186,12 +58,6 @@ def fitted(task: Task, prior: str, data: Images, arguments: argparse.Namespace) 
     tuning = {**chosen, **task.fine_tuning}
     tuning["epochs"] = min(tuning["epochs"], arguments.epochs or tuning["epochs"])
     return ss.fine_tune(result, data["x"], data["y"], ss.TrainingOptions(**tuning), **common)
-
-
-def network_of(task: Task, prior: str, num_data: int) -> Any:
-    """The network of a task under a prior."""
-    chosen = PRIORS[prior](**task.prior_options(prior, num_data))
-    return task.network(prior=chosen, likelihood=ss.CategoricalLikelihood(10))
 
 
 def scores(found: ss.PredictiveSummary, labels: Tensor) -> dict[str, float]:
@@ -265,7 +131,7 @@ def machine(device: str) -> dict[str, Any]:
 def run(arguments: argparse.Namespace) -> tuple[ss.Fit, dict[str, Any]]:
     """Train and measure one row."""
     task = TASKS[arguments.task]
-    data, ready = read_images(task, arguments.data, arguments.train_rows)
+    data, ready = read_images(task, arguments.data, arguments.train_rows, arguments.hold_out)
     foreign = foreign_images(task.image_shape, data.pop("raw_test"), arguments.other_data)
     start = time.perf_counter()
     result = fitted(task, arguments.prior, data, arguments)
@@ -276,6 +142,7 @@ def run(arguments: argparse.Namespace) -> tuple[ss.Fit, dict[str, Any]]:
         "prior": arguments.prior,
         "seed": arguments.seed,
         "train_rows": rows,
+        "hold_out": arguments.hold_out,
         "warm_start": arguments.warm_start,
         "seconds": seconds,
         "elbo_per_image": float(history.elbo[-1]) / rows,
@@ -332,6 +199,12 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, help="by default the task's")
     parser.add_argument("--train-rows", type=int, help="only the first so many training images")
+    parser.add_argument(
+        "--hold-out",
+        type=int,
+        default=0,
+        help="so many training images, the last, instead of the test half: for choosing settings",
+    )
     parser.add_argument(
         "--warm-start", type=int, help="so many epochs of the deterministic network first"
     )

@@ -61,7 +61,8 @@ def main() -> None:
     arguments = parser.parse_args()
     records = [json.loads(file.read_text()) for file in arguments.files]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    figure = draw_accuracy([r for r in records if not r["collapsed"]])
+    tested = [r for r in records if not r["collapsed"] and not r.get("hold_out")]
+    figure = draw_accuracy(tested)
     figure.savefig(arguments.out / "accuracy_nodes.png", dpi=120)
 
 

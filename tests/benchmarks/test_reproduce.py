@@ -116,7 +116,7 @@ def test_a_row_of_colour_images_with_fine_tuning(reproduce, monkeypatch, mnist, 
     """The recipe of the residual networks, on a small network in their place."""
 
     def network(**options):
-        return ss.LeNet(reproduce.CIFAR, [4], [8], kernel_size=5, **options)
+        return ss.LeNet((3, 32, 32), [4], [8], kernel_size=5, **options)
 
     options = {"batch_size": 40, "mean_rate": 0.01, "clip_norm": 1.0}
     small(reproduce, monkeypatch, "resnet20-cifar10", network, **options)
@@ -144,10 +144,24 @@ def test_colours_are_standardised_by_the_training_images(reproduce, cifar):
     torch.testing.assert_close(ready(data["raw_test"]), data["x_test"])
 
 
+def test_held_out_images_stand_in_for_the_test_half(reproduce, mnist):
+    task = reproduce.TASKS["lenet-mnist"]
+    whole, _ = reproduce.read_images(task, mnist)
+    for file in mnist.glob("t10k*"):
+        file.unlink()  # not read
+    split, _ = reproduce.read_images(task, mnist, hold_out=100)
+    for name in "x", "y":
+        joined = torch.cat([split[name], split[f"{name}_test"]])
+        assert len(split[f"{name}_test"]) == 100
+        assert torch.equal(joined, whole[name])
+    with pytest.raises(ValueError, match=r"at most the 400 training images.*got 100 and 301"):
+        reproduce.read_images(task, mnist, 301, 100)
+
+
 def test_digits_are_scaled_as_published(reproduce, mnist):
     data, _ = reproduce.read_images(reproduce.TASKS["lenet-mnist"], mnist, None)
     assert data["x"].max() == pytest.approx(250 / 126)
-    turned = reproduce.foreign_images(reproduce.MNIST, data["raw_test"], None)
+    turned = reproduce.foreign_images((1, 28, 28), data["raw_test"], None)
     first = data["raw_test"][0].reshape(28, 28)
     assert torch.equal(turned["rotated by 90 degrees"][0].reshape(28, 28), first.rot90())
     assert torch.equal(turned["permuted pixels"].sort(1).values, data["raw_test"].sort(1).values)
