@@ -11,8 +11,9 @@ which act, three gated tanh nodes, n = 50, noise 0.5. Slabs SS-IG, SS-GL, SS-GHS
 
 Answers: ``exact`` (gates enumerated, Hamiltonian Monte Carlo); ``default``, StructuredGuide with the gates' temperature
 at its default of 0.5; ``cooled``, the same guide, temperature from 0.5 to 0.1; ``coupled``, CoupledGuide, after 1,000
-further steps in which its gates are held at 1/2 (linear networks), or with a KL warm-up (``network``). Nothing is
-removed during training, so that all three speak of all gates.
+further steps in which its gates are held at 1/2 (linear networks), or with a KL warm-up (``network``); ``matched``, the
+default with the particles and the steps of ``coupled``. Nothing is removed during training, so that all four speak of
+all gates.
 
 Piece ``closed-form``: the exact sampler against closed-form probabilities of all 64 models, noise known; those above
 0.001 in units of their Monte-Carlo error. Piece ``cost``: milliseconds a step of the guides, side by side.
@@ -30,6 +31,7 @@ import numpy as np
 import pyro
 import torch
 from torch import Tensor
+from trust_problems import CASES, EFFECTS, GUIDES, PRIORS, ROWS, make_network, simulate
 from trust_report import print_report, save_plots
 
 import pyro_ssbnn as ss
@@ -44,77 +46,14 @@ from pyro_ssbnn.exact import (
 from pyro_ssbnn.guides import CoupledGuide
 from pyro_ssbnn.training.guards import CollapseWarning
 
-PRIORS = {
-    "ss-ig": (ss.Gaussian(), ss.SSIG(inclusion=0.5)),
-    "ss-gl": (ss.GroupLasso(), ss.SSGL(inclusion=0.5)),
-    "ss-ghs": (ss.GroupHorseshoe(), ss.SSGHS(inclusion=0.5)),
-}
-EFFECTS = {
-    "strong": [1.5, -1.0, 0, 0, 0, 0],
-    "weak": [0.35, -0.3, 0.25, 0, 0, 0],
-    "correlated": [1.0, 0, 0.5, 0.5, 0, 0],
-    "null": [0.0] * 6,
-}
-KINDS = {
-    "strong": ["strong"] * 2 + ["null"] * 4,
-    "weak": ["weak"] * 3 + ["null"] * 3,
-    "correlated": ["correlated"] * 4 + ["null"] * 2,
-    "null": ["null"] * 6,
-    "network": ["strong"] * 2 + ["null"] * 2,
-}
-CASES = tuple(KINDS)
-GUIDES = ("default", "cooled", "coupled")
-ROWS, TEST_ROWS = 50, 500
-
-
-def predictors(case: str, rows: int, generator: torch.Generator) -> Tensor:
-    """Predictors ``[rows, p]`` of a case."""
-    x = torch.randn(rows, len(KINDS[case]), generator=generator, dtype=torch.float64)
-    if case == "correlated":
-        x[:, 1] = 0.95 * x[:, 0] + (1 - 0.95**2) ** 0.5 * x[:, 1]
-        x[:, 3] = 0.8 * x[:, 2] + 0.6 * x[:, 3]
-    return x
-
-
-def truth(case: str, x: Tensor) -> tuple[Tensor, float]:
-    """Expected targets, and the noise's standard deviation."""
-    if case == "network":
-        return 2 * torch.tanh(1.5 * x[:, 0]) - 1.5 * torch.tanh(1.5 * x[:, 1] - 0.5), 0.5
-    return x @ torch.tensor(EFFECTS[case], dtype=torch.float64), 1.0
-
-
-def simulate(case: str, sets: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x ``[n, p]``, targets ``[sets, n]``, and fresh rows of both, ``[T, p]``, ``[sets, T]``."""
-    generator = torch.Generator().manual_seed(1 + CASES.index(case))
-    x, fresh = (predictors(case, rows, generator) for rows in (ROWS, TEST_ROWS))
-    drawn = []
-    for rows in (x, fresh):
-        mean, noise = truth(case, rows)
-        shape = (sets, len(rows))
-        drawn.append(mean + noise * torch.randn(shape, generator=generator, dtype=torch.float64))
-    return x, drawn[0], fresh, drawn[1]
-
-
-def make_network(case: str, prior: str) -> ss.MLP:
-    """The network of a case."""
-    dense, gated = PRIORS[prior]
-    likelihood = ss.GaussianLikelihood()
-    if case == "network":
-        return ss.MLP(
-            4, [3], prior=gated, likelihood=likelihood, activation="tanh", input_inclusion=0.3
-        )
-    return ss.MLP(
-        6, [], prior=dense, output_prior=dense, likelihood=likelihood, input_inclusion=0.3
-    )
-
 
 def sampler_options(case: str, quick: bool) -> SamplerOptions:
     """Size of the exact run."""
     network = case == "network"
     return SamplerOptions(
         num_draws=60 if quick else 500,
-        thin=1 if quick else 2,
-        warmup=100 if quick else 600,
+        thin=1 if quick else 10 if network else 2,
+        warmup=100 if quick else 2000 if network else 600,
         chains=4,
         temperatures=5 if network else 1,
         leapfrog_steps=10 if network else 12,
@@ -122,15 +61,17 @@ def sampler_options(case: str, quick: bool) -> SamplerOptions:
 
 
 def training_options(name: str, quick: bool, seed: int = 0) -> ss.TrainingOptions:
-    """Options of a guide's fit: full batches, 3,000 steps; ``held`` comes before ``coupled``."""
+    """Options of a guide's fit: full batches, 3,000 steps; ``held`` comes before ``coupled`` on linear networks."""
     own = {
         "default": {"num_particles": 4},
         "cooled": {"num_particles": 4, "temperature": (0.5, 0.1)},
+        "matched": {"num_particles": 16},
+        "matched network": {"num_particles": 16},
         "held": {"num_particles": 16, "kl_warmup": 0.0, "gate_rate": 1e-9, "decay_after": 1.0},
         "coupled": {"num_particles": 16, "kl_warmup": 0.0, "gate_rate": 0.05},
         "coupled network": {"num_particles": 16, "kl_warmup": 0.3, "gate_rate": 0.02},
     }[name]
-    steps = 1000 if name == "held" else 3000
+    steps = {"held": 1000, "matched": 4000}.get(name, 3000)
     return ss.TrainingOptions(
         epochs=100 if quick else steps, batch_size=ROWS, remove_below=None, dtype="float64",
         compile=not quick, seed=seed, **own,
@@ -195,7 +136,8 @@ def fitted_answer(
         if guide is not None and linear:
             # Weights learn what every set of gates asks of them; then the gates move.
             ss.fit(model, x, y, training_options("held", quick), guide=guide, progress=False)
-        options = training_options(name if guide is None or linear else f"{name} network", quick)
+        tuned = name in ("coupled", "matched") and not linear
+        options = training_options(f"{name} network" if tuned else name, quick)
         fit = ss.fit(model, x, y, options, guide=guide, progress=False)
     seconds = time.perf_counter() - start
     draws = ss.draw_posterior(fit.model, fit.guide, 4000, x=fresh[0], seed=1)

@@ -5,17 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from trust_problems import GUIDES, KINDS
 
 from pyro_ssbnn.analysis.plots.style import COLOURS, MARKERS
 
-GUIDES = ("default", "cooled", "coupled")
-KINDS = {
-    "strong": ["strong"] * 2 + ["null"] * 4,
-    "weak": ["weak"] * 3 + ["null"] * 3,
-    "correlated": ["correlated"] * 4 + ["null"] * 2,
-    "null": ["null"] * 6,
-    "network": ["strong"] * 2 + ["null"] * 2,
-}
 MIXED = 1.05  # R-hat above which an exact answer is called not converged
 
 
@@ -159,10 +152,11 @@ def save_plots(results: dict, folder: Path) -> None:
     titles = {
         "default": "default guide",
         "cooled": "default guide, cooled gates",
+        "matched": "default guide, coupled's budget",
         "coupled": "coupled guide",
     }
     figure, axes = plt.subplots(
-        1, 3, figsize=(11, 4.5), layout="constrained", sharex=True, sharey=True
+        1, len(GUIDES), figsize=(13, 4.2), layout="constrained", sharex=True, sharey=True
     )
     for axis, guide in zip(axes, GUIDES, strict=True):
         axis.plot([0, 1], [0, 1], color="0.6", lw=1, zorder=0)
@@ -187,7 +181,7 @@ def save_plots(results: dict, folder: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(folder / "trust_inclusion.png", dpi=130)
     figure, axes = plt.subplots(
-        1, 3, figsize=(11, 4.5), layout="constrained", sharex=True, sharey=True
+        1, len(GUIDES), figsize=(13, 4.2), layout="constrained", sharex=True, sharey=True
     )
     cases = list(dict.fromkeys(name.partition(" ")[0] for name in found))
     for axis, guide in zip(axes, GUIDES, strict=True):

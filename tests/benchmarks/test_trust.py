@@ -15,7 +15,7 @@ def trust(monkeypatch):
     import trust
 
     yield trust
-    for name in ("trust", "trust_report"):
+    for name in ("trust", "trust_problems", "trust_report"):
         sys.modules.pop(name, None)
 
 
@@ -35,7 +35,7 @@ def answer(inclusion, mean, epistemic, predictive, sizes):
 def record():
     exact = answer([1.0, 0.2] + [0.0] * 4, [0.0, 1.0], [0.5, 0.5], [2.0, 2.0], [0.1, 0.9])
     other = answer([0.8, 0.3] + [0.0] * 4, [0.0, 2.0], [0.25, 0.25], [1.0, 1.0], [0.3, 0.7])
-    return {"exact": exact, "default": other, "cooled": exact, "coupled": exact}
+    return {"exact": exact, "default": other, "cooled": exact, "matched": exact, "coupled": exact}
 
 
 def test_distances_are_the_stated_ones(trust):
