@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import time
 import warnings
@@ -29,11 +28,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from resume import run_missing
 from scipy import stats
 from torch import Tensor
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.atomic import write_text
 from pyro_ssbnn.errors import CollapseWarning
 from pyro_ssbnn.theory import contraction_rate, effective_sparsity, sparsity_ratios
 
@@ -205,11 +204,6 @@ def slope_table(results: Mapping[str, Mapping]) -> str:
     return "\n".join(rows)
 
 
-def read(file: Path | None) -> dict:
-    """Records of finished fits."""
-    return json.loads(file.read_text()) if file is not None and file.exists() else {}
-
-
 def main() -> None:
     """Run the missing fits, print the tables, draw the plot."""
     parser = argparse.ArgumentParser(
@@ -227,16 +221,13 @@ def main() -> None:
     rows, seeds, steps = arguments.rows, arguments.seeds, arguments.steps
     if arguments.quick:
         rows, seeds, steps = ROWS[:2], 1, min(steps, 1_000)
-    results = read(arguments.json)
-    for prior, n, seed in itertools.product(arguments.priors, rows, range(seeds)):
-        key = f"{prior}/{n}/{seed}"
-        if key in results:
-            continue
-        record = run_one(n, prior, seed, steps, compile=not arguments.quick)
-        print(key, json.dumps(record), flush=True)
-        results = {**results, **read(arguments.json), key: record}  # others may have written
-        if arguments.json:
-            write_text(arguments.json, json.dumps(results, indent=1) + "\n")
+    fits = itertools.product(arguments.priors, rows, range(seeds))
+    wanted = {f"{prior}/{n}/{seed}": (n, prior, seed) for prior, n, seed in fits}
+    results = run_missing(
+        wanted,
+        lambda key: run_one(*wanted[key], steps, compile=not arguments.quick),
+        arguments.json,
+    )
     print(size_table(results), slope_table(results), sep="\n\n")
     if arguments.plots:
         from contraction_plots import draw_contraction

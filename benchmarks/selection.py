@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -31,12 +30,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from resume import run_missing
 from selection_data import REAL, Data, data_set, rmse, rule_record
 from selection_rivals import fit_forest, fit_lasso
 from torch import Tensor
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.atomic import write_text
 from pyro_ssbnn.errors import CollapseWarning
 
 PRIORS = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
@@ -212,11 +211,6 @@ def table(results: Mapping[str, Mapping]) -> str:
     return "\n".join(rows)
 
 
-def read(file: Path | None) -> dict:
-    """Records of finished fits."""
-    return json.loads(file.read_text()) if file is not None and file.exists() else {}
-
-
 def main() -> None:
     """Run the missing fits, print the table, draw the plot."""
     parser = argparse.ArgumentParser(
@@ -233,16 +227,11 @@ def main() -> None:
     predictors, rows, seeds = 2_000, arguments.rows, arguments.seeds
     if arguments.quick:
         predictors, rows, seeds = 50, [500], [0]
-    results = read(arguments.json)
-    for n, method, seed in itertools.product(rows, arguments.methods, seeds):
-        key = f"{n}/{method}/{seed}"
-        if key in results:
-            continue
-        record = run_one(n, seed, method, predictors)
-        print(key, json.dumps(record["rules"]), flush=True)
-        results = {**results, **read(arguments.json), key: record}  # others may have written
-        if arguments.json:
-            write_text(arguments.json, json.dumps(results, indent=1) + "\n")
+    fits = itertools.product(rows, arguments.methods, seeds)
+    wanted = {f"{n}/{method}/{seed}": (n, seed, method) for n, method, seed in fits}
+    results = run_missing(
+        wanted, lambda key: run_one(*wanted[key], predictors), arguments.json, shown="rules"
+    )
     print(table(results))
     if arguments.plots:
         from selection_plots import draw_selection
