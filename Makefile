@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format clean bench-uci bench-speed reproduce-mnist
+.PHONY: demo test test-slow lint format clean bench-uci bench-speed reproduce-mnist \
+	reproduce-cifar
 
 $(READY): setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -38,16 +39,23 @@ bench-uci: $(READY)
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py --data $(DATA)/mnist --json benchmarks/results/speed.json --plots docs
 
-# The MNIST rows of the results, one file each; rows whose file is there are not run again. Hours in all.
+# The rows of the results on images, one file each; rows whose file is there are not run again. Hours in all: those of
+# MNIST on two cores, those of CIFAR-10 on a GPU (with the torch of that GPU in .venv).
 SEEDS ?= 0 1 2
-ROWS := $(foreach row,mlp-mnist_ss-ig mlp-mnist_ss-gl mlp-mnist_ss-ghs lenet-mnist_ss-gl lenet-mnist_ss-ghs,\
-	$(foreach seed,$(SEEDS),benchmarks/results/$(row)_$(seed).json))
-reproduce-mnist: $(ROWS)
-	$(BIN)/python benchmarks/reproduce_plots.py $(ROWS) --out docs
+DEVICE ?= auto
+rows = $(foreach row,$(1),$(foreach seed,$(SEEDS),benchmarks/results/$(row)_$(seed).json))
+MNIST_ROWS := $(call rows,mlp-mnist_ss-ig mlp-mnist_ss-gl mlp-mnist_ss-ghs lenet-mnist_ss-gl lenet-mnist_ss-ghs)
+CIFAR_ROWS := $(call rows,$(foreach depth,20 32,$(foreach prior,ss-gl ss-ghs ss-ig,resnet$(depth)-cifar10_$(prior))))
+reproduce-mnist: $(MNIST_ROWS)
+	$(BIN)/python benchmarks/reproduce_plots.py $(MNIST_ROWS) --out docs
+
+reproduce-cifar: $(CIFAR_ROWS)
+	$(BIN)/python benchmarks/reproduce_plots.py $(CIFAR_ROWS) --out runs/cifar10
 
 benchmarks/results/%.json: | $(READY)
 	$(BIN)/python benchmarks/reproduce.py --task $(word 1,$(subst _, ,$*)) --prior $(word 2,$(subst _, ,$*)) \
-		--seed $(word 3,$(subst _, ,$*)) --data $(DATA)/mnist --json $@
+		--seed $(word 3,$(subst _, ,$*)) --device $(DEVICE) --json $@ \
+		--data $(DATA)/$(if $(findstring mnist,$*),mnist,cifar10/cifar-10-batches-bin)
 
 format: $(READY)
 	$(BIN)/ruff format .
