@@ -90,7 +90,7 @@ TASKS = {
         by_prior={
             "ss-gl": (
                 {"scale": 0.2, "inclusion": 1e-20},
-                {"mean_rate": 0.03, "latent_rate": 0.01},
+                {"mean_rate": 0.03, "latent_rate": 0.01, "epochs": 200},
             )
         },
     ),
