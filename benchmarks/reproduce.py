@@ -132,6 +132,8 @@ def run(arguments: argparse.Namespace) -> tuple[ss.Fit, dict[str, Any]]:
     """Train and measure one row."""
     task = TASKS[arguments.task]
     data, ready = read_images(task, arguments.data, arguments.train_rows, arguments.hold_out)
+    for name in ("x_test", "y_test", "raw_test"):
+        data[name] = data[name][: arguments.test_rows]
     foreign = foreign_images(task.image_shape, data.pop("raw_test"), arguments.other_data)
     start = time.perf_counter()
     result = fitted(task, arguments.prior, data, arguments)
@@ -143,6 +145,7 @@ def run(arguments: argparse.Namespace) -> tuple[ss.Fit, dict[str, Any]]:
         "seed": arguments.seed,
         "train_rows": rows,
         "hold_out": arguments.hold_out,
+        "test_rows": len(data["x_test"]),
         "warm_start": arguments.warm_start,
         "seconds": seconds,
         "elbo_per_image": float(history.elbo[-1]) / rows,
@@ -199,6 +202,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, help="by default the task's")
     parser.add_argument("--train-rows", type=int, help="only the first so many training images")
+    parser.add_argument("--test-rows", type=int, help="only the first so many test images")
     parser.add_argument(
         "--hold-out",
         type=int,

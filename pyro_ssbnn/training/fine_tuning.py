@@ -71,7 +71,7 @@ def fine_tune(
         open = {name: selection.mask(name) for name in selection.kept}
         guide.fix_gates(open)
         closed = {
-            name: (~mask).nonzero().flatten().tolist()
+            name: _removable(mask, inclusion[name])
             for name, mask in open.items()
             if may_lose_members(model, name) and not bool(mask.all())
         }
@@ -88,6 +88,14 @@ def fine_tune(
         run.train(progress, callback)
         model.train(False)
     return result
+
+
+def _removable(open: Tensor, inclusion: Tensor) -> list[int]:
+    """Closed members; of a group that closes as a whole the likeliest stays, so that whoever reads it has inputs."""
+    closed = ~open
+    if bool(closed.all()):
+        closed = closed.index_fill(0, inclusion.argmax(), False)
+    return closed.nonzero().flatten().tolist()
 
 
 def _without_removal(options: TrainingOptions) -> TrainingOptions:

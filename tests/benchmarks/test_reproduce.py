@@ -125,9 +125,10 @@ def test_a_row_of_colour_images_with_fine_tuning(reproduce, monkeypatch, mnist, 
         reproduce,
         monkeypatch,
         *("--task", "resnet20-cifar10", "--data", cifar, "--other-data", mnist, "--epochs", 2),
-        *("--repeats", 0, "--json", out),
+        *("--repeats", 0, "--json", out, "--test-rows", 40),
     )
     record = json.loads(out.read_text())
+    assert record["test_rows"] == 40
     assert record["posterior"]["ood_auroc"].keys() == {"uniform noise", "MNIST, padded"}
     assert record["options"]["optimizer"] == "sgd"
     assert record["pruned_minus_masked"] < 1e-10

@@ -4,8 +4,10 @@ import math
 import warnings
 
 import numpy as np
+import pyro
 import pytest
 import torch
+from pyro import poutine
 from pyro.distributions import Gamma, InverseGamma, LogNormal
 from torch.distributions import kl_divergence
 
@@ -14,7 +16,10 @@ from pyro_ssbnn import (
     SSGHS,
     SSIG,
     AnalyticELBO,
+    CategoricalLikelihood,
     GaussianLikelihood,
+    ResNet,
+    Selection,
     StructuredGuide,
     TrainingOptions,
     fine_tune,
@@ -26,6 +31,7 @@ from pyro_ssbnn import (
 )
 from pyro_ssbnn.analysis import inclusion_summary
 from pyro_ssbnn.errors import CollapseWarning, SelectionError
+from pyro_ssbnn.posterior import site_values, trace_draws
 from pyro_ssbnn.predictive import predict, predict_compact
 
 INCLUSION = {"input": 0.3, "hidden1": 0.2}
@@ -218,6 +224,38 @@ def test_nodes_that_pass_on_a_constant_stay_in_the_network_with_closed_gates():
     closed = ~chosen.mask("hidden1")
     before, after = start.guide.output.weight.loc, tuned.guide.output.weight.loc
     assert not torch.equal(before[:, :-1][:, closed], after[:, :-1][:, closed])
+
+
+def test_a_block_whose_first_convolution_is_closed_becomes_its_shortcut():
+    """Its one filter that stays in the live network has a closed gate; the pruned network has neither."""
+    shape, generator = (3, 8, 8), torch.Generator().manual_seed(1)
+    x = torch.randn(60, 192, generator=generator, dtype=torch.float64)
+    y = (x[:, :64].sum(-1) > 0).long()
+    torch.manual_seed(1)
+    model = ResNet(
+        depth=8,
+        image_shape=shape,
+        prior=SSIG(inclusion=0.3),
+        likelihood=CategoricalLikelihood(2),
+    )
+    options = TrainingOptions(epochs=2, batch_size=30, dtype="float64", kl_warmup=0.0)
+    result = fit(model, x, y, options, progress=False)
+    kept = dict(select(result.guide.inclusion()).kept)
+    kept["stage1_block1_conv1"] = torch.tensor([], dtype=torch.long)
+    kept["stage2_block1_conv2"] = kept["stage2_block1_conv1"] = torch.tensor([], dtype=torch.long)
+    sizes = {k: len(v) for k, v in result.guide.inclusion().items()}
+    selection = Selection(kept, sizes, rule="by hand")
+    tuned = fine_tune(result, x, y, options, selection=selection, progress=False)
+    assert float(tuned.guide.inclusion()["stage1_block1_conv1"].max()) < 1e-15
+    model, guide = tuned.model, tuned.guide
+    network = prune(model, guide, num_draws=2, seed=0).network
+    gates = {f"{k}.gate": selection.mask(k).double().expand(2, -1) for k in kept}
+    torch.manual_seed(0)  # the draws of prune
+    with torch.no_grad():
+        values = site_values(trace_draws(poutine.condition(guide, data=gates), 2))
+        with pyro.plate("draws", 2, dim=-2):
+            masked = poutine.condition(model.network, data=values)(x)
+        torch.testing.assert_close(network(x), masked, rtol=0, atol=1e-10)
 
 
 def test_selections_that_do_not_fit_are_refused(fitted):
