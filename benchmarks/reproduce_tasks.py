@@ -148,7 +148,7 @@ def foreign_images(shape: tuple[int, ...], test: Tensor, other: Path | None) -> 
     if shape == CIFAR:
         found = {"uniform noise": torch.rand(test.shape, generator=generator)}
         if other:
-            digits = read_idx_images(other, "test").x.unflatten(1, MNIST)
+            digits = read_idx_images(other, "test").x[: len(test)].unflatten(1, MNIST)
             padded = torch.nn.functional.pad(digits, [2] * 4)
             found["MNIST, padded"] = padded.expand(-1, 3, -1, -1).flatten(1)
         return found
@@ -156,7 +156,7 @@ def foreign_images(shape: tuple[int, ...], test: Tensor, other: Path | None) -> 
     shuffled = test[:, torch.randperm(test.shape[1], generator=generator)]
     found = {"rotated by 90 degrees": rotated, "permuted pixels": shuffled}
     if other:
-        colours = read_cifar(other, "test").x.unflatten(1, CIFAR)[..., 2:30, 2:30]
+        colours = read_cifar(other, "test").x[: len(test)].unflatten(1, CIFAR)[..., 2:30, 2:30]
         luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
         found["CIFAR-10, grey, centre"] = (luma * colours).sum(1).flatten(1)
     return found
