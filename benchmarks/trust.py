@@ -52,7 +52,7 @@ def sampler_options(case: str, quick: bool) -> SamplerOptions:
     network = case == "network"
     return SamplerOptions(
         num_draws=60 if quick else 500,
-        thin=1 if quick else 10 if network else 2,
+        thin=1 if quick else 5 if network else 2,
         warmup=100 if quick else 2000 if network else 600,
         chains=4,
         temperatures=5 if network else 1,
