@@ -17,6 +17,15 @@ from pyro_ssbnn.analysis.plots.style import COLOURS, MARKERS
 
 __all__ = ["draw_accuracy", "draw_fit"]
 
+# Nodes left and test accuracy at the end of the authors' logs; they report shares of weights, not nodes, for ResNets.
+PUBLISHED = {
+    ("mlp-mnist", "ss-ghs"): (25 + 15, 97.30),
+    ("mlp-mnist", "ss-ig"): (68 + 40, 96.86),
+    ("lenet-mnist", "ss-gl"): (9 + 11 + 13 + 16, 98.84),
+    ("lenet-mnist", "ss-ghs"): (14 + 7 + 13 + 15, 98.98),
+    ("lenet-mnist", "ss-ig"): (17 + 5 + 17 + 20, 98.67),
+}
+
 
 def draw_fit(result: ss.Fit, folder: Path, name: str) -> None:
     """Inclusion of every filter and node, and the course of bound and inclusion, as ``{plot}_{name}.png``."""
@@ -33,7 +42,7 @@ def draw_fit(result: ss.Fit, folder: Path, name: str) -> None:
 
 
 def draw_accuracy(records: list[dict]) -> plt.Figure:
-    """Test accuracy of the pruned networks (10 draws) against the nodes they keep, a panel a task."""
+    """Test accuracy of the pruned networks (10 draws) against nodes kept, a panel a task; hollow: published."""
     tasks = sorted({r["task"] for r in records})
     priors = sorted({r["prior"] for r in records})
     figure, panels = plt.subplots(
@@ -44,7 +53,12 @@ def draw_accuracy(records: list[dict]) -> plt.Figure:
             runs = [r for r in records if (r["task"], r["prior"]) == (task, prior)]
             nodes = [sum(v for k, v in r["nodes_kept"].items() if k != "output") for r in runs]
             accuracy = [100 * r["pruned_draws"]["accuracy"] for r in runs]
-            ax.scatter(nodes, accuracy, color=colour, marker=marker, label=prior.upper(), zorder=3)
+            style = {"color": colour, "marker": marker, "zorder": 3}
+            if runs:
+                ax.scatter(nodes, accuracy, label=prior.upper(), **style)
+            if (task, prior) in PUBLISHED:
+                label = f"{prior.upper()}, published"
+                ax.scatter(*PUBLISHED[task, prior], label=label, facecolors="none", **style)
         ax.set(title=task, xlabel="filters and nodes kept", ylabel="test accuracy, %")
         ax.grid(alpha=0.3)
         ax.legend(frameon=False)
