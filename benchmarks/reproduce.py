@@ -131,9 +131,11 @@ def machine(device: str) -> dict[str, Any]:
 def run(arguments: argparse.Namespace) -> tuple[ss.Fit, dict[str, Any]]:
     """Train and measure one row."""
     task = TASKS[arguments.task]
-    data, ready = read_images(task, arguments.data, arguments.train_rows, arguments.hold_out)
-    for name in ("x_test", "y_test", "raw_test"):
-        data[name] = data[name][: arguments.test_rows]
+    data, ready = read_images(
+        *(task, arguments.data, arguments.train_rows),
+        hold_out=arguments.hold_out,
+        test_rows=arguments.test_rows,
+    )
     foreign = foreign_images(task.image_shape, data.pop("raw_test"), arguments.other_data)
     start = time.perf_counter()
     result = fitted(task, arguments.prior, data, arguments)

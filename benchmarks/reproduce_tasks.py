@@ -105,13 +105,18 @@ TASKS = {
 
 
 def read_images(
-    task: Task, folder: Path, rows: int | None = None, hold_out: int = 0
+    task: Task,
+    folder: Path,
+    rows: int | None = None,
+    hold_out: int = 0,
+    test_rows: int | None = None,
 ) -> tuple[Images, Callable]:
     """Training images and those to measure on, ready for the network, and what makes images of 0..1 ready.
 
     :param rows: only the first so many training images.
     :param hold_out: the last so many training images are not trained on and stand in for the test half, which is then
         not read: for choosing settings.
+    :param test_rows: measure on the first so many images only.
     """
     read = read_idx_images if task.image_shape == MNIST else read_cifar
     train = read(folder, "train")
@@ -126,6 +131,7 @@ def read_images(
     else:
         test = read(folder, "test")
         x_test, y_test = test.x, test.y
+    x_test, y_test = x_test[:test_rows], y_test[:test_rows]
     x, y = train.x[: rows or kept], train.y[: rows or kept]
     if task.image_shape == MNIST:
 

@@ -45,6 +45,7 @@ def fine_tune(
 
     The result speaks of the original network, with inclusion 1 for the kept members and 0 for the others. Its history
     starts anew, and counts the members that are not in the network as removed after epoch 0, at the inclusion they had.
+    A group that closes as a whole keeps its likeliest member in the network, behind a closed gate.
     ``fit(..., resume=result)`` goes on with the fine-tuning.
 
     :param fitted: what :func:`~pyro_ssbnn.fit` returned.
