@@ -120,6 +120,19 @@ def test_a_constant_that_padding_cuts_off_is_refused():
     )
 
 
+@pytest.mark.parametrize("num_draws", [None, 3, 40])
+def test_many_images_pass_in_pieces_and_give_what_each_gives_alone(num_draws):
+    model, guide = network(SSGHS(inclusion=0.3))
+    compact = prune(model, guide, at_random(2), num_draws=num_draws).network
+    x = torch.randn(131, X.shape[1], dtype=torch.float64, requires_grad=True)
+    together = compact(x)
+    alone = torch.cat([compact(row) for row in x.split(1)], dim=-2)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+    slope = torch.autograd.grad(together[..., -1, 0].sum(), x)[0]
+    assert bool((slope[:-1] == 0).all()) and bool((slope[-1] != 0).any())
+    assert compact(x[:0]).shape == (*together.shape[:-2], 0, 3)
+
+
 def test_it_is_smaller_and_the_report_counts_it():
     model, guide = network(SSIG(inclusion=0.3))
     pruning = prune(model, guide, at_random(1))  # two members a layer
