@@ -95,7 +95,7 @@ TASKS = {
         by_prior={
             "ss-gl": (
                 {"scale": 0.2, "inclusion": 1e-20},
-                {"mean_rate": 0.03, "latent_rate": 0.01, "epochs": 200},
+                {"mean_rate": 0.03, "latent_rate": 0.01, "epochs": 200, "kl_warmup": 0.15},
             )
         },
     ),
