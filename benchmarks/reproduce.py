@@ -17,6 +17,7 @@ import copy
 import json
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ DRAWS = 10
 BATCH_SIZES = (1, 32, 256, 1024)
 
 
-def fitted(task: Task, prior: str, data: Images, arguments: argparse.Namespace) -> ss.Fit:
-    """Train as the task says, from a deterministic network where asked for; fine-tune where it says so."""
+def fitted(
+    task: Task, prior: str, data: Images, arguments: argparse.Namespace
+) -> tuple[ss.Fit, ss.Fit | None]:
+    """Train as the task says, from a deterministic network where it says so; the fit, and the fine-tuned one."""
     shortened = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     chosen = {
         **task.training_options(prior),
@@ -48,16 +51,30 @@ def fitted(task: Task, prior: str, data: Images, arguments: argparse.Namespace) 
     model = network_of(task, prior, len(data["x"]))
     guide = None
     common = {"augment": task.augment}
-    if arguments.warm_start:
-        warm = ss.TrainingOptions(**{**chosen, "epochs": arguments.warm_start})
+    if task.warm_start:
+        warm = ss.TrainingOptions(**{**chosen, "epochs": task.warm_start})
         guide = ss.StructuredGuide(model, initial_inclusion=options.initial_inclusion)
         guide.start_from(ss.fit_deterministic(model, data["x"], data["y"], warm, **common))
     result = ss.fit(model, data["x"], data["y"], options, guide=guide, **common)
     if task.fine_tuning is None or result.collapsed:
-        return result
+        return result, None
     tuning = {**chosen, **task.fine_tuning}
     tuning["epochs"] = min(tuning["epochs"], arguments.epochs or tuning["epochs"])
-    return ss.fine_tune(result, data["x"], data["y"], ss.TrainingOptions(**tuning), **common)
+    return result, ss.fine_tune(
+        result, data["x"], data["y"], ss.TrainingOptions(**tuning), **common
+    )
+
+
+def course(result: ss.Fit, rows: int) -> dict[str, Any]:
+    """Options of a training run, and what it gave epoch by epoch, per image."""
+    history = result.history
+    return {
+        "options": result.options.to_config(),
+        "active": {name: count.tolist() for name, count in history.active().items()},
+        "epoch_elbo": (history.elbo / rows).tolist(),
+        "epoch_log_likelihood": [value / rows for value in history.log_likelihood],
+        "epoch_clock": history.seconds,
+    }
 
 
 def scores(found: ss.PredictiveSummary, labels: Tensor) -> dict[str, float]:
@@ -130,17 +147,15 @@ def machine(device: str) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> tuple[ss.Fit, dict[str, Any]]:
     """Train and measure one row."""
-    task = TASKS[arguments.task]
-    data, ready = read_images(
-        *(task, arguments.data, arguments.train_rows),
-        hold_out=arguments.hold_out,
-        test_rows=arguments.test_rows,
-    )
+    asked = {name: getattr(arguments, name) for name in ("warm_start", "train_rows", "test_rows")}
+    task = replace(TASKS[arguments.task], **{k: v for k, v in asked.items() if v is not None})
+    data, ready = read_images(task, arguments.data, arguments.hold_out)
     foreign = foreign_images(task.image_shape, data.pop("raw_test"), arguments.other_data)
     start = time.perf_counter()
-    result = fitted(task, arguments.prior, data, arguments)
+    first, tuned = fitted(task, arguments.prior, data, arguments)
     seconds = time.perf_counter() - start
-    history, rows = result.history, len(data["x"])
+    result, rows = tuned or first, len(data["x"])
+    history = result.history
     record = {
         "task": arguments.task,
         "prior": arguments.prior,
@@ -148,17 +163,15 @@ def run(arguments: argparse.Namespace) -> tuple[ss.Fit, dict[str, Any]]:
         "train_rows": rows,
         "hold_out": arguments.hold_out,
         "test_rows": len(data["x_test"]),
-        "warm_start": arguments.warm_start,
+        "warm_start": task.warm_start,
         "seconds": seconds,
         "elbo_per_image": float(history.elbo[-1]) / rows,
         "log_likelihood_per_image": history.log_likelihood[-1] / rows,
         **evaluated(result, data, {name: ready(images) for name, images in foreign.items()}),
-        "options": result.options.to_config(),
         "network": result.model.to_config(),
         "machine": machine(str(next(result.guide.parameters()).device)),
-        "active": {name: count.tolist() for name, count in history.active().items()},
-        "epoch_elbo": (history.elbo / rows).tolist(),
-        "epoch_clock": history.seconds,
+        **course(first, rows),
+        "fine_tuning": course(tuned, rows) if tuned else None,
     }
     if arguments.repeats and not result.collapsed:
         table = pruning_latency(
@@ -203,8 +216,8 @@ def main() -> None:
         "--other-data", type=Path, help="the other data set's folder: more foreign images"
     )
     parser.add_argument("--epochs", type=int, help="by default the task's")
-    parser.add_argument("--train-rows", type=int, help="only the first so many training images")
-    parser.add_argument("--test-rows", type=int, help="only the first so many test images")
+    parser.add_argument("--train-rows", type=int, help="by default the task's: all, or a subset")
+    parser.add_argument("--test-rows", type=int, help="by default the task's")
     parser.add_argument(
         "--hold-out",
         type=int,
@@ -212,7 +225,9 @@ def main() -> None:
         help="so many training images, the last, instead of the test half: for choosing settings",
     )
     parser.add_argument(
-        "--warm-start", type=int, help="so many epochs of the deterministic network first"
+        "--warm-start",
+        type=int,
+        help="epochs of the deterministic network before, by default the task's",
     )
     parser.add_argument("--repeats", type=int, default=20, help="of the latencies; 0 for none")
     parser.add_argument("--threads", type=int, help="torch threads, by default all cores")

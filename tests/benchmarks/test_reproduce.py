@@ -132,12 +132,17 @@ def test_a_row_of_colour_images_with_fine_tuning(reproduce, monkeypatch, mnist, 
     assert record["posterior"]["ood_auroc"].keys() == {"uniform noise", "MNIST, padded"}
     assert record["options"]["optimizer"] == "sgd"
     assert record["pruned_minus_masked"] < 1e-10
-    assert record["options"]["remove_below"] is None  # of the fine-tuning
+    assert record["options"]["mean_rate"] == 0.01
+    assert record["fine_tuning"]["options"]["remove_below"] is None  # nothing is removed any more
+    for stage in record, record["fine_tuning"]:
+        assert len(stage["epoch_elbo"]) == len(stage["epoch_log_likelihood"]) == 2
     assert "latency" not in record
 
 
 def test_colours_are_standardised_by_the_training_images(reproduce, cifar):
-    data, ready = reproduce.read_images(reproduce.TASKS["resnet20-cifar10"], cifar, 100)
+    data, ready = reproduce.read_images(
+        replace(reproduce.TASKS["resnet20-cifar10"], train_rows=100), cifar
+    )
     planes = data["x"].unflatten(1, (3, -1))
     assert len(planes) == 100
     torch.testing.assert_close(planes.mean((0, 2)), torch.zeros(3), rtol=0, atol=1e-4)
@@ -156,11 +161,11 @@ def test_held_out_images_stand_in_for_the_test_half(reproduce, mnist):
         assert len(split[f"{name}_test"]) == 100
         assert torch.equal(joined, whole[name])
     with pytest.raises(ValueError, match=r"at most the 400 training images.*got 100 and 301"):
-        reproduce.read_images(task, mnist, 301, 100)
+        reproduce.read_images(replace(task, train_rows=301), mnist, 100)
 
 
 def test_digits_are_scaled_as_published(reproduce, mnist):
-    data, _ = reproduce.read_images(reproduce.TASKS["lenet-mnist"], mnist, None)
+    data, _ = reproduce.read_images(reproduce.TASKS["lenet-mnist"], mnist)
     assert data["x"].max() == pytest.approx(250 / 126)
     turned = reproduce.foreign_images((1, 28, 28), data["raw_test"], None)
     first = data["raw_test"][0].reshape(28, 28)
