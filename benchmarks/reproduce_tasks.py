@@ -62,9 +62,10 @@ class Task:
 def resnet(depth: int) -> Task:
     """The published recipe of the residual networks.
 
-    There gradient descent moves log-scales and gates too: where the KL rules, a log-scale by no more than
-    0.1 / (1 - 0.9) / 50,000 * 58,600 steps = 1.2 over the 150 epochs at the full rate, a gate by some ten. The rates
-    here are those at which Adam goes about so far: posteriors stay narrow, and gates close late.
+    It names one rate: gradient descent then moves log-scales and gates too. Where the KL rules, it moves a log-scale by
+    no more than 0.1 / (1 - 0.9) / 50,000 * 58,600 steps = 1.2 over the 150 epochs at the full rate, a gate, by a rough
+    estimate, by some ten. The rates here are those at which Adam goes about so far: posteriors stay narrow, and gates
+    close late.
     """
     return Task(
         CIFAR,
