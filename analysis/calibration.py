@@ -1,7 +1,7 @@
 r"""How good predictions are, and how honest: scores and calibration from the posterior predictive distribution.
 
 Probabilities here are *predictive*, averaged over draws: ``draws.mean.mean(0)`` of
-:class:`~pyro_ssbnn.posterior.PosteriorDraws`. ``[N]`` is the probability of class 1, ``[N, K]`` has a column per class.
+:class:`~pyro_ssbnn.PosteriorDraws`. ``[N]`` is the probability of class 1, ``[N, K]`` has a column per class.
 Arguments may be NumPy arrays or tensors on the CPU; every function raises :class:`~pyro_ssbnn.errors.DataError` for
 shapes or values it cannot use.
 """

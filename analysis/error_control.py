@@ -5,20 +5,20 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from pyro_ssbnn.error_control import (
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.selection.error_control import (
     expected_false_omissions,
     expected_false_selections,
     model_size,
     select_fdr,
 )
-from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["error_control_summary"]
 
 
 def error_control_summary(
-    guide: StructuredGuide, level: float = 0.1, probability: float = 0.9
+    guide: Guide, level: float = 0.1, probability: float = 0.9
 ) -> pd.DataFrame:
     r"""One row a gated group, predictors (``input``) first where they are gated; each group is a family of its own.
 

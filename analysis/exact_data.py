@@ -19,7 +19,7 @@ from pyro_ssbnn.analysis.inference_data import _coordinates, _dataset, _node_dim
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact import ExactPosterior, effective_size, r_hat, standard_error
-from pyro_ssbnn.posterior import effective_weights
+from pyro_ssbnn.posterior.weights import effective_weights
 
 __all__ = ["exact_summary", "exact_to_arviz"]
 

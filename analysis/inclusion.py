@@ -22,17 +22,18 @@ from pyro_ssbnn.analysis.scales import (
     inclusion_probabilities,
     slab_scale_quantiles,
 )
-from pyro_ssbnn.description import GateGroup, NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import CLOSED_LOGIT, StructuredGuide
-from pyro_ssbnn.selection import Selection, select
-from pyro_ssbnn.training.history import History
+from pyro_ssbnn.guides import CLOSED_LOGIT
+from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.selection.rules import Selection, select
+from pyro_ssbnn.structure.description import GateGroup, NodeGroup
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["inclusion_summary", "layer_summary", "predictor_norms", "slab_norms"]
 
 
 def inclusion_summary(
-    guide: StructuredGuide,
+    guide: Guide,
     selection: Selection | None = None,
     *,
     levels: Sequence[float] = (0.05, 0.5, 0.95),
@@ -91,7 +92,7 @@ def inclusion_summary(
     return table.rename_axis("name")
 
 
-def layer_summary(guide: StructuredGuide, selection: Selection | None = None) -> pd.DataFrame:
+def layer_summary(guide: Guide, selection: Selection | None = None) -> pd.DataFrame:
     """One row a gated group, predictors (``input``) first where they are gated.
 
     Columns: ``nodes``; ``active``, the number selected; ``expected_active`` and ``sd_active``, posterior mean and
@@ -117,7 +118,7 @@ def layer_summary(guide: StructuredGuide, selection: Selection | None = None) ->
     return table.astype({**dtypes, "prior_expected": float}).rename_axis("group")
 
 
-def slab_norms(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
+def slab_norms(guide: Guide, name: str) -> NDArray[np.float64]:
     r"""Size of each node's posterior mean weights given that the node is in, its own included, ``[size]``.
 
     :math:`\lVert E[t u \mid z = 1]\rVert_2`. Where predictors are gated, weights of closed predictors are not in the
@@ -131,7 +132,7 @@ def slab_norms(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
     return np.sqrt(squares.sum(1))
 
 
-def predictor_norms(guide: StructuredGuide) -> NDArray[np.float64]:
+def predictor_norms(guide: Guide) -> NDArray[np.float64]:
     r"""Size of each predictor's outgoing first-layer mean weights given that the predictor is in, ``[p]``.
 
     :math:`\{\sum_j \gamma_j E[t_j u_{ji}]^2\}^{1/2}`: each weight counts by its node's inclusion probability (1 in an
@@ -153,7 +154,7 @@ def _add_removals(table: pd.DataFrame, history: History) -> None:
     table["removed_epoch"], table["removed_inclusion"] = epochs, inclusion
 
 
-def predictor_names(guide: StructuredGuide, feature_names: Sequence[str] | None) -> list[str]:
+def predictor_names(guide: Guide, feature_names: Sequence[str] | None) -> list[str]:
     """Names of the predictors: those given, or the network's own."""
     inputs = guide.description.inputs
     names = list(inputs.names if feature_names is None else feature_names)
@@ -165,7 +166,7 @@ def predictor_names(guide: StructuredGuide, feature_names: Sequence[str] | None)
 
 
 def _gate_columns(
-    guide: StructuredGuide, group: GateGroup | NodeGroup, selection: Selection
+    guide: Guide, group: GateGroup | NodeGroup, selection: Selection
 ) -> dict[str, object]:
     columns: dict[str, object] = {"group": group.name, "node": np.arange(group.size)}
     if not group.gated:
@@ -185,11 +186,11 @@ def _gate_columns(
     }
 
 
-def _mean_weights(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
+def _mean_weights(guide: Guide, name: str) -> NDArray[np.float64]:
     return guide.mean_weights(name).double().cpu().numpy()
 
 
-def _checked_selection(guide: StructuredGuide, selection: Selection | None) -> Selection:
+def _checked_selection(guide: Guide, selection: Selection | None) -> Selection:
     if selection is None:
         return select(guide.inclusion())
     expected = {group.name: group.size for group in guide.description.gate_groups}

@@ -42,11 +42,11 @@ from pyro_ssbnn._version import __version__
 from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
-from pyro_ssbnn.description import GateGroup, NetworkDescription, NodeGroup
 from pyro_ssbnn.errors import ConfigurationError, DataError
-from pyro_ssbnn.guides import StructuredGuide
-from pyro_ssbnn.network import Network
-from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
+from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_posterior
+from pyro_ssbnn.structure.description import GateGroup, NetworkDescription, NodeGroup
+from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.network import Network
 
 __all__ = ["to_arviz"]
 
@@ -64,7 +64,7 @@ ATTRIBUTES = {
 
 def to_arviz(
     model: Network,
-    guide: StructuredGuide,
+    guide: Guide,
     draws: PosteriorDraws | None = None,
     *,
     num_draws: int = 200,
@@ -78,7 +78,7 @@ def to_arviz(
 
     :param model: the network, ``result.model`` of a fit.
     :param guide: its guide, ``result.guide``.
-    :param draws: draws already made by :func:`~pyro_ssbnn.posterior.draw_posterior`; by default they are made here.
+    :param draws: draws already made by :func:`~pyro_ssbnn.draw_posterior`; by default they are made here.
     :param num_draws: S, number of draws to make.
     :param x: predictors ``[N, p]`` to predict at.
     :param y: targets ``[N]`` (``[N, K]``) observed there; with ``draws``, those that their log-likelihood belongs to.
@@ -201,7 +201,7 @@ def _sample_stats(draws: PosteriorDraws) -> xr.Dataset:
     return _dataset({name: _draws_array(value, []) for name, value in stats.items()}, {})
 
 
-def _exact_inclusion(guide: StructuredGuide, coords: dict[str, list[str]]) -> xr.Dataset:
+def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
     arrays = {}
     for group in guide.description.gate_groups:
         dims = [_node_dim(guide.description, group)]

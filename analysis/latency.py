@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pyro_ssbnn.errors import ConfigurationError, DataError
-from pyro_ssbnn.guides import StructuredGuide
-from pyro_ssbnn.network import Network
-from pyro_ssbnn.pruning import prune
-from pyro_ssbnn.selection import Selection, select
-from pyro_ssbnn.threads import limited_to
-from pyro_ssbnn.training.options import resolve_device
+from pyro_ssbnn.inference.options import resolve_device
+from pyro_ssbnn.isolation import limited_to
+from pyro_ssbnn.selection.pruning import prune
+from pyro_ssbnn.selection.rules import Selection, select
+from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.network import Network
 
 __all__ = ["dense_and_pruned", "measure_latency", "pruning_latency"]
 
@@ -109,7 +109,7 @@ def measure_latency(
 
 def dense_and_pruned(
     model: Network,
-    guide: StructuredGuide,
+    guide: Guide,
     selection: Selection | None = None,
     *,
     num_draws: int = 10,
@@ -145,7 +145,7 @@ def dense_and_pruned(
 
 def pruning_latency(
     model: Network,
-    guide: StructuredGuide,
+    guide: Guide,
     selection: Selection | None = None,
     *,
     num_draws: int = 10,

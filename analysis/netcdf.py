@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import h5netcdf
 import xarray as xr
 
-from pyro_ssbnn.atomic import replacing
 from pyro_ssbnn.errors import CheckpointError
+from pyro_ssbnn.files.atomic import replacing
 
 __all__ = ["ArviZData", "assemble", "groups_of", "read_netcdf", "write_netcdf"]
 

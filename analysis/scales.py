@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.guides.scales import LogMoments
 from pyro_ssbnn.priors import Gaussian, GroupHorseshoe, GroupLasso, Prior
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["gate_logits", "inclusion_probabilities", "slab_scale_quantiles"]
 
 
-def gate_logits(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
+def gate_logits(guide: Guide, name: str) -> NDArray[np.float64]:
     """Posterior log-odds of inclusion of a gated group's members, ``[size]``; finite where probabilities round to 1.
 
     :raises ConfigurationError: for an unknown group, or one without gates.
@@ -40,7 +40,7 @@ def gate_logits(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
     return guide.inclusion_logits(name).double().cpu().numpy()
 
 
-def inclusion_probabilities(guide: StructuredGuide, name: str) -> NDArray[np.float64]:
+def inclusion_probabilities(guide: Guide, name: str) -> NDArray[np.float64]:
     """Posterior inclusion probabilities of a gated group's members in double precision, ``[size]``.
 
     :raises ConfigurationError: for an unknown group, or one without gates.
@@ -49,7 +49,7 @@ def inclusion_probabilities(guide: StructuredGuide, name: str) -> NDArray[np.flo
 
 
 def slab_scale_quantiles(
-    guide: StructuredGuide,
+    guide: Guide,
     name: str,
     levels: Sequence[float] = (0.05, 0.5, 0.95),
     *,

@@ -27,7 +27,7 @@ from torch.distributions import Categorical, Distribution, Normal, Poisson
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis import diagnose
-from pyro_ssbnn.atomic import write_text
+from pyro_ssbnn.files.atomic import write_text
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.priors import Prior
 

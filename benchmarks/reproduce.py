@@ -29,8 +29,8 @@ from torch import Tensor
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis import classification_scores, ood_auroc, pruning_latency
-from pyro_ssbnn.atomic import write_text
-from pyro_ssbnn.posterior import site_values, trace_draws
+from pyro_ssbnn.files.atomic import write_text
+from pyro_ssbnn.posterior.draws import site_values, trace_draws
 
 DRAWS = 10
 BATCH_SIZES = (1, 32, 256, 1024)

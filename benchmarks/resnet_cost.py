@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.training.optimizer import optimizer_of
-from pyro_ssbnn.training.step import EagerStep
+from pyro_ssbnn.inference.optimizer import optimizer_of
+from pyro_ssbnn.inference.step import EagerStep
 
 CLASSES, NUM_DATA = 10, 50_000
 PRIORS: dict[str, Callable[..., ss.SSIG | ss.SSGL | ss.SSGHS]] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pyro_ssbnn.atomic import write_text
+from pyro_ssbnn.files.atomic import write_text
 
 __all__ = ["run_missing"]
 

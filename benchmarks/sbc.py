@@ -27,8 +27,8 @@ from pyro import poutine
 from scipy import stats
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.atomic import write_text
 from pyro_ssbnn.exact import SamplerOptions, r_hat, sample_exact_each
+from pyro_ssbnn.files.atomic import write_text
 
 CASES = ("linear", "network")
 ROWS = {"linear": 20, "network": 12}

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.atomic import write_text
 from pyro_ssbnn.data import Preprocessing, digits, split
+from pyro_ssbnn.files.atomic import write_text
 
 PUBLISHED = {
     "mean_rate": 1e-3 * 64**0.5,  # 1e-3 in the first layers, whose fan-in is 64

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis import log_predictive_density
-from pyro_ssbnn.atomic import write_text
+from pyro_ssbnn.files.atomic import write_text
 
 NOISE = 0.2
 

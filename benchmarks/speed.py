@@ -31,9 +31,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.atomic import write_text
-from pyro_ssbnn.training.optimizer import optimizer_of
-from pyro_ssbnn.training.step import CompiledStep, EagerStep
+from pyro_ssbnn.files.atomic import write_text
+from pyro_ssbnn.inference.optimizer import optimizer_of
+from pyro_ssbnn.inference.step import CompiledStep, EagerStep
 
 INPUTS, CLASSES, NUM_DATA, INCLUSION = 784, 10, 60_000, 2e-3
 SCALE = 255 / 126  # of the pixels, as in the published runs

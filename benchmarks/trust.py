@@ -35,7 +35,6 @@ from trust_problems import CASES, EFFECTS, GUIDES, PRIORS, ROWS, make_network, s
 from trust_report import print_report, save_plots
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.atomic import write_text
 from pyro_ssbnn.exact import (
     ExactPosterior,
     SamplerOptions,
@@ -43,8 +42,9 @@ from pyro_ssbnn.exact import (
     r_hat,
     sample_exact_each,
 )
+from pyro_ssbnn.files.atomic import write_text
 from pyro_ssbnn.guides import CoupledGuide
-from pyro_ssbnn.training.guards import CollapseWarning
+from pyro_ssbnn.inference.guards import CollapseWarning
 
 
 def sampler_options(case: str, quick: bool) -> SamplerOptions:
@@ -207,7 +207,7 @@ def run_closed_form(quick: bool) -> dict:
 
 def run_cost(quick: bool, steps: int = 300) -> dict:
     """Milliseconds a step, compiled, in turns: medians of five rounds of ``steps`` steps."""
-    from pyro_ssbnn.training.step import CompiledStep, EagerStep
+    from pyro_ssbnn.inference.step import CompiledStep, EagerStep
 
     costs = {}
     for case in ("weak", "network"):

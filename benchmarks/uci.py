@@ -132,7 +132,7 @@ def main() -> None:
         for split in range(arguments.splits)
     }
     todo = {key: work for key, work in todo.items() if key not in results}
-    from pyro_ssbnn.atomic import write_text
+    from pyro_ssbnn.files.atomic import write_text
 
     with ProcessPoolExecutor(arguments.jobs) as pool:
         futures = {

@@ -19,8 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from pyro_ssbnn.cutting import Axis, take
-from pyro_ssbnn.description import GateGroup, NodeGroup
 from pyro_ssbnn.distributions.coupled import CoupledGate, SourceGates
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.coupled_sites import (
@@ -40,8 +38,10 @@ from pyro_ssbnn.guides.structured import (
     _module_name,
     _with_bias,
 )
-from pyro_ssbnn.network import Network
-from pyro_ssbnn.randomness import seeded
+from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.structure.axes import Axis, take
+from pyro_ssbnn.structure.description import GateGroup, NodeGroup
+from pyro_ssbnn.structure.network import Network
 
 __all__ = ["MAX_COUPLED", "CoupledGuide"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.guides.scales import LogMoments, ScaleGuide, scale_guide
 from pyro_ssbnn.priors import Gaussian
+from pyro_ssbnn.structure.description import NodeGroup
 
 __all__ = ["GaussianGuide"]
 

@@ -15,10 +15,10 @@ import pyro
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.guides.initial import standardized
 from pyro_ssbnn.guides.scales import ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, WeightSite
+from pyro_ssbnn.structure.description import NodeGroup
 
 __all__ = ["GroupGuide"]
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.guides.scales import LogMoments, ScaleGuide, gauss_hermite, scale_guide
 from pyro_ssbnn.priors import GroupHorseshoe
+from pyro_ssbnn.structure.description import NodeGroup
 
 __all__ = ["GroupHorseshoeGuide"]
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.description import NetworkDescription, NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.structure.description import NetworkDescription, NodeGroup
 
 __all__ = ["check_weights", "initial_weights", "standardized"]
 

@@ -13,14 +13,12 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.guides.sites import LogNormalSite
 from pyro_ssbnn.priors import Prior
+from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.guide import LogMoments
 
 __all__ = ["LogMoments", "ScaleGuide", "gauss_hermite", "scale_guide"]
-
-LogMoments = Mapping[str, tuple[Tensor, Tensor]]
-"""Mean and variance of each latent's logarithm, by the last part of its site name."""
 
 
 class ScaleSites(PyroModule):

@@ -18,15 +18,15 @@ from pyro.nn import PyroModule
 from torch import Tensor
 from torch.nn import Parameter
 
-from pyro_ssbnn.cutting import Axis, take
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.initial import check_weights, initial_weights, standardized
 from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
-from pyro_ssbnn.network import Network
-from pyro_ssbnn.randomness import seeded
+from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.structure.axes import Axis, take
+from pyro_ssbnn.structure.network import Network
 
 __all__ = ["CLOSED_LOGIT", "OPEN_LOGIT", "StructuredGuide"]
 
@@ -167,7 +167,7 @@ class StructuredGuide(PyroModule):
     def mean_weights(self, name: str) -> Tensor:
         """E_q[t u | z = 1]: posterior mean weights of the open nodes, own ones last, ``[size, group_size]``.
 
-        Those of a batch-normed layer are not yet folded; see :func:`~pyro_ssbnn.posterior.mean_weights`.
+        Those of a batch-normed layer are not yet folded; see :func:`~pyro_ssbnn.posterior.weights.mean_weights`.
         """
         loc = self.mean_standardized(name)
         slab_scale = self.mean_slab_scale(name)

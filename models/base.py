@@ -11,14 +11,14 @@ from pyro.nn import PyroModule
 from torch import Tensor
 from typing_extensions import Self
 
-from pyro_ssbnn.cutting import Axis, take
-from pyro_ssbnn.description import NetworkDescription
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import GroupConv2d, GroupLayer, GroupLinear
 from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
 from pyro_ssbnn.models.activations import ACTIVATIONS
 from pyro_ssbnn.models.compact import CompactNetwork
 from pyro_ssbnn.priors import Gaussian, Latents, Prior, from_config
+from pyro_ssbnn.structure.axes import Axis, take
+from pyro_ssbnn.structure.description import NetworkDescription
 
 __all__ = ["GatedNetwork"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_ssbnn.geometry import ConvolutionGeometry
 from pyro_ssbnn.layers.convolution import convolve
 from pyro_ssbnn.models.compact import CompactLinear, CompactNetwork
 from pyro_ssbnn.models.wiring import Addition, Wiring, sums_from_config, sums_to_config
-from pyro_ssbnn.sums import PlacedSum
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+from pyro_ssbnn.structure.sums import PlacedSum
 
 __all__ = ["CompactConv2d", "CompactImageNetwork"]
 

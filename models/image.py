@@ -6,11 +6,10 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from pyro_ssbnn.description import InputGroup, NetworkDescription
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.base import GatedNetwork
@@ -19,9 +18,8 @@ from pyro_ssbnn.models.compact_image import CompactConv2d, CompactImageNetwork
 from pyro_ssbnn.models.layout import ImageLayout
 from pyro_ssbnn.models.wiring import Addition, Wiring
 from pyro_ssbnn.priors import Latents, Prior, TheoryInclusion
-
-if TYPE_CHECKING:
-    from pyro_ssbnn.pruning import CutLayer
+from pyro_ssbnn.structure.cut import CutLayer
+from pyro_ssbnn.structure.description import InputGroup, NetworkDescription
 
 __all__ = ["ImageNetwork"]
 

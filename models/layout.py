@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyro_ssbnn.description import NodeGroup, layer_inclusion
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.geometry import ConvolutionGeometry
 from pyro_ssbnn.priors import Prior
-from pyro_ssbnn.sums import PlacedSum
+from pyro_ssbnn.structure.description import NodeGroup, layer_inclusion
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+from pyro_ssbnn.structure.sums import PlacedSum
 
 __all__ = ["ImageLayout", "Maps"]
 

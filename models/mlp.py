@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyro
 from torch import Tensor
 
-from pyro_ssbnn.description import InputGroup, NetworkDescription, NodeGroup, layer_inclusion
+from pyro_ssbnn.checks import check_probability
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import sample_gate
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.base import GatedNetwork
 from pyro_ssbnn.models.compact import CompactLinear, CompactMLP
 from pyro_ssbnn.priors import Prior
-from pyro_ssbnn.priors.base import check_probability
-
-if TYPE_CHECKING:
-    from pyro_ssbnn.pruning import CutLayer
+from pyro_ssbnn.structure.cut import CutLayer
+from pyro_ssbnn.structure.description import (
+    InputGroup,
+    NetworkDescription,
+    NodeGroup,
+    layer_inclusion,
+)
 
 __all__ = ["MLP"]
 

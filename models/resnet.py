@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.geometry import ConvolutionGeometry
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.image import ImageNetwork
 from pyro_ssbnn.models.layout import ImageLayout
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.priors import Prior
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
 __all__ = ["ResNet", "WideResNet"]
 

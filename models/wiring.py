@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pyro_ssbnn.sums import PlacedSum
+from pyro_ssbnn.structure.sums import PlacedSum
 
 __all__ = ["Addition", "Wiring"]
 

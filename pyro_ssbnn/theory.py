@@ -25,10 +25,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pyro_ssbnn.description import NetworkDescription
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors.inclusion import layer_theta, layer_u
-from pyro_ssbnn.selection import Selection
+from pyro_ssbnn.selection.rules import Selection
+from pyro_ssbnn.structure.description import NetworkDescription
 
 __all__ = [
     "contraction_rate",

@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 
 from pyro_ssbnn import load_compact, prune, save_compact, select
-from pyro_ssbnn.posterior import site_values, trace_draws
+from pyro_ssbnn.posterior.draws import site_values, trace_draws
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

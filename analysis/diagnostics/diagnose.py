@@ -29,9 +29,9 @@ from pyro_ssbnn.analysis.diagnostics.training import (
     check_schedule,
 )
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.network import Network
-from pyro_ssbnn.training import Fit, TrainingOptions, fit
-from pyro_ssbnn.training.guards import check_data
+from pyro_ssbnn.inference import Fit, TrainingOptions, fit
+from pyro_ssbnn.inference.guards import check_data
+from pyro_ssbnn.structure.network import Network
 
 __all__ = ["diagnose"]
 

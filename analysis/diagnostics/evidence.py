@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.arviz_functions import good_k, smoothed_weights
 from pyro_ssbnn.errors import DataError
-from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
-from pyro_ssbnn.training import Fit
+from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_posterior
 
 __all__ = ["MOST_ROWS", "Evidence", "gather"]
 

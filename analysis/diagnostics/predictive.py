@@ -28,10 +28,10 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import SCALE_RATIO, SIGMAS, Check
+from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.isolation import seeded
 from pyro_ssbnn.likelihoods import BernoulliLikelihood, CategoricalLikelihood
-from pyro_ssbnn.posterior import evaluating
-from pyro_ssbnn.randomness import seeded
-from pyro_ssbnn.training import Fit
+from pyro_ssbnn.posterior.draws import evaluating
 
 __all__ = ["check_calibration", "check_prior_predictive", "check_replicates"]
 

@@ -35,9 +35,9 @@ from pyro_ssbnn.analysis.diagnostics.report import Check
 from pyro_ssbnn.analysis.diagnostics.selection import member_names
 from pyro_ssbnn.analysis.scales import gate_logits
 from pyro_ssbnn.guides import CLOSED_LOGIT
-from pyro_ssbnn.posterior import evaluating, site_values, trace_draws
-from pyro_ssbnn.randomness import seeded
-from pyro_ssbnn.training import Fit
+from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
 
 __all__ = ["check_power_scaling", "check_prior_odds", "power_scaled_draws"]
 

@@ -32,8 +32,8 @@ from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, Check
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
 from pyro_ssbnn.errors import CollapseWarning
 from pyro_ssbnn.exact import r_hat
+from pyro_ssbnn.inference import Fit, fit
 from pyro_ssbnn.likelihoods import BernoulliLikelihood, CategoricalLikelihood
-from pyro_ssbnn.training import Fit, fit
 
 __all__ = [
     "check_node_agreement",

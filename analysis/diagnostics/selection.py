@@ -24,15 +24,15 @@ from torch import Tensor
 from pyro_ssbnn.analysis.diagnostics.report import Check
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
 from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
-from pyro_ssbnn.training import Fit, fit
+from pyro_ssbnn.inference import Fit, fit
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["THRESHOLDS", "check_temperature", "check_threshold", "continued", "member_names"]
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 
 
-def member_names(guide: StructuredGuide, name: str) -> list[str]:
+def member_names(guide: Guide, name: str) -> list[str]:
     """Names of a group's members: the predictors' own, or ``hidden1[3]``."""
     inputs = guide.description.inputs
     if name == inputs.name:

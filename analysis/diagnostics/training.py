@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, SIGMAS, Check
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.training import Fit
-from pyro_ssbnn.training.schedule import rate_factor, temperature
+from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference.schedule import rate_factor, temperature
 
 __all__ = ["check_convergence", "check_gate_rate", "check_schedule", "trend"]
 

@@ -21,7 +21,7 @@ from pyro_ssbnn.analysis.plots.style import (
     probability_axis,
 )
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.training.history import History
+from pyro_ssbnn.inference.history import History
 
 __all__ = ["plot_elbo", "plot_inclusion_history"]
 

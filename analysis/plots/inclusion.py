@@ -23,7 +23,7 @@ from pyro_ssbnn.analysis.plots.style import (
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
 from pyro_ssbnn.data.wording import ordinal
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_inclusion"]
 
@@ -31,7 +31,7 @@ WIDEST_BARS = 64
 
 
 def plot_inclusion(
-    guide: StructuredGuide,
+    guide: Guide,
     *,
     layers: Sequence[str] | None = None,
     threshold: float = 0.5,

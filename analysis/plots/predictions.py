@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyro_ssbnn.analysis.calibration import Reliability, reliability
 from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, single_axes
 from pyro_ssbnn.errors import DataError
-from pyro_ssbnn.posterior import PosteriorDraws
+from pyro_ssbnn.posterior.draws import PosteriorDraws
 
 __all__ = ["plot_predictive_band", "plot_reliability"]
 

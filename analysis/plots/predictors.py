@@ -11,13 +11,13 @@ from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED, half_line, members, single_axes
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_predictor_inclusion"]
 
 
 def plot_predictor_inclusion(
-    guide: StructuredGuide,
+    guide: Guide,
     *,
     top: int = 25,
     threshold: float = 0.5,

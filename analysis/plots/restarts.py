@@ -11,13 +11,13 @@ from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.plots.style import COLOURS, MUTED, half_line, single_axes
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_restart_inclusion"]
 
 
 def plot_restart_inclusion(
-    guides: Sequence[StructuredGuide],
+    guides: Sequence[Guide],
     *,
     top: int = 25,
     threshold: float = 0.5,

@@ -20,13 +20,13 @@ from pyro_ssbnn.analysis.plots.style import (
 )
 from pyro_ssbnn.analysis.scales import inclusion_probabilities, slab_scale_quantiles
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_scale_inclusion"]
 
 
 def plot_scale_inclusion(
-    guide: StructuredGuide,
+    guide: Guide,
     *,
     layers: Sequence[str] | None = None,
     threshold: float = 0.5,
@@ -93,7 +93,7 @@ def _spread(ax: Axes, sizes: NDArray[np.float64]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _sizes(guide: StructuredGuide, name: str, has_scale: bool) -> NDArray[np.float64]:
+def _sizes(guide: Guide, name: str, has_scale: bool) -> NDArray[np.float64]:
     """Low, middle and high size of each node, ``[3, size]``."""
     if has_scale:
         return slab_scale_quantiles(guide, name)

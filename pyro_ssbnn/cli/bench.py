@@ -50,9 +50,9 @@ def bench(
         folder = RunFolder(run)
         folder.read_config()
         from pyro_ssbnn.analysis import pruning_latency
-        from pyro_ssbnn.atomic import write_text
         from pyro_ssbnn.cli.pictures import draw_latency
         from pyro_ssbnn.cli.tables import print_latency
+        from pyro_ssbnn.files.atomic import write_text
 
         config, result, _ = folder.load()
         selection = folder.load_selection(result.model)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis import inclusion_summary, to_arviz, write_netcdf
 from pyro_ssbnn.analysis.netcdf import ArviZData
-from pyro_ssbnn.checkpoint import save_compact, save_fit
 from pyro_ssbnn.cli import predictions
 from pyro_ssbnn.cli.console import messages, results, warn
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
@@ -25,11 +24,12 @@ from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load
 from pyro_ssbnn.cli.tables import print_layers, print_metrics
 from pyro_ssbnn.data import Dataset, Preprocessing
 from pyro_ssbnn.errors import CollapseWarning, SelectionError
+from pyro_ssbnn.files.checkpoint import save_compact, save_fit
+from pyro_ssbnn.inference import Fit, TrainingOptions, fit
+from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.models import MLP
-from pyro_ssbnn.posterior import draw_posterior
-from pyro_ssbnn.pruning import Pruning, prune
-from pyro_ssbnn.threads import limited_to
-from pyro_ssbnn.training import Fit, TrainingOptions, fit
+from pyro_ssbnn.posterior.draws import draw_posterior
+from pyro_ssbnn.selection.pruning import Pruning, prune
 
 __all__ = ["TEST_INTERVAL", "build_run"]
 

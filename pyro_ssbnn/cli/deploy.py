@@ -64,10 +64,10 @@ def prune(
             )
         folder = RunFolder(run)
         folder.read_config()
-        from pyro_ssbnn import prune as cut
-        from pyro_ssbnn import select
         from pyro_ssbnn.cli.build import prune_into
         from pyro_ssbnn.cli.tables import print_pruning
+        from pyro_ssbnn.selection import prune as cut
+        from pyro_ssbnn.selection import select
 
         config, result, _ = folder.load()
         inclusion = result.guide.inclusion()
@@ -136,9 +136,9 @@ def predict(
             )
         folder = RunFolder(run)
         config = folder.read_config()
-        from pyro_ssbnn.atomic import write_text
         from pyro_ssbnn.cli import predictions
         from pyro_ssbnn.cli.new_data import read_rows
+        from pyro_ssbnn.files.atomic import write_text
 
         config, result, preprocessing = folder.load()
         rows = read_rows(data, preprocessing)

@@ -60,8 +60,8 @@ def diagnose(
         folder = RunFolder(run)
         config = folder.read_config()
         from pyro_ssbnn import analysis
-        from pyro_ssbnn.atomic import write_text
         from pyro_ssbnn.cli.sources import load_again
+        from pyro_ssbnn.files.atomic import write_text
 
         _, result, preprocessing = folder.load()
         data = load_again(config["source"], config["seed"])

@@ -50,9 +50,9 @@ def export(
             raise ConfigurationError(f"--out: expected a name ending in .onnx; got {out.name}.")
         folder = RunFolder(run)
         folder.read_config()
-        from pyro_ssbnn import prune
-        from pyro_ssbnn.export import export_onnx
-        from pyro_ssbnn.training.options import resolve_dtype
+        from pyro_ssbnn.files.export import export_onnx
+        from pyro_ssbnn.inference.options import resolve_dtype
+        from pyro_ssbnn.selection import prune
 
         config, result, _ = folder.load()
         network, model = folder.load_compact(), result.model

@@ -13,7 +13,7 @@ from pyro_ssbnn.cli.kinds import PriorName
 from pyro_ssbnn.cli.networks import NetworkChoice
 from pyro_ssbnn.cli.run_folder import check_free
 from pyro_ssbnn.cli.sources import SourceChoice
-from pyro_ssbnn.training.options import TrainingOptions
+from pyro_ssbnn.inference.options import TrainingOptions
 
 __all__ = ["INTERRUPTED", "fit"]
 

@@ -89,8 +89,8 @@ def parse_nodes(text: str) -> int | dict[str, int]:
 
 
 def _prior(choice: NetworkChoice, num_data: int) -> Prior:
+    from pyro_ssbnn.checks import check_positive
     from pyro_ssbnn.priors import from_config
-    from pyro_ssbnn.priors.base import check_positive
 
     config: dict[str, Any] = {"name": choice.prior.value}
     if choice.inclusion is not None:
@@ -141,7 +141,7 @@ def _input_inclusion(choice: NetworkChoice, num_inputs: int) -> float | None:
 
 def _likelihood(choice: NetworkChoice, train: Dataset, preprocessing: Preprocessing) -> Likelihood:
     from pyro_ssbnn import likelihoods
-    from pyro_ssbnn.priors.base import check_positive
+    from pyro_ssbnn.checks import check_positive
 
     if choice.noise_scale is not None and train.task != "regression":
         raise ConfigurationError(

@@ -15,13 +15,13 @@ import torch
 from matplotlib.axes import Axes
 
 from pyro_ssbnn.analysis import plots
-from pyro_ssbnn.atomic import replacing
 from pyro_ssbnn.cli.kinds import Picture, PlotKind
 from pyro_ssbnn.cli.predictions import class_columns, in_own_units, labels_of
 from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.posterior import draw_posterior
-from pyro_ssbnn.training import Fit
+from pyro_ssbnn.files.atomic import replacing
+from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.posterior.draws import draw_posterior
 
 __all__ = ["PlotInputs", "available", "draw", "draw_latency"]
 

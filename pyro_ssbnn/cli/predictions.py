@@ -24,9 +24,9 @@ from pyro_ssbnn.analysis import (
 )
 from pyro_ssbnn.data import Dataset, Preprocessing
 from pyro_ssbnn.errors import DataError
-from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
-from pyro_ssbnn.randomness import seeded
-from pyro_ssbnn.training import Fit
+from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_posterior
 
 __all__ = [
     "Prediction",

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyro_ssbnn.atomic import write_text
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
+from pyro_ssbnn.files.atomic import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pyro_ssbnn.data import Preprocessing
+    from pyro_ssbnn.inference import Fit
     from pyro_ssbnn.models import CompactNetwork
-    from pyro_ssbnn.network import Network
-    from pyro_ssbnn.selection import Selection
-    from pyro_ssbnn.training import Fit
+    from pyro_ssbnn.selection.rules import Selection
+    from pyro_ssbnn.structure.network import Network
 
 __all__ = ["RunFolder", "check_free", "creating"]
 
@@ -157,8 +157,8 @@ class RunFolder:
 
         :raises CheckpointError: also when ``fit.safetensors`` is foreign, damaged, or of another run.
         """
-        from pyro_ssbnn.checkpoint import load_fit
         from pyro_ssbnn.data import Preprocessing
+        from pyro_ssbnn.files.checkpoint import load_fit
 
         config = self.read_config()
         result = load_fit(self.fit_file, device)
@@ -174,7 +174,7 @@ class RunFolder:
 
         :raises CheckpointError: when there is none, or it is foreign or damaged.
         """
-        from pyro_ssbnn.checkpoint import load_compact
+        from pyro_ssbnn.files.checkpoint import load_compact
 
         if not self.compact_file.is_file():
             raise CheckpointError(
@@ -188,7 +188,7 @@ class RunFolder:
 
         :raises CheckpointError: see :meth:`load_compact`; also when it is that of another run.
         """
-        from pyro_ssbnn.selection import Selection
+        from pyro_ssbnn.selection.rules import Selection
 
         compact = self.load_compact()
         held = {"input": compact.input_index, **compact.kept}

@@ -14,9 +14,9 @@ from pyro_ssbnn.analysis import (
     predictor_norms,
 )
 from pyro_ssbnn.cli.console import print_scores, print_table, results
-from pyro_ssbnn.error_control import select_fdr
-from pyro_ssbnn.guides import StructuredGuide
-from pyro_ssbnn.training import History
+from pyro_ssbnn.inference import History
+from pyro_ssbnn.selection.error_control import select_fdr
+from pyro_ssbnn.structure.guide import Guide
 
 __all__ = [
     "print_error_control",
@@ -49,7 +49,7 @@ _PREDICTORS = {
 _REMOVALS = {"removed_epoch": "left after epoch", "removed_inclusion": "inclusion then"}
 
 
-def print_layers(guide: StructuredGuide) -> None:
+def print_layers(guide: Guide) -> None:
     """Print inclusion layer by layer."""
     if not guide.description.gate_groups:
         results.print("\nThis network has no gates: every node and predictor is in it.")
@@ -73,7 +73,7 @@ def print_layers(guide: StructuredGuide) -> None:
     print_table("Inclusion by layer", table, headers, note)
 
 
-def print_nodes(guide: StructuredGuide, history: History, every: bool) -> None:
+def print_nodes(guide: Guide, history: History, every: bool) -> None:
     """Print the nodes of each gated layer, the likeliest first, all or the top ones."""
     if not guide.description.gated_layers:
         return
@@ -101,7 +101,7 @@ def _shown(
     return shown, headers, "; ".join(notes)
 
 
-def print_predictors(guide: StructuredGuide, history: History, every: bool) -> None:
+def print_predictors(guide: Guide, history: History, every: bool) -> None:
     """Print predictors, the likeliest (without gates: those of the largest weights) first."""
     inputs = guide.description.inputs
     if inputs.gated:
@@ -120,7 +120,7 @@ def print_predictors(guide: StructuredGuide, history: History, every: bool) -> N
     print_table(title, *_shown(table, every, TOP_PREDICTORS, headers))
 
 
-def print_error_control(guide: StructuredGuide, level: float, every: bool) -> None:
+def print_error_control(guide: Guide, level: float, every: bool) -> None:
     """Print what a false discovery rate keeps of each group, how many errors to expect, and the model's size."""
     title = f"Selection at a Bayesian false discovery rate of at most {level:g}"
     if not guide.description.gate_groups:

@@ -28,8 +28,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.exact.structures import Structures
-from pyro_ssbnn.network import Network
-from pyro_ssbnn.sites import random_sites
+from pyro_ssbnn.structure.network import Network
+from pyro_ssbnn.traces import random_sites
 
 __all__ = ["EnumeratedDensity", "Scored"]
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.description import InputGroup, NetworkDescription
+from pyro_ssbnn.checks import check_positive, check_probability
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact.structures import Structures
-from pyro_ssbnn.priors.base import check_positive, check_probability
+from pyro_ssbnn.structure.description import InputGroup, NetworkDescription
 
 __all__ = ["LinearEvidence", "linear_evidence"]
 

@@ -19,8 +19,8 @@ from torch.nn.functional import one_hot
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact.convergence import standard_error
 from pyro_ssbnn.exact.structures import Structures
-from pyro_ssbnn.network import Network
-from pyro_ssbnn.randomness import seeded
+from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Estimate", "ExactPosterior", "ExactPredictions"]
 

@@ -10,8 +10,8 @@ from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact.density import EnumeratedDensity
 from pyro_ssbnn.exact.posterior import ExactPosterior
 from pyro_ssbnn.exact.tempering import SamplerOptions, TemperedDraws, temper
-from pyro_ssbnn.network import Network
-from pyro_ssbnn.randomness import seeded
+from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.structure.network import Network
 
 __all__ = ["sample_exact", "sample_exact_each"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pyro_ssbnn.description import GateGroup, InputGroup, NetworkDescription
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.structure.description import GateGroup, InputGroup, NetworkDescription
 
 __all__ = ["MAX_GATES", "Structures"]
 

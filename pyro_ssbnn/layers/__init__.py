@@ -1,6 +1,5 @@
 """Group layers: where priors become sample sites and weights become activations."""
 
-from pyro_ssbnn.geometry import ConvolutionGeometry
 from pyro_ssbnn.layers.affine import affine
 from pyro_ssbnn.layers.convolution import (
     GroupConv2d,
@@ -12,6 +11,7 @@ from pyro_ssbnn.layers.group import GroupLayer, GroupLinear, sample_gate
 from pyro_ssbnn.layers.local_reparameterization import LocalReparameterization
 from pyro_ssbnn.layers.normalization import ChannelStatistics, batch_norm, scale_and_shift
 from pyro_ssbnn.layers.pooling import FusiblePooling, max_pool
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
 __all__ = [
     "ChannelStatistics",

@@ -18,12 +18,12 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.geometry import ConvolutionGeometry
 from pyro_ssbnn.layers.group import GroupLayer
 from pyro_ssbnn.layers.normalization import ChannelStatistics, batch_norm
 from pyro_ssbnn.priors import Latents
+from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
 __all__ = ["ConvolutionGeometry", "GroupConv2d", "convolution", "convolve", "gated_convolution"]
 

@@ -34,7 +34,7 @@ class LocalReparameterization(Messenger):
     """Draw pre-activations in place of weights, wherever the guide's weights are :class:`GatedNormal`.
 
     Wraps the running of *both* guide and model. Weight sites are not drawn at all (their value is the mean), so only
-    objectives that take the KL in closed form may be used with it, as :class:`~pyro_ssbnn.elbo.AnalyticELBO` does.
+    objectives that take the KL in closed form may be used with it, as :class:`~pyro_ssbnn.AnalyticELBO` does.
     """
 
     def __enter__(self) -> LocalReparameterization:

@@ -13,34 +13,17 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_positive, check_probability
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors.inclusion import TheoryInclusion
 
-__all__ = ["Inclusion", "Latents", "Prior", "check_positive", "check_probability"]
+__all__ = ["Inclusion", "Latents", "Prior"]
 
 Latents = Mapping[str, Tensor]
 """Values of a prior's scale latents, by the last part of their site names."""
 
 Inclusion = float | tuple[float, ...] | TheoryInclusion | None
 """Prior inclusion probability: one number, one per hidden layer, the theory's, or None for no gates."""
-
-
-def check_positive(owner: str, **values: float) -> None:
-    """Raise :class:`ConfigurationError` for any value that is not a positive finite number."""
-    for name, value in values.items():
-        if not 0 < value < float("inf"):
-            raise ConfigurationError(
-                f"{owner}: {name} must be a positive finite number; got {value!r}."
-            )
-
-
-def check_probability(owner: str, value: float) -> None:
-    """Raise :class:`ConfigurationError` unless 0 < value < 1."""
-    if not 0 < value < 1:
-        raise ConfigurationError(
-            f"{owner}: a prior inclusion probability lies strictly between 0 and 1; got {value!r}."
-            " Leave the nodes ungated (inclusion=None) for a network without selection."
-        )
 
 
 @dataclass(frozen=True)

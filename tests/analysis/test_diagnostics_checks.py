@@ -34,15 +34,15 @@ from pyro_ssbnn.analysis.diagnostics.training import (
     check_schedule,
 )
 from pyro_ssbnn.guides import CLOSED_LOGIT
+from pyro_ssbnn.inference import Fit, History, TrainingOptions
 from pyro_ssbnn.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
     GaussianLikelihood,
     PoissonLikelihood,
 )
-from pyro_ssbnn.posterior import PosteriorDraws
+from pyro_ssbnn.posterior.draws import PosteriorDraws
 from pyro_ssbnn.priors import SSGHS, SSGL, SSIG, Gaussian
-from pyro_ssbnn.training import Fit, History, TrainingOptions
 
 N = 400
 

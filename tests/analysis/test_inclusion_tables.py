@@ -9,7 +9,7 @@ import torch
 from pyro_ssbnn.analysis import inclusion_summary, layer_summary, predictor_norms, slab_norms
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import SSGL, SSIG, Gaussian
-from pyro_ssbnn.selection import select
+from pyro_ssbnn.selection.rules import select
 
 LOG3 = math.log(3.0)  # logit of 3/4
 

@@ -21,9 +21,9 @@ from pyro_ssbnn.analysis.plots import (
 )
 from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED
 from pyro_ssbnn.errors import ConfigurationError, DataError
-from pyro_ssbnn.posterior import PosteriorDraws, draw_posterior
+from pyro_ssbnn.inference import History
+from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_posterior
 from pyro_ssbnn.priors import SSGL, SSIG, Gaussian
-from pyro_ssbnn.training import History
 
 pytestmark = pytest.mark.usefixtures("untouched_pyplot")
 

@@ -9,7 +9,7 @@ import torch
 from pyro_ssbnn.analysis import slab_scale_quantiles
 from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.posterior import draw_posterior
+from pyro_ssbnn.posterior.draws import draw_posterior
 from pyro_ssbnn.priors import SSGHS, SSGL, SSIG
 
 Z95 = 1.6448536269514722

@@ -32,9 +32,9 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.exact import linear_evidence
 from pyro_ssbnn.guides import CoupledGuide
 from pyro_ssbnn.guides.scales import scale_guide
-from pyro_ssbnn.posterior import mean_weights
-from pyro_ssbnn.pruning import draw_open_weights
-from pyro_ssbnn.training.step import CompiledStep, EagerStep
+from pyro_ssbnn.inference.step import CompiledStep, EagerStep
+from pyro_ssbnn.posterior.weights import mean_weights
+from pyro_ssbnn.selection.pruning import draw_open_weights
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 Y = X[:, 0] - 0.5 * X[:, 1]

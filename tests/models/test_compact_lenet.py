@@ -19,7 +19,7 @@ from pyro_ssbnn import (
 )
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
 from pyro_ssbnn.models import ACTIVATIONS, CompactImageNetwork, compact_from_state
-from pyro_ssbnn.pruning import draw_open_weights
+from pyro_ssbnn.selection.pruning import draw_open_weights
 
 PRIORS = [
     SSIG(inclusion=0.3),

@@ -29,11 +29,11 @@ from pyro_ssbnn import (
     prune,
     save_fit,
 )
-from pyro_ssbnn.cutting import put
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.models import network_from_config
-from pyro_ssbnn.posterior import site_values, trace_draws
-from pyro_ssbnn.training.shrinking import LiveNetwork
+from pyro_ssbnn.posterior.draws import site_values, trace_draws
+from pyro_ssbnn.structure.axes import put
 
 SMALL = {"image_shape": (2, 14, 12), "filters": (4, 3), "hidden": (6, 5), "kernel_size": 3}
 PRIORS = {

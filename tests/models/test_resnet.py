@@ -32,13 +32,14 @@ from pyro_ssbnn import (
     save_fit,
 )
 from pyro_ssbnn.analysis import inclusion_summary, to_arviz
-from pyro_ssbnn.cutting import put
 from pyro_ssbnn.errors import ConfigurationError, SelectionError
 from pyro_ssbnn.guides.sites import LogNormalSite
+from pyro_ssbnn.inference.guards import collapsed_layers
+from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.models import network_from_config
-from pyro_ssbnn.posterior import folded_weights, site_values, trace_draws
-from pyro_ssbnn.training.guards import collapsed_layers
-from pyro_ssbnn.training.shrinking import LiveNetwork
+from pyro_ssbnn.posterior.draws import site_values, trace_draws
+from pyro_ssbnn.posterior.weights import folded_weights
+from pyro_ssbnn.structure.axes import put
 
 SHAPE = (2, 7, 6)
 X = torch.randn(5, math.prod(SHAPE), generator=torch.Generator().manual_seed(1)).double()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_ssbnn.cli import build
-from pyro_ssbnn.training import fit
+from pyro_ssbnn.inference import fit
 
 
 @pytest.fixture

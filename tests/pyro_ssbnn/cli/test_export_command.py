@@ -10,7 +10,7 @@ import torch
 
 from pyro_ssbnn import load_compact, prune
 from pyro_ssbnn.cli.run_folder import RunFolder
-from pyro_ssbnn.rounding import rounding_tolerance
+from pyro_ssbnn.files.rounding import rounding_tolerance
 
 
 def assert_same(file, network, x):

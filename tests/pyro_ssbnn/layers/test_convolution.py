@@ -7,7 +7,6 @@ from pyro import poutine
 from torch.nn.functional import conv2d, max_pool2d
 
 from pyro_ssbnn import SSGHS, SSGL
-from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.distributions import GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import (
@@ -18,6 +17,7 @@ from pyro_ssbnn.layers import (
     convolution,
     max_pool,
 )
+from pyro_ssbnn.structure.description import NodeGroup
 
 GEOMETRIES = [
     ConvolutionGeometry(3),

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn import BatchNorm2d
 
-from pyro_ssbnn.description import NodeGroup
 from pyro_ssbnn.distributions import GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import (
@@ -16,6 +15,7 @@ from pyro_ssbnn.layers import (
     scale_and_shift,
 )
 from pyro_ssbnn.priors import SSIG
+from pyro_ssbnn.structure.description import NodeGroup
 
 SIZE, COLUMNS = 3, 6
 

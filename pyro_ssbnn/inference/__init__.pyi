@@ -1,0 +1,11 @@
+from .augmentation import ImageAugmentation as ImageAugmentation
+from .deterministic import fit_deterministic as fit_deterministic
+from .elbo import AnalyticELBO as AnalyticELBO
+from .elbo import ELBOTerms as ELBOTerms
+from .fine_tuning import fine_tune as fine_tune
+from .guards import collapsed_layers as collapsed_layers
+from .history import History as History
+from .history import Removal as Removal
+from .loop import Fit as Fit
+from .loop import fit as fit
+from .options import TrainingOptions as TrainingOptions

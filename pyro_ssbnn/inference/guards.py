@@ -1,0 +1,105 @@
+"""Guards of a run: unfit data refused, a loss that is not finite names its site, collapse and arrival noticed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pyro_ssbnn.errors import CollapseWarning, DataError, NonFiniteLossError
+from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.inference.options import TrainingOptions
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.flow import cut_off
+from pyro_ssbnn.structure.network import Network
+
+__all__ = ["FiniteGuard", "check_data", "collapsed_layers", "has_converged", "warn_of_collapse"]
+
+
+def check_data(model: Network, x: Tensor, y: Tensor) -> None:
+    """Raise :class:`DataError` unless x, ``[N, p]``, and y are data for the model: shapes, finite values, targets."""
+    expected = model.description.inputs.size
+    if x.ndim != 2 or x.shape[1] != expected:
+        raise DataError(f"fit: x must be [N, {expected}] for this network; got {list(x.shape)}.")
+    if len(x) != len(y):
+        raise DataError(f"fit: x has {len(x)} rows and y has {len(y)}; give one target per row.")
+    if len(x) < 2:
+        raise DataError(f"fit: at least two rows of data are needed; got {len(x)}.")
+    bad = (~torch.isfinite(x)).any(0).nonzero().flatten().tolist()
+    if bad:
+        names = [model.description.inputs.names[i] for i in bad[:5]]
+        raise DataError(
+            f"fit: x has missing or infinite values in {len(bad)} of {expected} columns ({', '.join(names)}"
+            f"{', ...' if len(bad) > 5 else ''}); remove or impute them."
+        )
+    model.likelihood.check_target(y)
+
+
+class FiniteGuard:
+    """Remembers, on the device and without synchronising, the first step at which each ELBO term was not finite."""
+
+    def __init__(self) -> None:
+        self.sites: tuple[str, ...] = ()
+        self._first: Tensor | None = None
+        self._steps = 0
+
+    def watch(self, sites: tuple[str, ...], terms: Tensor) -> None:
+        """Note one step's terms, ``[sites]``."""
+        if self._first is None:
+            self.sites, self._first = sites, torch.full_like(terms, float("inf"))
+        self._first = torch.where(terms.isfinite(), self._first, self._first.clamp(max=self._steps))
+        self._steps += 1
+
+    def check(self, epoch: int) -> None:
+        """Raise :class:`NonFiniteLossError` if any term has been not finite; call once an epoch (it synchronises)."""
+        if self._first is None:
+            return
+        first = self._first.tolist()
+        step = min(first)
+        if step == float("inf"):
+            return
+        culprits = [s for s, at in zip(self.sites, first, strict=True) if at == step]
+        if len(culprits) == len(self.sites):
+            cause = "every term at once: the step before it made parameters that are not finite"
+        else:
+            cause = f"first in {', '.join(culprits)}"
+        raise NonFiniteLossError(
+            f"the ELBO is not finite in epoch {epoch + 1} (step {int(step) + 1} of the run), {cause}."
+            " Scale the data (standardised predictors and targets), lower mean_rate and scale_rate, or set clip_norm"
+            " (try 1.0); dtype='float64' tells overflow from divergence."
+        )
+
+
+def collapsed_layers(
+    description: NetworkDescription, inclusion: dict[str, Tensor], threshold: float = 0.5
+) -> list[str]:
+    """Gated layers without a node of inclusion above the threshold that leave a constant: those no sum bypasses."""
+    empty = [
+        g.name for g in description.gated_layers if not bool((inclusion[g.name] > threshold).any())
+    ]
+    return cut_off(description, empty)
+
+
+def warn_of_collapse(layers: Sequence[str]) -> None:
+    """Warn with :class:`CollapseWarning` when there are collapsed layers."""
+    if layers:
+        warnings.warn(
+            f"collapse: no node of {', '.join(layers)} is active (inclusion above 1/2), so the selected network"
+            " predicts a constant. If the data hold a signal: lower gate_rate, lengthen kl_warmup, train longer, or"
+            " raise the prior inclusion probability.",
+            CollapseWarning,
+            stacklevel=3,
+        )
+
+
+def has_converged(history: History, options: TrainingOptions, num_data: int) -> bool:
+    """Whether the best ELBO of the last ``patience`` epochs is no better than the best before them."""
+    if options.patience is None:
+        return False
+    full = [e for e, weight in zip(history.elbo, history.kl_weight, strict=True) if weight == 1.0]
+    if len(full) <= options.patience:
+        return False
+    recent, before = max(full[-options.patience :]), max(full[: -options.patience])
+    return recent - before < options.min_delta * num_data

@@ -1,0 +1,301 @@
+"""``fit``: stochastic variational inference for the package's networks, or for any Pyro model with a description."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.inference.elbo import AnalyticELBO
+from pyro_ssbnn.inference.guards import (
+    FiniteGuard,
+    check_data,
+    collapsed_layers,
+    has_converged,
+    warn_of_collapse,
+)
+from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.inference.optimizer import optimizer_of
+from pyro_ssbnn.inference.options import TrainingOptions
+from pyro_ssbnn.inference.preparation import Augmentation, augmented, isolated, placed
+from pyro_ssbnn.inference.schedule import kl_weight, set_rates, temperature
+from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
+from pyro_ssbnn.inference.step import CompiledStep, EagerStep
+from pyro_ssbnn.isolation import random_state, set_random_state
+from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.network import Network
+
+__all__ = ["Fit", "Run", "fit"]
+
+_WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
+# The same where the step is compiled: a new network then costs ten seconds or more.
+_WORTH_COMPILING = 0.3
+
+
+@dataclass
+class Fit:
+    """A fitted network: model, guide, and all that is needed to go on training.
+
+    :param model: the network.
+    :param guide: its guide, on the device and in the dtype of the run.
+    :param options: the run's options.
+    :param history: one row an epoch.
+    :param num_data: observations fitted to.
+    :param optimizer_state: ``state_dict`` of the optimizer.
+    :param random_state: state of the random number generators, ``{device type: uint8 tensor}``.
+    """
+
+    model: Network
+    guide: Guide
+    options: TrainingOptions
+    history: History
+    num_data: int
+    optimizer_state: dict = field(default_factory=dict)
+    random_state: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def collapsed(self) -> list[str]:
+        """Gated layers without an active node."""
+        return collapsed_layers(self.model.description, self.guide.inclusion())
+
+
+def fit(
+    model: Network,
+    x: Tensor,
+    y: Tensor,
+    options: TrainingOptions | None = None,
+    *,
+    guide: Guide | None = None,
+    resume: Fit | None = None,
+    augment: Augmentation | None = None,
+    progress: bool = True,
+    callback: Callable[[int, Fit], None] | None = None,
+) -> Fit:
+    """Fit the guide of a network to data.
+
+    :param model: the network, for example :class:`~pyro_ssbnn.models.MLP`. Its batch norms are in training mode
+        meanwhile, and in evaluation mode, with the run's running statistics, afterwards.
+    :param x: predictors ``[N, p]``; moved to the device once.
+    :param y: targets, ``[N]`` (``[N, K]`` for several).
+    :param options: see :class:`TrainingOptions`.
+    :param guide: a guide to train; by default a new :class:`StructuredGuide`. It is trained in place.
+    :param resume: an earlier result to continue from, up to ``options.epochs`` in all; its guide and history are
+        trained and extended in place. Continued and uninterrupted runs are the same bit by bit when their options
+        are.
+    :param augment: changes the predictors of every minibatch, ``[rows, p]`` to ``[rows, p]``, on their device, such as
+        :class:`~pyro_ssbnn.ImageAugmentation`. Random numbers from torch's own generators keep runs repeatable.
+    :param progress: show a progress bar.
+    :param callback: called after each epoch with the epoch's number (from 1) and the unfinished result.
+    :raises ConfigurationError: for both ``guide`` and ``resume``, or another optimizer than the resumed run's.
+    :raises DataError: for data that do not fit the model.
+    :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
+    :warns CollapseWarning: when a layer ends without an active node.
+    """
+    options = options or TrainingOptions()
+    check_data(model, x, y)
+    if resume is not None and guide is not None:
+        raise ConfigurationError(
+            "fit: give resume or guide, not both; resume brings its own guide."
+        )
+    if resume is not None and resume.options.optimizer != options.optimizer:
+        raise ConfigurationError(
+            f"fit: the run to resume used optimizer={resume.options.optimizer!r}, the options say"
+            f" {options.optimizer!r}; its state cannot be taken up. Give its guide to go on with a new optimizer."
+        )
+    x, y = placed(x, y, options)
+    with isolated(options.seed, x.device):
+        if resume is not None:
+            guide = resume.guide
+        elif guide is None:
+            guide = StructuredGuide(
+                model,
+                hard=options.hard_gates,
+                temperature=options.temperature[0],
+                initial_inclusion=options.initial_inclusion,
+            )
+        guide.to(x)
+        model.to(x)
+        if resume is not None and resume.model is not model:
+            model.load_state_dict(resume.model.state_dict())
+        model.train()
+        result = Fit(model, guide, options, History(), len(x))
+        run = Run(result, x, y, augment=augment, resume=resume)
+        run.train(progress, callback)
+        model.train(False)
+    warn_of_collapse(result.collapsed)
+    return result
+
+
+class Run:
+    """One run of the training loop over a :class:`Fit` in the making.
+
+    :param x: predictors ``[N, p]`` on the device of the run.
+    :param y: targets, there too.
+    :param augment: see :func:`fit`.
+    :param resume: see :func:`fit`.
+    """
+
+    def __init__(
+        self,
+        result: Fit,
+        x: Tensor,
+        y: Tensor,
+        *,
+        augment: Augmentation | None = None,
+        resume: Fit | None = None,
+    ) -> None:
+        self.result, self.x, self.y, self.augment = result, x, y, augment
+        options = result.options
+        self.epochs, self.warmup = options.num_epochs(len(x)), options.warmup_epochs(len(x))
+        self.batch = options.batch_rows(len(x))
+        self.steps = len(x) // self.batch  # a random remainder waits for the next epoch
+        self.live = LiveNetwork(result.model, result.guide)
+        self.columns: Tensor | None = None  # predictors left, None for all
+        self.live_x = x
+        self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
+        self.guard = FiniteGuard()
+        self.start = time.perf_counter()
+        if resume is not None:
+            self._resume(resume)
+
+    def _resume(self, earlier: Fit) -> None:
+        history = self.result.history = earlier.history
+        self.start -= history.seconds[-1] if len(history) else 0.0
+        removed: dict[str, list[int]] = {}
+        for removal in history.removed:
+            removed.setdefault(removal.group, []).append(removal.node)
+        self.optimizer.load_state_dict(earlier.optimizer_state)
+        if removed:
+            self.remove(removed)
+        set_random_state(earlier.random_state)
+
+    def train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
+        """Run the remaining epochs."""
+        result, options = self.result, self.result.options
+        self._set_step()
+        done = len(result.history)
+        bar = tqdm(total=self.epochs, initial=done, disable=not progress, unit="epoch", leave=True)
+        with bar:
+            for epoch in range(done, self.epochs):
+                self._epoch(epoch)
+                self.guard.check(epoch)
+                self._shrink()
+                bar.set_postfix_str(_status(result.history), refresh=False)
+                bar.update()
+                if callback is not None:
+                    self._store()
+                    callback(epoch + 1, result)
+                if has_converged(result.history, options, result.num_data):
+                    break
+        self._store()
+
+    def freeze_gates(self) -> None:
+        """Keep all gates where they are: their rate is 0 from now on, also in the optimizer's saved state."""
+        for group in self.optimizer.param_groups:
+            if group["kind"] == "gates":
+                group["base_rate"] = 0.0
+
+    def _epoch(self, epoch: int) -> None:
+        options, step = self.result.options, self.step
+        progress = epoch / max(self.epochs - 1, 1)
+        set_rates(self.optimizer.param_groups, options, progress)
+        for guide in (self.live.guide, self.result.guide):
+            guide.temperature.fill_(temperature(options, progress))
+        beta = kl_weight(self.warmup, epoch)
+        weight, total = self.x.new_full((), beta), self.x.new_zeros(())
+        for x, y in self._minibatches():
+            terms = step(x, y, weight)
+            if options.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.live.guide.parameters(), options.clip_norm)
+            self.optimizer.step()
+            self.guard.watch((*step.observed, *step.latent), terms)
+            total = total + terms
+        means = (total / self.steps).tolist()  # the epoch's one synchronisation
+        observed = len(step.observed)
+        self._record(sum(means[:observed]), sum(means[observed:]) + self.live.removed_kl, beta)
+
+    def _minibatches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        whole = self.live_x if self.augment is None else self.x
+        if self.batch == len(self.x):
+            yield self._changed(whole), self.y
+            return
+        order = torch.randperm(len(self.x), device=self.x.device)
+        for rows in order[: self.steps * self.batch].split(self.batch):
+            yield self._changed(whole.index_select(0, rows)), self.y.index_select(0, rows)
+
+    def _changed(self, x: Tensor) -> Tensor:
+        """Minibatch as the live network reads it; augmentation sees all predictors."""
+        if self.augment is None:
+            return x
+        x = augmented(self.augment, x)
+        return x if self.columns is None else x.index_select(1, self.columns)
+
+    def _shrink(self) -> None:
+        """Remove what has stayed closed, once that saves enough of the work."""
+        history, options = self.result.history, self.result.options
+        if options.remove_below is not None:
+            due = due_for_removal(
+                history, self.result.model, options.remove_below, options.remove_after
+            )
+            compiled = isinstance(self.step, CompiledStep)
+            worth = _WORTH_COMPILING if compiled else _WORTH_REMOVING
+            if due and self.live.size_without(due) <= (1 - worth) * self.live.size:
+                history.removed += self.live.removals(due, history)
+                self.remove(due)
+        self._set_step()
+
+    def remove(self, due: Mapping[str, Sequence[int]]) -> None:
+        """Take members, given by their original indices, out of network, guide, optimizer and data."""
+        options, live = self.result.options, self.live
+        state = live.whole_state(self.optimizer.state_dict())
+        live.remove(due)
+        self.optimizer = optimizer_of(live.guide, options, len(self.x), self.x.device)
+        self.optimizer.load_state_dict(live.live_state(state))
+        kept = live.kept.get(live.whole_model.description.inputs.name)
+        self.columns = None if kept is None else kept.to(self.x.device)
+        if self.columns is not None and self.augment is None:
+            self.live_x = self.x.index_select(1, self.columns)
+
+    def _set_step(self) -> None:
+        """Choose the step for the live network: compiled where asked for, but not while the network still shrinks."""
+        options, history = self.result.options, self.result.history
+        shrinks = options.remove_below is not None and self.result.model.description.gate_groups
+        last = history.removed[-1].epoch if history.removed else 0
+        settled = len(history) >= max(self.warmup, last + options.remove_after)
+        kind = CompiledStep if options.compile and (settled or not shrinks) else EagerStep
+        current = getattr(self, "step", None)
+        if type(current) is kind and current.guide is self.live.guide:
+            return
+        elbo = AnalyticELBO(
+            options.particles(len(self.x)),
+            local_reparameterization=options.draws_locally(self.live.model.description),
+        )
+        self.step = kind(self.live.model, self.live.guide, elbo, self.result.num_data)
+
+    def _record(self, log_likelihood: float, kl: float, kl_weight: float) -> None:
+        history = self.result.history
+        history.log_likelihood.append(log_likelihood)
+        history.kl.append(kl)
+        history.kl_weight.append(kl_weight)
+        history.seconds.append(time.perf_counter() - self.start)
+        for name, probabilities in self.live.inclusion().items():
+            history.inclusion.setdefault(name, []).append(probabilities.float().cpu().numpy())
+
+    def _store(self) -> None:
+        self.live.store()
+        self.result.optimizer_state = self.live.whole_state(self.optimizer.state_dict())
+        self.result.random_state = random_state(self.x.device)
+
+
+def _status(history: History) -> str:
+    """The last epoch; to count over all epochs after each one would be quadratic in their number."""
+    counts = [f"{name} {(p[-1] > 0.5).sum()}" for name, p in history.inclusion.items()]
+    log_likelihood, kl = history.log_likelihood[-1], history.kl[-1]
+    terms = f"ELBO {log_likelihood - kl:.4g} = {log_likelihood:.4g} - KL {kl:.4g}"
+    return f"{terms}; active {' '.join(counts)}"

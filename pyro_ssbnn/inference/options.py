@@ -1,0 +1,202 @@
+"""Options of a training run: plain numbers, so that a run can be repeated from its record."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyro_ssbnn.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import torch
+
+    from pyro_ssbnn.structure.description import NetworkDescription
+
+__all__ = ["TrainingOptions", "resolve_device", "resolve_dtype"]
+
+_STEPS = (
+    10_000  # of a run whose epochs are left to us: gates need a few thousand, whatever the data
+)
+_WARMUP_STEPS = 2_000
+_OPTIMIZERS = ("adam", "sgd")
+_DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How :func:`pyro_ssbnn.fit` optimises the ELBO.
+
+    :param epochs: passes over the data; None takes as many as make 10,000 steps, at least 20.
+    :param batch_size: rows a step; a larger value than the data has rows means full batches. None takes an eighth of
+        the data, within 32 to 256 rows: gates learn poorly from smaller ones.
+    :param optimizer: of the weights' means: "adam", or "sgd", which is gradient descent with ``momentum``. Log-scales
+        and gates are Adam's in either case: where the KL rules, their gradients are of the order of one over the number
+        of observations, and no rate that suits the means would ever move them.
+    :param mean_rate: learning rate of the weights' means. Adam's is in units of 1/sqrt(fan-in of their layer); that of
+        "sgd" is taken as it is, a step per unit of gradient of the loss, which is the negative ELBO per observation.
+    :param momentum: of "sgd", from 0 to below 1: each step adds this share of the step before.
+    :param scale_rate: for the weights' log-scales.
+    :param latent_rate: for log-medians and log-scales of slab scales and noise; None takes ``scale_rate``.
+    :param gate_rate: for gate logits; too high a rate can close every node before the weights have learned. None takes
+        0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose gradients are noisier.
+    :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 2,000
+        steps, but at most three tenths of the epochs.
+    :param decay_after: fraction of the epochs after which all rates decay to a hundredth by a cosine; 0 for a cosine
+        all along, 1 for no decay.
+    :param milestones: rising fractions of the epochs at which all rates are multiplied by ``milestone_factor``, in
+        place of the cosine: (0.5, 0.75) cuts the rates of 300 epochs after 150 and after 225. Empty for the cosine.
+    :param milestone_factor: positive, at most 1.
+    :param clip_norm: largest norm of the gradient of the mean loss per observation; None for no clipping.
+    :param num_particles: latent draws a step; None takes one for minibatches of 256 rows, and more, up to four, for
+        smaller ones.
+    :param local_reparameterization: draw pre-activations in place of weights. None does so unless the network
+        convolves: there it would leave out the correlations between positions, and cost twice as much.
+    :param temperature: (first, last) temperature of the gates' relaxation, interpolated geometrically over the epochs.
+    :param hard_gates: straight-through gates, or soft ones.
+    :param initial_inclusion: inclusion probability at which every gate starts.
+    :param patience: stop once the ELBO, at full KL weight, has not risen by ``min_delta`` in so many epochs; None never
+        stops early.
+    :param min_delta: the smallest rise that counts, in nats per observation.
+    :param remove_below: remove nodes and predictors from the network (model, guide, optimizer, data) while it is
+        trained, once their inclusion was below this in ``remove_after`` epochs in a row; None keeps all. Results speak
+        of the original network, where removed members have inclusion 0; ``history.removed`` says which left and when.
+        Nodes stay where the activation of 0 is not 0, because a closed node then still passes on a constant.
+    :param remove_after: epochs in a row.
+    :param compile: trace the step and run it as one compiled graph, at ten to thirty seconds a network shape; where
+        nodes may be removed, only after the warm-up and once the network has not shrunk for ``remove_after`` epochs.
+    :param seed: of all random numbers of the run; the caller's own random state is left untouched.
+    :param device: "auto" (CUDA where there is one, else the CPU) or any torch device.
+    :param dtype: "float32" or "float64".
+    :raises ConfigurationError: for a value outside its domain.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    optimizer: str = "adam"
+    mean_rate: float = 0.12
+    momentum: float = 0.9
+    scale_rate: float = 0.04
+    latent_rate: float | None = None
+    gate_rate: float | None = None
+    kl_warmup: float | None = None
+    decay_after: float = 0.5
+    milestones: tuple[float, ...] = ()
+    milestone_factor: float = 0.1
+    clip_norm: float | None = None
+    num_particles: int | None = None
+    local_reparameterization: bool | None = None
+    temperature: tuple[float, float] = (0.5, 0.5)
+    hard_gates: bool = True
+    initial_inclusion: float = 0.95
+    patience: int | None = None
+    min_delta: float = 1e-4
+    remove_below: float | None = 0.1
+    remove_after: int = 3
+    compile: bool = False
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "milestones"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._require("remove_after", self.remove_after >= 1, "at least 1")
+        for name in ("epochs", "batch_size", "num_particles", "patience"):
+            chosen = getattr(self, name)
+            self._require(name, chosen is None or chosen >= 1, "at least 1, or None")
+        for name in ("mean_rate", "scale_rate"):
+            self._require(name, getattr(self, name) > 0, "positive")
+        for name in ("gate_rate", "latent_rate"):
+            chosen = getattr(self, name)
+            self._require(name, chosen is None or chosen > 0, "positive or None")
+        for name in ("kl_warmup", "decay_after"):
+            chosen = getattr(self, name)
+            fraction = chosen is None or 0 <= chosen <= 1
+            self._require(name, fraction, "a fraction of the epochs, 0 to 1")
+        rising = all(a < b for a, b in itertools.pairwise((0.0, *self.milestones, 1.0)))
+        self._require("milestones", rising, "rising fractions of the epochs, between 0 and 1")
+        self._require("milestone_factor", 0 < self.milestone_factor <= 1, "within (0, 1]")
+        self._require("optimizer", self.optimizer in _OPTIMIZERS, "'adam' or 'sgd'")
+        self._require("momentum", 0 <= self.momentum < 1, "within [0, 1)")
+        self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
+        positive = len(self.temperature) == 2 and min(self.temperature) > 0
+        self._require("temperature", positive, "two positive numbers")
+        below = self.remove_below
+        self._require("remove_below", below is None or 0 < below <= 0.5, "within (0, 0.5], or None")
+        self._require("initial_inclusion", 0 < self.initial_inclusion < 1, "within (0, 1)")
+        self._require("dtype", self.dtype in _DTYPES, "'float32' or 'float64'")
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ConfigurationError(
+                f"TrainingOptions: {name} must be {expected}; got {getattr(self, name)!r}."
+            )
+
+    def batch_rows(self, num_data: int) -> int:
+        """Rows of a step for so many observations."""
+        wanted = self.batch_size or min(256, max(32, num_data // 8))
+        return min(wanted, num_data)
+
+    def particles(self, num_data: int) -> int:
+        """Latent draws a step for so many observations."""
+        return self.num_particles or min(4, math.ceil(256 / self.batch_rows(num_data)))
+
+    def draws_locally(self, description: NetworkDescription) -> bool:
+        """Whether pre-activations are drawn in place of weights."""
+        if self.local_reparameterization is not None:
+            return self.local_reparameterization
+        return all(group.geometry is None for group in description.groups)
+
+    def gate_step(self, num_data: int) -> float:
+        """Rate of the gate logits for so many observations."""
+        return self.gate_rate or 0.02 * min(1.0, self.batch_rows(num_data) / 256)
+
+    def num_epochs(self, num_data: int) -> int:
+        """Epochs of a run on so many observations."""
+        if self.epochs is not None:
+            return self.epochs
+        return max(20, math.ceil(_STEPS / self._steps(num_data)))
+
+    def warmup_epochs(self, num_data: int) -> float:
+        """Length of the KL's warm-up in epochs for so many observations."""
+        epochs = self.num_epochs(num_data)
+        if self.kl_warmup is not None:
+            return self.kl_warmup * epochs
+        return min(0.3 * epochs, _WARMUP_STEPS / self._steps(num_data))
+
+    def _steps(self, num_data: int) -> int:
+        return num_data // self.batch_rows(num_data)
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record of the options."""
+        pairs = asdict(self).items()
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs}
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device of a name; "auto" is CUDA where there is one, else the CPU.
+
+    :raises ConfigurationError: for a name torch does not know, or a CUDA device on a machine without CUDA.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigurationError(f"device {device!r}: {error}") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError(
+            f"device {device!r}: torch finds no CUDA here; use 'auto' or 'cpu'."
+        )
+    return found
+
+
+def resolve_dtype(dtype: str) -> torch.dtype:
+    """The torch dtype of a ``TrainingOptions.dtype``."""
+    import torch
+
+    return {"float32": torch.float32, "float64": torch.float64}[dtype]

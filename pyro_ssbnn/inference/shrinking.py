@@ -1,0 +1,180 @@
+r"""Training that shrinks: nodes and predictors that the posterior has closed leave the network while it is trained.
+
+To remove node j is to restrict the variational family to :math:`q(z_j = 1) = 0`, with its weights, scales, and the
+weights that read it, at their prior. Their KLs are then zero, and what remains of the bound on the *original* model's
+evidence is
+
+.. math:: \mathrm{ELBO} = \mathrm{ELBO}_{\text{smaller network}} + \sum_{j\ \mathrm{removed}} \log(1 - \lambda_j),
+
+so the smaller network, under the priors of the whole one, is trained on the same objective. A closed node passes on
+:math:`\phi(0)`; only where that is 0 may nodes be removed. Removed predictors always pass on 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_ssbnn.inference.history import History, Removal
+from pyro_ssbnn.structure.axes import put, take
+from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.network import Network
+
+__all__ = ["LiveNetwork", "due_for_removal", "may_lose_members"]
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+
+
+def due_for_removal(
+    history: History, model: Network, below: float, after: int
+) -> dict[str, list[int]]:
+    """Members still in the network whose inclusion was below the threshold in each of the last epochs.
+
+    The likeliest member of a group always stays, so that there is a network left (the guard reports the collapse).
+
+    :param below: threshold on the inclusion probability.
+    :param after: number of epochs in a row.
+    :returns: ascending original indices, ``{group: [due]}``; groups without any are absent.
+    """
+    due = {}
+    removable = [g for g in model.description.gate_groups if may_lose_members(model, g.name)]
+    for group in removable:
+        rows = np.stack(history.inclusion[group.name][-after:])
+        if len(rows) < after:
+            continue
+        low = np.asarray((rows < below).all(0))
+        low[[r.node for r in history.removed if r.group == group.name]] = False
+        low[rows[-1].argmax()] = False
+        if low.any():
+            due[group.name] = np.flatnonzero(low).tolist()
+    return due
+
+
+def may_lose_members(model: Network, name: str) -> bool:
+    """Whether closed members of a group pass on 0, so that the network without them computes the same."""
+    return name == model.description.inputs.name or model.closed_activation == 0.0
+
+
+class LiveNetwork:
+    """The part of a network that is still trained, beside the whole.
+
+    :param model: the whole network.
+    :param guide: its guide; :meth:`store` brings it up to date.
+
+    ``model``, ``guide`` are the live ones: the whole's own until something is removed.
+    """
+
+    def __init__(self, model: Network, guide: Guide) -> None:
+        self.whole_model, self.whole_guide = model, guide
+        self.model, self.guide = model, guide
+        self.kept: dict[str, Tensor] = {}
+        self._places: dict[str, Tensor] = {}  # kept members, and kept places of sums
+        self._axes = guide.parameter_axes()
+        self._statistics_axes = model.statistics_axes()
+
+    @property
+    def removed_kl(self) -> float:
+        """KL of the removed members' gates from their prior."""
+        groups = [self.whole_model.description[name] for name in self.kept]
+        return -sum(
+            (g.size - len(self.kept[g.name])) * math.log1p(-(g.inclusion or 0.0)) for g in groups
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of live weights."""
+        return self.model.description.num_weights
+
+    def size_without(self, due: Mapping[str, Sequence[int]]) -> int:
+        """Number of weights left if these members were removed."""
+        return self.whole_model.description.narrowed(self._kept_without(due)).num_weights
+
+    def remove(self, due: Mapping[str, Sequence[int]]) -> None:
+        """Remove members, given by their original indices; the live guide goes on with its parameters as they are."""
+        self.store()
+        self.kept = self._kept_without(due)
+        description = self.whole_model.description
+        self._places = description.with_sums(self.kept)
+        device = next(self.whole_guide.parameters()).device
+        closed = {k: torch.as_tensor(v, device=device) for k, v in due.items()}
+        closed |= {s.name: _others(self._places[s.name], s.size) for s in description.sums}
+        self.whole_guide.close(closed)
+        self.model = self.whole_model.narrowed(self.kept)
+        self.guide = self.whole_guide.narrowed(self.model, self.kept)
+
+    def store(self) -> None:
+        """Write the live parameters back into the whole guide, and the live running statistics into the model."""
+        if self.guide is self.whole_guide:
+            return
+        whole = self.whole_guide.state_dict()
+        for name, part in self.guide.state_dict().items():
+            put(whole[name], part, self._axes[name], self._places)
+        whole = self.whole_model.state_dict()
+        for name, part in self.model.state_dict().items():
+            put(whole[name], part, self._statistics_axes[name], self._places)
+
+    def inclusion(self) -> dict[str, Tensor]:
+        """Inclusion probabilities of every gated group of the whole network, 0 for removed members."""
+        live = self.guide.inclusion()
+        for name, kept in self.kept.items():
+            whole = live[name].new_zeros(self.whole_model.description[name].size)
+            live[name] = whole.index_copy(0, kept.to(whole.device), live[name])
+        return live
+
+    def removals(self, due: Mapping[str, Sequence[int]], history: History) -> list[Removal]:
+        """Records of members about to be removed."""
+        last = {name: history.inclusion[name][-1] for name in due}
+        return [
+            Removal(name, node, len(history), float(last[name][node]))
+            for name, nodes in due.items()
+            for node in nodes
+        ]
+
+    def whole_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Optimizer state of the whole guide from the live one's; removed members have zero moments."""
+        whole = dict(self.whole_guide.named_parameters())
+
+        def moved(moment: Tensor, name: str) -> Tensor:
+            out = torch.zeros_like(whole[name])
+            put(out, moment, self._axes[name], self._places)
+            return out
+
+        return self._mapped(state, moved)
+
+    def live_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Optimizer state of the live guide from the whole's."""
+        return self._mapped(
+            state, lambda moment, name: take(moment, self._axes[name], self._places)
+        )
+
+    def _mapped(self, state: Mapping[str, Any], moved: Any) -> dict[str, Any]:
+        """Optimizer state with every moment moved; parameters keep their order."""
+        names = {id(p): name for name, p in self.whole_guide.named_parameters()}
+        order = [names[id(p)] for ps in self.whole_guide.parameter_groups().values() for p in ps]
+        slots = {
+            index: {k: moved(v, order[index]) if k in _MOMENTS else v for k, v in entry.items()}
+            for index, entry in state["state"].items()
+        }
+        return {"state": slots, "param_groups": state["param_groups"]}
+
+    def _kept_without(self, due: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        kept = dict(self.kept)
+        for name, members in due.items():
+            size = self.whole_model.description[name].size
+            stays = torch.zeros(size, dtype=torch.bool)
+            stays[kept[name] if name in kept else slice(None)] = True
+            stays[torch.as_tensor(members)] = False
+            kept[name] = stays.nonzero().flatten()
+        return kept
+
+
+def _others(indices: Tensor, size: int) -> Tensor:
+    """Those of ``size`` members that the indices leave out."""
+    left_out = torch.ones(size, dtype=torch.bool)
+    left_out[indices.cpu()] = False
+    return left_out.nonzero().flatten()

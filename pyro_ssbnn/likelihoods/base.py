@@ -1,0 +1,63 @@
+"""What every likelihood offers: the distribution of the targets given the network's output f, and its mean."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from pyro_ssbnn.errors import DataError
+
+__all__ = ["Likelihood"]
+
+
+@dataclass(frozen=True)
+class Likelihood(ABC):
+    """Distribution of the targets given the network's output."""
+
+    name: ClassVar[str]
+
+    @property
+    def num_outputs(self) -> int:
+        """Columns of the network's output f."""
+        return 1
+
+    def sample_latents(self, like: Tensor) -> dict[str, Tensor]:
+        """Sample the likelihood's own latents (none by default); ``like`` fixes dtype and device."""
+        return {}
+
+    @abstractmethod
+    def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Distribution of y, batch shape ``[..., N]``, from f, ``[..., N, num_outputs]``."""
+
+    @abstractmethod
+    def mean(self, f: Tensor) -> Tensor:
+        """Expected y given f: ``[..., N]``, or ``[..., N, num_outputs]`` (class probabilities, several targets)."""
+
+    def observe(self, f: Tensor, y: Tensor | None, num_data: int | None) -> None:
+        """Sample or observe site ``obs`` in plate ``data``, scaled from the minibatch to ``num_data`` rows."""
+        latents = self.sample_latents(f)
+        rows = f.shape[-2]
+        weight = 1.0 if num_data is None else num_data / rows
+        with poutine.scale(scale=weight), pyro.plate("data", rows, dim=-1):
+            pyro.sample("obs", self.distribution(f, latents), obs=y)
+
+    def check_target(self, y: Tensor) -> None:
+        """Raise :class:`DataError` unless y is a target of this likelihood (finite, right shape and values)."""
+        if y.ndim != 1:
+            raise DataError(f"{type(self).__name__}: y must be [N]; got shape {list(y.shape)}.")
+        if not torch.isfinite(y).all():
+            raise DataError(
+                f"{type(self).__name__}: y has missing or infinite values; remove those rows."
+            )
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain record for :func:`likelihood_from_config`."""
+        return {"name": self.name, **asdict(self)}

@@ -1,0 +1,61 @@
+"""Class labels with softmax probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyro import distributions as dist
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from pyro_ssbnn.errors import ConfigurationError, DataError
+from pyro_ssbnn.likelihoods.base import Likelihood
+
+__all__ = ["CategoricalLikelihood"]
+
+
+@dataclass(frozen=True)
+class CategoricalLikelihood(Likelihood):
+    """Class labels 0..K-1 with softmax probabilities.
+
+    :param num_classes: K, at least 2.
+    """
+
+    num_classes: int
+    name = "categorical"
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ConfigurationError(
+                f"CategoricalLikelihood: num_classes must be at least 2; got {self.num_classes}."
+            )
+
+    @property
+    def num_outputs(self) -> int:
+        """One logit a class."""
+        return self.num_classes
+
+    def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Categorical with logits f."""
+        return dist.Categorical(logits=f)
+
+    def mean(self, f: Tensor) -> Tensor:
+        """Class probabilities, ``[..., N, K]``."""
+        return f.softmax(-1)
+
+    def check_target(self, y: Tensor) -> None:
+        """Integer labels 0..K-1 with at least two classes present."""
+        super().check_target(y)
+        if y.dtype.is_floating_point:
+            raise DataError(
+                f"CategoricalLikelihood: y holds class labels, an integer tensor; got {y.dtype}. Use y.long()."
+            )
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= self.num_classes:
+            raise DataError(
+                f"CategoricalLikelihood: labels must be 0..{self.num_classes - 1}; found {low}..{high}."
+                + (" Labels that start at one: pass y - 1." if low == 1 else "")
+            )
+        if low == high:
+            raise DataError(f"CategoricalLikelihood: all labels are {low}; two classes are needed.")

@@ -1,0 +1,79 @@
+"""Normal targets, with known noise or a posterior of its variance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyro
+from pyro import distributions as dist
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from pyro_ssbnn.checks import check_positive
+from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.likelihoods.base import Likelihood
+
+__all__ = ["GaussianLikelihood"]
+
+
+@dataclass(frozen=True)
+class GaussianLikelihood(Likelihood):
+    r"""Normal targets; the noise variance is known, or has an InverseGamma prior and its own posterior.
+
+    :param scale: known noise standard deviation, or None to infer ``noise.variance``.
+    :param num_targets: K; y is ``[N]`` for K = 1 and ``[N, K]`` (one noise variance a target) otherwise.
+    :param concentration: shape of the InverseGamma prior of the variance.
+    :param rate: its rate (variance units of y); the weak default suits standardised targets.
+    """
+
+    scale: float | None = None
+    num_targets: int = 1
+    concentration: float = 1.0
+    rate: float = 1e-3
+    name = "gaussian"
+
+    def __post_init__(self) -> None:
+        positive = {"concentration": self.concentration, "rate": self.rate}
+        if self.scale is not None:
+            positive["scale"] = self.scale
+        check_positive("GaussianLikelihood", num_targets=self.num_targets, **positive)
+
+    @property
+    def num_outputs(self) -> int:
+        """One column a target."""
+        return self.num_targets
+
+    def sample_latents(self, like: Tensor) -> dict[str, Tensor]:
+        """Sample ``noise.variance``, a scalar, or ``[K]`` for several targets, unless the scale is known."""
+        if self.scale is not None:
+            return {}
+        prior = dist.InverseGamma(
+            like.new_full((), self.concentration), like.new_full((), self.rate)
+        )
+        if self.num_targets > 1:
+            prior = prior.expand([self.num_targets]).to_event(1)
+        return {"noise.variance": pyro.sample("noise.variance", prior)}
+
+    def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Normal around f."""
+        known = None if self.scale is None else f.new_full((), self.scale)
+        scale = latents["noise.variance"].sqrt() if known is None else known
+        if self.num_targets > 1:
+            return dist.Normal(f, scale).to_event(1)
+        return dist.Normal(f.squeeze(-1), scale)
+
+    def mean(self, f: Tensor) -> Tensor:
+        """F itself, without the last dimension for one target."""
+        return f.squeeze(-1) if self.num_targets == 1 else f
+
+    def check_target(self, y: Tensor) -> None:
+        """Finite y, ``[N]``, or ``[N, num_targets]``."""
+        if self.num_targets == 1:
+            super().check_target(y)
+        elif y.ndim != 2 or y.shape[1] != self.num_targets:
+            raise DataError(
+                f"GaussianLikelihood: y must be [N, {self.num_targets}]; got shape {list(y.shape)}."
+            )
+        else:
+            super().check_target(y[:, 0] + y.sum(1))

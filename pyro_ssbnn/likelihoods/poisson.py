@@ -1,0 +1,36 @@
+"""Counts with rate exp(f)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyro import distributions as dist
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.likelihoods.base import Likelihood
+
+__all__ = ["PoissonLikelihood"]
+
+
+@dataclass(frozen=True)
+class PoissonLikelihood(Likelihood):
+    """Counts with rate exp(f)."""
+
+    name = "poisson"
+
+    def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Poisson with log-rate f."""
+        return dist.Poisson(f.squeeze(-1).exp())
+
+    def mean(self, f: Tensor) -> Tensor:
+        """The rate, ``[..., N]``."""
+        return f.squeeze(-1).exp()
+
+    def check_target(self, y: Tensor) -> None:
+        """Non-negative whole numbers."""
+        super().check_target(y)
+        if (y < 0).any() or (y != y.round()).any():
+            raise DataError("PoissonLikelihood: y must hold counts 0, 1, 2, ...; got other values.")

@@ -1,0 +1,21 @@
+"""Which nodes and predictors are kept, at which error, and the network that is left when the others are cut."""
+
+from pyro_ssbnn.selection.error_control import (
+    expected_false_omissions,
+    expected_false_selections,
+    model_size,
+    select_fdr,
+)
+from pyro_ssbnn.selection.pruning import Pruning, prune
+from pyro_ssbnn.selection.rules import Selection, select
+
+__all__ = [
+    "Pruning",
+    "Selection",
+    "expected_false_omissions",
+    "expected_false_selections",
+    "model_size",
+    "prune",
+    "select",
+    "select_fdr",
+]

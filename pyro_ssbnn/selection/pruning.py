@@ -1,0 +1,202 @@
+r"""Pruning: from a guide and a selection to a physically smaller plain torch network that predicts the same.
+
+Cutting node j of a layer removes its row there and its column in the layer it feeds. A closed node does not vanish from
+the sum when the activation of 0 is not 0 (sigmoid, softplus): it then passes on the constant :math:`\phi(0)`, which is
+folded into the consumer's bias:
+
+.. math:: b' = b + \phi(0) \sum_{j\ \mathrm{closed}} w_{\cdot j}
+
+so the compact network equals the masked one (gates set to the selection) to rounding, for every activation. A closed
+predictor passes on 0. A closed filter passes on the same constant at every pixel, through max-pooling too; only a
+convolution that pads its maps with zeros reads something else at the border, and is refused unless
+:math:`\phi(0) = 0`, and so is a layer that reads a sum.
+
+Batch norms are folded into the convolutions before them, with their running statistics. Where groups are added up (a
+residual stream), a channel stays as long as one of them writes to it; the layers of a branch that adds nothing any more
+leave altogether, and a branch whose first layer is closed is left as a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import pandas as pd
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.models import CompactNetwork
+from pyro_ssbnn.posterior.draws import site_values, trace_draws
+from pyro_ssbnn.posterior.weights import folded_weights, mean_weights
+from pyro_ssbnn.selection.rules import Selection, require_nodes, select
+from pyro_ssbnn.structure.cut import CutLayer
+from pyro_ssbnn.structure.description import NetworkDescription, NodeGroup
+from pyro_ssbnn.structure.flow import without_unread
+from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.network import Network
+
+__all__ = ["Pruning", "cut_weights", "draw_open_weights", "prune"]
+
+_CHUNK_ELEMENTS = 2**24
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A compact network and what it cost and saved.
+
+    :param network: plain ``torch.nn.Module``; maps the original predictors to f (``[N, K]``, or ``[S, N, K]`` for
+        draws).
+    :param selection: what was kept.
+    :param report: one row a layer and a total: nodes, weights and multiply-adds (per input), before, after. Biases
+        count, but neither scales and shifts of batch norms nor the biases they are folded into
+        (:meth:`~pyro_ssbnn.structure.description.NodeGroup.count_weights`); :attr:`num_elements` counts every number.
+    """
+
+    network: CompactNetwork
+    selection: Selection
+    report: pd.DataFrame
+
+    @property
+    def num_elements(self) -> int:
+        """Numbers that the compact network computes with: all its weights and biases, of all draws."""
+        state = self.network.state_dict().values()
+        return sum(v.numel() for v in state if v.is_floating_point())
+
+
+def prune(
+    model: Network,
+    guide: Guide,
+    selection: Selection | None = None,
+    *,
+    num_draws: int | None = None,
+    seed: int = 0,
+) -> Pruning:
+    """Cut a fitted network down to its selected nodes.
+
+    :param selection: see :func:`~pyro_ssbnn.selection.rules.select`; the median probability model by default.
+    :param num_draws: None for the posterior mean weights, or S posterior draws, evaluated together in one batched pass.
+    :param seed: of the draws.
+    :raises SelectionError: when a layer that no sum bypasses, or the set of predictors, would keep no member.
+    """
+    selection = select(guide.inclusion()) if selection is None else selection
+    require_nodes(selection, model.description)
+    if num_draws is not None and num_draws < 1:
+        raise ConfigurationError(f"prune: num_draws must be at least 1, or None; got {num_draws}.")
+    description = model.description
+    if num_draws is None:
+        open = {name: selection.mask(name) for name in selection.kept}
+        weights = mean_weights(model, guide, open)
+        layers = cut_weights(description, weights, selection, model.closed_activation)
+    else:
+        layers = _cut_draws(model, guide, selection, num_draws, seed)
+    network = cast(CompactNetwork, model.assemble(layers))
+    return Pruning(network, selection, _report(description, layers))
+
+
+def cut_weights(
+    description: NetworkDescription,
+    weights: Mapping[str, Tensor],
+    selection: Selection,
+    closed_activation: float,
+) -> dict[str, CutLayer]:
+    """Cut rows and columns of every layer, folding the closed nodes' constants into the biases.
+
+    :param weights: weights of the *open* nodes as plain layers, bias last, ``{group: [..., size, fan_in + 1]}``.
+    :param closed_activation: what a closed node passes on, the activation of 0.
+    :raises ConfigurationError: when a zero-padded layer, or one that reads a sum, would lose sources that pass on a
+        constant other than 0.
+    """
+    kept_members = description.with_sums(without_unread(description, selection.kept))
+    layers = {}
+    for group in description.groups:
+        weight = weights[group.name]
+        rows = group.rows.indices(kept_members, weight.device)
+        columns = group.incoming.indices(kept_members, weight.device)
+        weight = weight.index_select(-2, rows)
+        bias = weight[..., -1]
+        kept = weight.index_select(-1, columns)
+        constant = 0.0 if group.source == description.inputs.name else closed_activation
+        if constant != 0.0:
+            _require_foldable(description, group, lost=group.fan_in - len(columns))
+            bias = bias + constant * (weight[..., :-1].sum(-1) - kept.sum(-1))
+        layers[group.name] = CutLayer(kept.contiguous(), bias.contiguous(), rows, columns)
+    return layers
+
+
+def _require_foldable(description: NetworkDescription, group: NodeGroup, lost: int) -> None:
+    if not lost:
+        return
+    if group.source in {total.name for total in description.sums}:
+        raise ConfigurationError(
+            f"prune: {group.name} reads the sum {group.source}, but closed nodes pass on a constant other than 0"
+            " there. Train with an activation that is 0 at 0 (relu, silu, tanh, ...)."
+        )
+    if group.zero_padded:
+        raise ConfigurationError(
+            f"prune: {group.name} pads the maps of {group.source} with zeros, but closed nodes of {group.source} pass"
+            " on a constant other than 0, which the zeros cut off at the border: the cut would not be exact. Train with"
+            " an activation that is 0 at 0 (relu, silu, tanh, ...), or without padding."
+        )
+
+
+def draw_open_weights(
+    model: Network, guide: Guide, selection: Selection, num_draws: int
+) -> dict[str, Tensor]:
+    """Draw scales and weights given that the selected gates are open, ``{group: [S, size, fan_in + 1]}``.
+
+    They are those of plain layers, running statistics folded in. Closed nodes come out as zero. Uses the caller's
+    random state.
+    """
+    gates = {f"{name}.gate": selection.mask(name) for name in selection.kept}
+    like = next(guide.parameters())
+    gates = {site: mask.to(like).expand(num_draws, -1) for site, mask in gates.items()}
+    values = site_values(trace_draws(poutine.condition(guide, data=gates), num_draws))
+    return folded_weights(model, values)
+
+
+def _cut_draws(
+    model: Network, guide: Guide, selection: Selection, num_draws: int, seed: int
+) -> dict[str, CutLayer]:
+    """Draw and cut a few draws at a time, so that the uncut weights of all draws are never held at once."""
+    description = model.description
+    total = description.num_weights
+    chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // total))
+    parts = []
+    with torch.no_grad(), seeded(seed, next(guide.parameters()).device):
+        for start in range(0, num_draws, chunk):
+            weights = draw_open_weights(model, guide, selection, min(chunk, num_draws - start))
+            parts.append(cut_weights(description, weights, selection, model.closed_activation))
+    return {
+        name: CutLayer(
+            torch.cat([part[name].weight for part in parts]),
+            torch.cat([part[name].bias for part in parts]),
+            first.rows,
+            first.columns,
+        )
+        for name, first in parts[0].items()
+    }
+
+
+def _report(description: NetworkDescription, layers: Mapping[str, CutLayer]) -> pd.DataFrame:
+    rows = []
+    for group in description.groups:
+        cut = layers[group.name]
+        after = group.count_weights(len(cut.rows), len(cut.columns))
+        works = (group.multiply_adds, group.positions * after)
+        rows.append((group.name, group.size, len(cut.rows), group.num_weights, after, *works))
+    columns = [
+        "layer",
+        "nodes",
+        "nodes_kept",
+        "weights",
+        "weights_kept",
+        "multiply_adds",
+        "multiply_adds_kept",
+    ]
+    report = pd.DataFrame(rows, columns=columns).set_index("layer")
+    report.loc["total"] = report.sum()
+    return report

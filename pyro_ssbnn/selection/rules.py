@@ -1,0 +1,105 @@
+"""Which nodes and predictors to keep: from inclusion probabilities to indices.
+
+The median probability model (Barbieri and Berger 2004) keeps what has posterior inclusion probability above 1/2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_ssbnn.errors import ConfigurationError, SelectionError
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.flow import cut_off
+
+__all__ = ["Selection", "select"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Indices of the kept members of every gated group.
+
+    :param kept: ``{group: [kept]}`` ascending indices; groups without gates are absent and kept whole.
+    :param sizes: ``{group: size}`` before the selection.
+    :param rule: how it was made, in words.
+    """
+
+    kept: dict[str, Tensor]
+    sizes: dict[str, int]
+    rule: str
+
+    def mask(self, group: str) -> Tensor:
+        """Kept members as a boolean vector ``[size]``."""
+        mask = torch.zeros(self.sizes[group], dtype=torch.bool, device=self.kept[group].device)
+        mask[self.kept[group]] = True
+        return mask
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of kept members of each gated group."""
+        return {name: len(indices) for name, indices in self.kept.items()}
+
+
+def select(
+    inclusion: Mapping[str, Tensor],
+    *,
+    threshold: float = 0.5,
+    nodes: int | Mapping[str, int] | None = None,
+) -> Selection:
+    """Select nodes by their inclusion probability.
+
+    :param inclusion: ``{group: [size]}`` probabilities, as ``guide.inclusion()`` gives them.
+    :param threshold: keep what lies strictly above; 0.5 is the median probability model.
+    :param nodes: keep a given number instead: so many in every gated group, or ``{group: number}`` (groups not
+        named keep to the threshold). Ties go to the lower index.
+    :raises ConfigurationError: for a threshold outside [0, 1), an unknown group, or more nodes than there are.
+    """
+    if not 0 <= threshold < 1:
+        raise ConfigurationError(f"select: threshold must lie in [0, 1); got {threshold}.")
+    wanted = _wanted(inclusion, nodes)
+    kept = {}
+    for name, probability in inclusion.items():
+        if name in wanted:
+            best = probability.argsort(descending=True, stable=True)[: wanted[name]]
+            kept[name] = best.sort().values
+        else:
+            kept[name] = (probability > threshold).nonzero().flatten()
+    rule = "median probability model" if threshold == 0.5 else f"inclusion above {threshold:g}"
+    if wanted:
+        rule = f"{rule}; given numbers: " + ", ".join(f"{k} {v}" for k, v in wanted.items())
+    return Selection(kept, {name: len(p) for name, p in inclusion.items()}, rule)
+
+
+def _wanted(
+    inclusion: Mapping[str, Tensor], nodes: int | Mapping[str, int] | None
+) -> dict[str, int]:
+    if nodes is None:
+        return {}
+    wanted = {k: nodes for k in inclusion if k != "input"} if isinstance(nodes, int) else {**nodes}
+    for name, number in wanted.items():
+        if name not in inclusion:
+            raise ConfigurationError(
+                f"select: no gated group is called {name!r}; this network has {sorted(inclusion)}."
+            )
+        if not 1 <= number <= len(inclusion[name]):
+            raise ConfigurationError(
+                f"select: {name} has {len(inclusion[name])} nodes; cannot keep {number} of them."
+            )
+    return wanted
+
+
+def require_nodes(selection: Selection, description: NetworkDescription) -> None:
+    """Raise :class:`SelectionError` when what is kept makes the network a constant.
+
+    A layer that a sum bypasses, as in a residual block, may keep nothing.
+    """
+    empty = [name for name, indices in selection.kept.items() if len(indices) == 0]
+    blocking = cut_off(description, empty)
+    if blocking:
+        raise SelectionError(
+            f"{', '.join(blocking)} would keep no member by the rule «{selection.rule}», which leaves a constant."
+            " Train anew (see the collapse warning), lower the threshold, or give a number of nodes."
+        )

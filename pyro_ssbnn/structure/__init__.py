@@ -1,0 +1,39 @@
+"""The structure of a network as data: its node groups, what must be cut together, what flows where.
+
+Model, guide, selection and pruning meet only here and in the names of sites.
+"""
+
+from pyro_ssbnn.structure.axes import Axis, put, take
+from pyro_ssbnn.structure.cut import CutLayer
+from pyro_ssbnn.structure.description import (
+    GateGroup,
+    InputGroup,
+    NetworkDescription,
+    NodeGroup,
+    layer_inclusion,
+)
+from pyro_ssbnn.structure.flow import cut_off, without_unread
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+from pyro_ssbnn.structure.guide import Guide, LogMoments
+from pyro_ssbnn.structure.network import Network
+from pyro_ssbnn.structure.sums import PlacedSum, with_sums
+
+__all__ = [
+    "Axis",
+    "ConvolutionGeometry",
+    "CutLayer",
+    "GateGroup",
+    "Guide",
+    "InputGroup",
+    "LogMoments",
+    "Network",
+    "NetworkDescription",
+    "NodeGroup",
+    "PlacedSum",
+    "cut_off",
+    "layer_inclusion",
+    "put",
+    "take",
+    "with_sums",
+    "without_unread",
+]

@@ -1,0 +1,70 @@
+"""What flows from the predictors to the output: layers that may be empty, layers that nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from pyro_ssbnn.structure.description import NetworkDescription
+
+__all__ = ["cut_off", "without_unread"]
+
+
+def cut_off(description: NetworkDescription, empty: Collection[str]) -> list[str]:
+    """Empty groups that make the network a constant; none as long as something reaches the output.
+
+    A sum is alive while one of its terms is, so an empty layer inside a residual block is bypassed.
+
+    :param empty: names of the groups without any member.
+    :returns: those that would cut the output off alone, or, if it takes several of them, all that are empty.
+    """
+    if _reaches_output(description, empty):
+        return []
+    return [name for name in empty if not _reaches_output(description, {name})] or list(empty)
+
+
+def without_unread(
+    description: NetworkDescription, kept: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Empty the layers that nobody reads any more, such as the first of a block whose last is closed.
+
+    :param kept: ascending indices by group; groups not named stay whole.
+    """
+    left = {**kept}
+    read = {description.groups[-1].name}
+    for group in reversed(description.groups):
+        if group.name not in read:
+            left[group.name] = torch.zeros(0, dtype=torch.long)
+        if group.name not in left or len(left[group.name]):
+            read |= _groups_behind(description, group.source)
+    return left
+
+
+def _reaches_output(description: NetworkDescription, empty: Collection[str]) -> bool:
+    """Whether the output still depends on the predictors without these groups."""
+    alive = {description.inputs.name: description.inputs.name not in empty}
+    sums = {total.name: total for total in description.sums}
+
+    def lives(name: str) -> bool:
+        if name not in alive:  # only sums of groups that came before
+            alive[name] = any(lives(term) for term, _ in sums[name].terms)
+        return alive[name]
+
+    for group in description.groups:
+        alive[group.name] = group.name not in empty and lives(group.source)
+    return alive[description.groups[-1].name]
+
+
+def _groups_behind(description: NetworkDescription, name: str) -> set[str]:
+    """The groups of a source: itself, or what a sum adds up."""
+    sums = {total.name: total for total in description.sums}
+    found, waiting = set(), [name]
+    while waiting:
+        name = waiting.pop()
+        if name in sums:
+            waiting += [term for term, _ in sums[name].terms]
+        else:
+            found.add(name)
+    return found

@@ -1,0 +1,210 @@
+"""Saving and loading: exact round trips, refusals, and no half-written files."""
+
+import json
+import warnings
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from pyro_ssbnn import (
+    MLP,
+    SSGHS,
+    SSGL,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    TrainingOptions,
+    fit,
+    load_compact,
+    load_fit,
+    load_guide,
+    prune,
+    save_compact,
+    save_fit,
+)
+from pyro_ssbnn.errors import CheckpointError
+from pyro_ssbnn.files import checkpoint
+from pyro_ssbnn.files.atomic import replacing, write_text
+
+X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+Y = X[:, 0]
+
+
+def net(**options):
+    return MLP(
+        3,
+        [6],
+        **{"prior": SSGHS(inclusion=0.5, cap=None), "likelihood": GaussianLikelihood(), **options},
+    )
+
+
+@pytest.fixture
+def fitted():
+    options = TrainingOptions(epochs=4, batch_size=8, kl_warmup=0.0)
+    return fit(net(input_inclusion=0.3, input_names=["a", "b", "c"]), X, Y, options, progress=False)
+
+
+def test_fit_round_trips_exactly(fitted, tmp_path):
+    save_fit(fitted, tmp_path / "fit.safetensors")
+    loaded = load_fit(tmp_path / "fit.safetensors")
+    assert loaded.model.to_config() == fitted.model.to_config()
+    assert loaded.options == fitted.options
+    assert loaded.num_data == 40
+    assert loaded.history.to_frame().equals(fitted.history.to_frame())
+    for name, value in fitted.guide.state_dict().items():
+        assert torch.equal(value, loaded.guide.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_goes_on_as_if_never_saved(tmp_path, dtype):
+    short = TrainingOptions(epochs=6, batch_size=8, kl_warmup=0.0, dtype=dtype)
+    whole = fit(net(), X, Y, short, progress=False)
+    path = tmp_path / "half.safetensors"
+
+    class StopError(Exception):
+        pass
+
+    def stop(epoch, result):
+        if epoch == 3:
+            save_fit(result, path)
+            raise StopError
+
+    with pytest.raises(StopError):
+        fit(net(), X, Y, short, progress=False, callback=stop)
+    half = load_fit(path)
+    assert len(half.history) == 3
+    resumed = fit(half.model, X, Y, short, resume=half, progress=False)
+    assert resumed.history.kl == whole.history.kl
+    for name, value in whole.guide.state_dict().items():
+        assert torch.equal(value, resumed.guide.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("num_draws", [None, 3])
+def test_compact_network_round_trips_exactly(fitted, tmp_path, num_draws):
+    network = prune(fitted.model, fitted.guide, num_draws=num_draws).network
+    save_compact(network, tmp_path / "net.safetensors", {"target": "y"})
+    loaded = load_compact(tmp_path / "net.safetensors")
+    assert torch.equal(loaded(X), network(X))
+    assert torch.equal(loaded.kept["hidden1"], network.kept["hidden1"])
+    assert torch.equal(loaded.input_index, network.input_index)
+
+
+def test_another_network_is_refused_with_the_first_difference(fitted, tmp_path):
+    save_fit(fitted, tmp_path / "fit.safetensors")
+    wider = MLP(3, [7], prior=SSGHS(cap=None), likelihood=GaussianLikelihood(), input_inclusion=0.3)
+    for other, first in [
+        (wider, r"hidden1\.gate\.logits should be \[7\], the file has \[6\]"),
+        (net(), r"input\.logits should be nothing, the file has \[3\]"),
+        (net(prior=SSGL(), input_inclusion=0.3), r"global\.cap\.loc should be nothing"),
+        (
+            net(likelihood=CategoricalLikelihood(3), input_inclusion=0.3),
+            r"noise\.variance\.loc should be nothing, the file has \[\]",
+        ),
+    ]:
+        with pytest.raises(CheckpointError, match=f"does not match the network: {first}"):
+            load_guide(tmp_path / "fit.safetensors", other)
+
+
+class TestRefusals:
+    def test_missing(self, tmp_path):
+        with pytest.raises(CheckpointError, match="no such file"):
+            load_fit(tmp_path / "none.safetensors")
+
+    def test_foreign_safetensors(self, tmp_path):
+        save_file({"w": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+        with pytest.raises(CheckpointError, match="not one written by pyro_ssbnn"):
+            load_fit(tmp_path / "foreign.safetensors")
+
+    def test_not_safetensors_at_all(self, tmp_path):
+        (tmp_path / "text").write_text("hello, this is not a tensor file")
+        with pytest.raises(CheckpointError, match="not a safetensors file"):
+            load_fit(tmp_path / "text")
+
+    def test_a_pickle_is_not_executed(self, tmp_path):
+        torch.save({"a": torch.zeros(1)}, tmp_path / "pickle.pt")
+        with pytest.raises(CheckpointError, match="not a safetensors file"):
+            load_fit(tmp_path / "pickle.pt")
+
+    def test_newer_format(self, fitted, tmp_path, monkeypatch):
+        monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
+        save_fit(fitted, tmp_path / "new.safetensors")
+        monkeypatch.undo()
+        with pytest.raises(
+            CheckpointError, match=r"written in format 99 .* reads up to format 2. Upgrade"
+        ):
+            load_fit(tmp_path / "new.safetensors")
+
+    @pytest.mark.parametrize("prior", [SSGL(inclusion=0.5), SSGHS(inclusion=0.5)])
+    def test_a_group_lassos_fit_of_format_1_is_refused_and_others_are_read(self, prior, tmp_path):
+        """Its numbers meant something else; those of the other guides mean the same."""
+        result = fit(
+            net(prior=prior), X, Y, TrainingOptions(epochs=1, batch_size=8), progress=False
+        )
+        save_fit(result, tmp_path / "new.safetensors")
+        with safe_open(tmp_path / "new.safetensors", "pt") as file:
+            metadata = dict(file.metadata())
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(metadata["header"])
+        del header["guide"]  # which format 1 did not have
+        old = {**metadata, "format_version": "1", "header": json.dumps(header)}
+        save_file(tensors, tmp_path / "old.safetensors", old)
+        if prior.name == "ss-gl":
+            with pytest.raises(CheckpointError, match=r"format 1.*hidden1.*group lasso.*fit anew"):
+                load_fit(tmp_path / "old.safetensors")
+            with pytest.raises(CheckpointError, match="fit anew"):
+                load_guide(tmp_path / "old.safetensors", net(prior=prior))
+        else:
+            loaded = load_fit(tmp_path / "old.safetensors").guide.state_dict()
+            for name, value in result.guide.state_dict().items():
+                assert torch.equal(value, loaded[name]), name
+
+    def test_cut_short(self, fitted, tmp_path):
+        save_fit(fitted, tmp_path / "fit.safetensors")
+        whole = (tmp_path / "fit.safetensors").read_bytes()
+        for length in (0, 5, len(whole) // 2, len(whole) - 1):
+            (tmp_path / "cut.safetensors").write_bytes(whole[:length])
+            with pytest.raises(CheckpointError, match="not a safetensors file, or cut short"):
+                load_fit(tmp_path / "cut.safetensors")
+
+    def test_wrong_kind(self, fitted, tmp_path):
+        save_fit(fitted, tmp_path / "fit.safetensors")
+        with pytest.raises(CheckpointError, match="holds a saved fit, where a compact"):
+            load_compact(tmp_path / "fit.safetensors")
+
+
+class TestAtomic:
+    def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(self, tmp_path):
+        path = tmp_path / "a.json"
+        write_text(path, "old")
+
+        def interrupted():
+            with replacing(path) as temporary:
+                temporary.write_text("ne")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert path.read_text() == "old"
+        assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+    def test_a_failing_save_writes_nothing(self, fitted, tmp_path, monkeypatch):
+        def fail(*args, **kwargs):
+            raise OSError("disk full")
+
+        monkeypatch.setattr(checkpoint, "save_file", fail)
+        with pytest.raises(OSError, match="disk full"):
+            save_fit(fitted, tmp_path / "sub" / "fit.safetensors")
+        assert list((tmp_path / "sub").iterdir()) == []
+
+    def test_written_whole_in_a_new_folder(self, tmp_path):
+        write_text(tmp_path / "x" / "y.json", json.dumps([1]))
+        assert json.loads((tmp_path / "x" / "y.json").read_text()) == [1]
+
+
+def test_no_warnings_on_the_way(fitted, tmp_path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        save_fit(fitted, tmp_path / "fit.safetensors")
+        load_fit(tmp_path / "fit.safetensors")
+    assert caught == []
