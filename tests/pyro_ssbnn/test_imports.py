@@ -15,7 +15,6 @@ FOLDERS = {
 }
 # Each room may import from those before it.
 ROOMS = [
-]
     "_version",
     "errors",
     "checks",
