@@ -54,7 +54,7 @@ class Prediction:
 
     class_names: tuple[str, ...]
     mean: NDArray[np.float64]
-    samples: NDArray[np.float32] | None
+    samples: NDArray[np.floating[Any]] | None
     log_likelihood: NDArray[np.float32] | None
 
 
@@ -204,7 +204,7 @@ def _prediction(draws: PosteriorDraws, preprocessing: Preprocessing) -> Predicti
     score = None if draws.log_likelihood is None else draws.log_likelihood.float().numpy()
     if preprocessing.task == "binary":
         mean = np.stack([1 - mean, mean], 1)
-    samples = None if preprocessing.class_names else draws.predictive.float().numpy()
+    samples = None if preprocessing.class_names else draws.predictive.numpy()
     return Prediction(preprocessing.class_names, mean, samples, score)
 
 

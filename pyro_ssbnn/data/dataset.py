@@ -15,19 +15,23 @@ from pyro_ssbnn.errors import DataError
 Task = Literal["regression", "binary", "classification", "count"]
 Names = tuple[str, ...]
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Larger numbers, in their own units, are refused: they are mistakes, or want a logarithm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Features and target of ``N`` rows, with the names that make messages and reports readable.
 
-    Any real dtype is accepted for ``x`` and ``y`` and stored as said below. Tensors are not copied
-    when their dtype is right already.
+    Any real dtype is accepted for ``x`` and ``y``. Numbers in their own units are kept in double
+    precision, because single precision has 17 values for a month of unix times; a float32 tensor
+    stays one, and pixels become one. Tensors are not copied when their dtype is right already.
 
     Attributes:
-        x: ``[N, p]`` float32 features, in their own units; an image is flattened plane by plane
-            and row by row: ``p = channels * height * width``.
-        y: ``[N]`` target; float32 for "regression" (own units), "binary" (0 or 1) and "count";
-            int64 labels ``0..K-1`` for "classification".
+        x: ``[N, p]`` features, float64 or float32, in their own units; an image is flattened plane
+            by plane and row by row: ``p = channels * height * width``.
+        y: ``[N]`` target; float64 or float32 for "regression" (own units) and "count", float32 for
+            "binary" (0 or 1), int64 labels ``0..K-1`` for "classification".
         feature_names: ``p`` different names.
         target_name: name of the target, different from the features'.
         task: what is predicted; it decides the dtype of ``y`` and the likelihoods that fit.
@@ -64,7 +68,7 @@ class Dataset:
         _check_shapes(self.x, self.y)
         names = tuple(self.feature_names)
         _check_names(names, self.target_name, self.x.shape[1])
-        x = self.x.to(torch.float32)
+        x = self.x.to(torch.float32) if self.image_shape is not None else _precise(self.x)
         _check_finite_features(x, names)
         y, class_names = _checked_target(self.y, self.task, tuple(self.class_names))
         if self.image_shape is not None:
@@ -205,11 +209,17 @@ def _check_names(names: tuple[str, ...], target: str, p: int) -> None:
         )
 
 
+def _precise(values: Tensor) -> Tensor:
+    """Float32 as it comes, anything else in float64."""
+    return values if values.dtype == torch.float32 else values.to(torch.float64)
+
+
 def _check_finite_features(x: Tensor, names: tuple[str, ...]) -> None:
-    # One sum in double precision cannot overflow, and is quicker than a mask as large as x.
-    if bool(x.sum(dtype=torch.float64).isfinite()):
+    # Squares of what fits in single precision, and their sums, cannot overflow in double precision.
+    low, high = (float(end) for end in x.aminmax())  # NaN where there is one
+    if low >= -LARGEST and high <= LARGEST:
         return
-    row, col = (int(i) for i in (~x.isfinite()).nonzero()[0])
+    row, col = (int(i) for i in (~(x.abs() <= LARGEST)).nonzero()[0])
     raise DataError(
         f"Dataset.x: expected finite values (in single precision), but {column(names, col)} is "
         f"{float(x[row, col])} at row index {row}. Drop the row or fill in the value."
@@ -218,7 +228,7 @@ def _check_finite_features(x: Tensor, names: tuple[str, ...]) -> None:
 
 def _checked_target(y: Tensor, task: Task, names: tuple[str, ...]) -> tuple[Tensor, Names]:
     real = y.to(torch.float64) if y.is_floating_point() else y.long()
-    bad = (~y.to(torch.float32).isfinite()).nonzero()
+    bad = (~(real.abs() <= LARGEST)).nonzero()
     if len(bad):
         row = int(bad[0])
         raise DataError(
@@ -240,7 +250,7 @@ def _checked_target(y: Tensor, task: Task, names: tuple[str, ...]) -> tuple[Tens
                     f"{float(y[row]):g} at row index {row}. Say task='regression' if "
                     f"the target is not a count."
                 )
-        return y.to(torch.float32), ()
+        return _precise(y), ()
     return _checked_labels(real, task, names)
 
 

@@ -36,6 +36,6 @@ def diabetes() -> Dataset:
     """
     bunch = load_diabetes(as_frame=True, scaled=False)
     names = tuple(str(name) for name in bunch.data.columns)
-    x = torch.from_numpy(bunch.data.to_numpy(dtype="float32", copy=True))
-    y = torch.from_numpy(bunch.target.to_numpy(dtype="float32", copy=True))
+    x = torch.from_numpy(bunch.data.to_numpy(dtype="float64", copy=True))
+    y = torch.from_numpy(bunch.target.to_numpy(dtype="float64", copy=True))
     return Dataset(x, y, names, "progression", "regression")

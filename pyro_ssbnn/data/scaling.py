@@ -1,6 +1,7 @@
 """Scaling of features and target, learnt from the training data alone and undone on predictions.
 
-The model sees ``x' = (x - loc) / scale`` and, in regression, ``y' = (y - loc) / scale``.
+The model sees ``x' = (x - loc) / scale`` and, in regression, ``y' = (y - loc) / scale``. Own units are computed with in
+double precision; only a run rounds the scaled values to its own.
 """
 
 import math
@@ -21,8 +22,9 @@ class FeatureScaling:
     """Affine scaling of each feature, ``x' = (x - loc) / scale``.
 
     Attributes:
-        loc: ``[p]`` float32, subtracted; in the units of the features.
-        scale: ``[p]`` float32, positive, divided by (a standard deviation, never a variance).
+        loc: ``[p]``, subtracted; in the units of the features. Kept in float64.
+        scale: ``[p]``, positive, divided by (a standard deviation, never a variance). Kept in
+            float64.
 
     Raises:
         DataError: shapes that differ, values that are not finite, a scale that is not positive.
@@ -40,6 +42,8 @@ class FeatureScaling:
         finite = bool(self.loc.isfinite().all()) and bool(self.scale.isfinite().all())
         if not finite or bool((self.scale <= 0).any()):
             raise DataError("FeatureScaling: expected finite loc and finite, positive scale.")
+        object.__setattr__(self, "loc", self.loc.to(torch.float64))
+        object.__setattr__(self, "scale", self.scale.to(torch.float64))
 
     @classmethod
     def standardize(cls, dataset: Dataset) -> "FeatureScaling":
@@ -55,9 +59,11 @@ class FeatureScaling:
             return cls.pixels(dataset)
         names = dataset.feature_names
         x = dataset.x.to(torch.float64)
-        loc = x.mean(0).to(torch.float32)
-        scale = x.std(0, correction=0).to(torch.float32)
-        constant = (x.amin(0) == x.amax(0)) | (scale <= torch.finfo(torch.float32).tiny)
+        scale = x.std(0, correction=0)
+        low, high = x.aminmax(dim=0)
+        # Differences in the last places are rounding: of 0.3 and 0.1 + 0.2, say.
+        rounding = 8 * torch.finfo(torch.float64).eps * torch.maximum(low.abs(), high.abs())
+        constant = (high - low <= rounding) | (scale <= torch.finfo(torch.float32).tiny)
         if bool(constant.any()):
             which = [int(i) for i in constant.nonzero().flatten()]
             described = ", ".join(column(names, i) for i in which[:10])
@@ -65,10 +71,10 @@ class FeatureScaling:
             verb, them = ("is", "it") if len(which) == 1 else ("are", "them")
             raise DataError(
                 f"FeatureScaling.standardize: {described}{more} {verb} constant over the "
-                f"{len(dataset)} rows (in single precision), which tells the model nothing and "
-                f"cannot be scaled: drop {them}."
+                f"{len(dataset)} rows (or changes by rounding alone), which tells the model nothing "
+                f"and cannot be scaled: drop {them}."
             )
-        return cls(loc, scale)
+        return cls(x.mean(0), scale)
 
     @classmethod
     def pixels(cls, dataset: Dataset, factor: float | None = None) -> "FeatureScaling":
@@ -115,7 +121,7 @@ class FeatureScaling:
                 f"FeatureScaling.transform: expected x of shape [..., {len(self.loc)}],"
                 f" got {list(x.shape)}."
             )
-        return (x - self.loc.to(x)) / self.scale.to(x)
+        return _standardised(x, self.loc, self.scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Give lists of floats that JSON keeps exactly."""
@@ -125,7 +131,7 @@ class FeatureScaling:
     def from_dict(cls, stored: Mapping[str, Any]) -> "FeatureScaling":
         """Rebuild from `to_dict`; DataError when an entry is missing."""
         loc, scale = entries(stored, "FeatureScaling", "loc", "scale")
-        return cls(torch.tensor(loc, dtype=torch.float32), torch.tensor(scale, dtype=torch.float32))
+        return cls(torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class TargetScaling:
     Example:
         >>> scaling = TargetScaling(loc=10.0, scale=2.0)
         >>> scaling.inverse(scaling.transform(torch.tensor([14.0])))
-        tensor([14.])
+        tensor([14.], dtype=torch.float64)
     """
 
     loc: float = 0.0
@@ -165,7 +171,8 @@ class TargetScaling:
         if dataset.task != "regression":
             return cls.identity()
         y = dataset.y.to(torch.float64)
-        if float(y.min()) == float(y.max()):
+        low, high = float(y.min()), float(y.max())
+        if high - low <= 8 * torch.finfo(torch.float64).eps * max(abs(low), abs(high)):
             raise DataError(
                 f"TargetScaling.fit: the target {dataset.target_name!r} is constant, it equals "
                 f"{float(y[0]):g} in all {len(dataset)} rows: there is nothing to predict. Choose "
@@ -189,16 +196,23 @@ class TargetScaling:
         return math.log(self.scale)
 
     def transform(self, y: Tensor) -> Tensor:
-        """Scale targets of any shape; integer labels keep their dtype."""
-        return y if self.is_identity else (y - self.loc) / self.scale
+        """Scale targets of any shape, dtype kept; labels and counts pass unchanged."""
+        if self.is_identity:
+            return y
+        loc, scale = torch.tensor([self.loc, self.scale], dtype=torch.float64)
+        return _standardised(y, loc, scale)
 
     def inverse(self, mean: Tensor) -> Tensor:
-        """Bring predicted means, quantiles or draws of any shape back to the target's units."""
-        return mean if self.is_identity else mean * self.scale + self.loc
+        """Bring predicted means, quantiles or draws of any shape back to the target's units.
+
+        In float64, since a target such as 1e8 +- 10 has no room in single precision; as they are
+        where the target was not scaled.
+        """
+        return mean if self.is_identity else _double(mean) * self.scale + self.loc
 
     def inverse_scale(self, standard_deviation: Tensor) -> Tensor:
-        """Bring standard deviations (not variances) back to the target's units."""
-        return standard_deviation if self.is_identity else standard_deviation * self.scale
+        """Bring standard deviations (not variances) back to the target's units, in float64."""
+        return standard_deviation if self.is_identity else _double(standard_deviation) * self.scale
 
     def to_dict(self) -> dict[str, float]:
         """Give floats that JSON keeps exactly."""
@@ -209,6 +223,21 @@ class TargetScaling:
         """Rebuild from `to_dict`; DataError when an entry is missing."""
         loc, scale = entries(stored, "TargetScaling", "loc", "scale")
         return cls(float(loc), float(scale))
+
+
+def _standardised(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """``(x - loc) / scale`` in the dtype and on the device of ``x``, as exact as that dtype allows.
+
+    ``loc`` may have more digits than the dtype of ``x``; what rounding takes off is subtracted in a second step.
+    """
+    high = loc.to(x.dtype)
+    low = (loc - high.to(loc)).to(x.dtype)
+    return (x - high.to(x.device) - low.to(x.device)) / scale.to(x)
+
+
+def _double(values: Tensor) -> Tensor:
+    """In double precision; on the CPU where the device has none."""
+    return values.to("cpu" if values.is_mps else values.device, torch.float64)
 
 
 def entries(stored: Mapping[str, Any], where: str, *keys: str) -> list[Any]:

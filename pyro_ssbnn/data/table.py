@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.data.csvfile import load_csv
-from pyro_ssbnn.data.dataset import Dataset, Task
+from pyro_ssbnn.data.dataset import LARGEST, Dataset, Task
 from pyro_ssbnn.data.target import encode_target
 from pyro_ssbnn.data.wording import did_you_mean, listed, ordinal, repeated
 from pyro_ssbnn.errors import DataError
@@ -96,7 +96,7 @@ def read_predictors(
         name: what to call a frame in messages.
 
     Returns:
-        ``[N, p]`` float32, not scaled yet.
+        ``[N, p]`` float64, not scaled yet.
 
     Raises:
         DataError: columns that are absent, values that are missing, infinite or text, no rows.
@@ -176,19 +176,17 @@ def _dataset(
 
 
 def _features(frame: pd.DataFrame, source: Source) -> Tensor:
-    """``[N, p]`` float32 from columns that must all be finite numbers, none missing."""
-    x = np.empty(frame.shape, dtype=np.float32)
+    """``[N, p]`` float64 from columns that must all be finite numbers, none missing."""
+    x = np.empty(frame.shape)
     for i, column in enumerate(frame.columns):
         label = f"column {column!r} ({ordinal(i + 1)} of {frame.shape[1]} features)"
-        values = _numbers(frame[column], label, source)
-        with np.errstate(over="ignore"):
-            x[:, i] = values
-        infinite = np.flatnonzero(~np.isfinite(x[:, i]))
+        x[:, i] = _numbers(frame[column], label, source)
+        infinite = np.flatnonzero(~(np.abs(x[:, i]) <= LARGEST))
         if len(infinite):
             raise DataError(
                 f"{source.name}: {label} is infinite, or too large for single precision, in "
                 f"{len(infinite)} rows ({source.rows(infinite.tolist())}, value "
-                f"{values[infinite[0]]}). Correct or drop them, or take logarithms."
+                f"{x[infinite[0], i]}). Correct or drop them, or take logarithms."
             )
     return torch.from_numpy(x)
 

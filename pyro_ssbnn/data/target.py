@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.data.dataset import Task
+from pyro_ssbnn.data.dataset import LARGEST, Task
 from pyro_ssbnn.data.wording import listed
 from pyro_ssbnn.errors import DataError
 
@@ -32,7 +32,8 @@ def encode_target(
         class_names: names in label order when they are known; None sorts those found.
 
     Returns:
-        ``y [N]`` (float32, or int64 labels for "classification"), the task, the class names.
+        ``y [N]`` (float64 quantities; labels, float32 for "binary" and int64 for "classification"),
+        the task, the class names.
 
     Raises:
         DataError: an ambiguous target, values that do not suit the task, one class, a class that
@@ -163,9 +164,7 @@ def _labels(
 def _quantities(
     numbers: np.ndarray, task: Task, label: str, rows: Callable[[Sequence[int]], str]
 ) -> Tensor:
-    with np.errstate(over="ignore"):
-        y = numbers.astype(np.float32)
-    infinite = np.flatnonzero(~np.isfinite(y))
+    infinite = np.flatnonzero(~(np.abs(numbers) <= LARGEST))
     if len(infinite):
         raise DataError(
             f"{label}: infinite, or too large for single precision, in "
@@ -180,7 +179,7 @@ def _quantities(
                 f"{numbers[wrong[0]]:g} at {rows([int(wrong[0])])}. Say "
                 f"task='regression' if the target is not a count."
             )
-    return torch.from_numpy(y)
+    return torch.from_numpy(numbers.copy())
 
 
 def _first_text(series: pd.Series) -> tuple[int, str]:

@@ -115,7 +115,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _table(file: Path) -> Tensor:
-    """``[N, columns]`` float32."""
+    """``[N, columns]`` float64."""
     rows: list[list[float]] = []
     for line, text in enumerate(_lines(file), start=1):
         fields = text.split()
@@ -130,7 +130,7 @@ def _table(file: Path) -> Tensor:
         rows.append([_finite(field, file, line) for field in fields])
     if not rows:
         raise DataError(f"{file}: the file is empty; expected one row of numbers per line.")
-    return torch.tensor(rows, dtype=torch.float32)
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def _finite(field: str, file: Path, line: int) -> float:

@@ -74,3 +74,31 @@ def test_band_of_a_single_predictor(invoke, tiny, frame, tmp_path):
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     scale = config["preprocessing"]["target"]["scale"]
     assert config["network"]["likelihood"]["scale"] == pytest.approx(200 / scale)
+
+
+def test_large_numbers_that_differ_little_are_predicted_as_their_differences_are(
+    invoke, tiny, tmp_path
+):
+    """300 unix times and a target of 1e8 +- 10: the same fit as from day 0 and a target of +- 10, and 1e8 more."""
+    days = np.arange(300) / 10
+    noise = np.random.default_rng(8).normal(size=300)
+    small = pd.DataFrame({"time": 86_400 * days, "level": 9 * np.sin(days / 5) + noise})
+    large = small.add([1_700_000_000, 1e8])
+    found = {}
+    for name, frame in {"small": small, "large": large}.items():
+        data, run = tmp_path / f"{name}.csv", tmp_path / name
+        frame.to_csv(data, index=False)
+        result = invoke("fit", data, "--target", "level", *tiny, "--out", run)
+        assert result.exit_code == 0, result.output
+        out = tmp_path / f"{name}-new.csv"
+        assert invoke("predict", run, data, "--out", out).exit_code == 0
+        found[name] = pd.read_csv(out)
+        found[name + " test"] = pd.read_csv(run / "test_predictions.csv")
+        found[name + " scores"] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert found["large"]["observed"].tolist() == large["level"].tolist()
+    assert found["large"]["mean"].nunique() == 300
+    for rows in ("", " test"):
+        shift = {"observed": 1e8, "mean": 1e8, "sd": 0, "lower": 1e8, "upper": 1e8}
+        difference = found["large" + rows] - found["small" + rows] - shift
+        assert difference.abs().max().max() < 1e-6 * small["level"].std()
+    assert found["large scores"]["full"] == pytest.approx(found["small scores"]["full"], rel=1e-6)

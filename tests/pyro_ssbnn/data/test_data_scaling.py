@@ -104,7 +104,7 @@ def test_target_round_trip_and_moments(table):
     z = scaling.transform(table.y)
     assert float(z.mean()) == pytest.approx(0.0, abs=1e-5)
     assert float(z.square().mean()) == pytest.approx(1.0, abs=1e-5)
-    assert torch.allclose(scaling.inverse(z), table.y)
+    torch.testing.assert_close(scaling.inverse(z), table.y.double())
     assert TargetScaling.from_dict(json.loads(json.dumps(scaling.to_dict()))) == scaling
 
 
@@ -113,7 +113,40 @@ def test_standard_deviations_and_log_densities_change_with_the_unit():
     y, mean, sd = torch.tensor([13.0]), torch.tensor([0.5]), torch.tensor([0.7])
     scaled = torch.distributions.Normal(mean, sd).log_prob(scaling.transform(y))
     own = torch.distributions.Normal(scaling.inverse(mean), scaling.inverse_scale(sd)).log_prob(y)
-    assert torch.allclose(scaled - scaling.log_scale, own)
+    torch.testing.assert_close((scaled - scaling.log_scale).double(), own)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_differences_that_are_small_beside_the_mean_survive(dtype):
+    """A month of unix times; in float32 the values there are, each an exact number, are told apart."""
+    times = (1_700_000_000 + 8_640 * torch.arange(300, dtype=torch.float64)).to(dtype)
+    data = Dataset(times[:, None], times, ("time",), "t", "regression")
+    assert data.x.dtype == data.y.dtype == dtype
+    own = times.double()
+    exact = (own - own.mean()) / own.std(correction=0)
+    scaled = FeatureScaling.standardize(data).transform(data.x)[:, 0]
+    close = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 4 * torch.finfo(dtype).eps}
+    torch.testing.assert_close(scaled, exact.to(dtype), **close)
+    target = TargetScaling.fit(data)
+    torch.testing.assert_close(target.transform(data.y), exact.to(dtype), **close)
+
+
+def test_a_target_far_from_zero_is_recovered_from_single_precision_predictions():
+    y = 1e8 + torch.linspace(-10, 10, 21, dtype=torch.float64)
+    scaling = TargetScaling.fit(Dataset(y[:, None], y, ("a",), "t", "regression"))
+    predicted = scaling.inverse(scaling.transform(y).float())
+    assert predicted.dtype == torch.float64
+    torch.testing.assert_close(predicted, y, rtol=0, atol=1e-6 * float(y.std()))
+    sd = scaling.inverse_scale(torch.tensor([0.5]))
+    assert sd.dtype == torch.float64
+    assert float(sd) == 0.5 * scaling.scale
+
+
+def test_a_column_that_changes_by_rounding_alone_is_constant():
+    x = torch.tensor([[0.3], [0.1 + 0.2], [0.3]], dtype=torch.float64)
+    assert len(x.unique()) == 2
+    with pytest.raises(DataError, match="changes by rounding alone"):
+        FeatureScaling.standardize(Dataset(x, torch.arange(3.0), ("a",), "t", "regression"))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ def make(x=X, y=Y, names=("a", "b"), target="t", task="regression", classes=(), 
 @pytest.mark.parametrize(
     ("task", "y", "dtype", "classes"),
     [
-        ("regression", torch.tensor([1, 2, 3, 4]), torch.float32, ()),
-        ("count", torch.tensor([0, 7, 1, 1]), torch.float32, ()),
+        ("regression", torch.tensor([1, 2, 3, 4]), torch.float64, ()),
+        ("regression", torch.tensor([1.0, 2, 3, 4]), torch.float32, ()),
+        ("count", torch.tensor([0, 7, 1, 1]), torch.float64, ()),
         ("binary", torch.tensor([True, False, True, True]), torch.float32, ("0", "1")),
         ("binary", torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.float32, ("0", "1")),
         ("classification", LABELS.to(torch.uint8), torch.int64, ("0", "1", "2")),
@@ -26,7 +27,9 @@ def make(x=X, y=Y, names=("a", "b"), target="t", task="regression", classes=(), 
 )
 def test_dtypes_and_class_names_are_those_of_the_task(task, y, dtype, classes):
     data = make(x=X.double(), y=y, task=task)
-    assert data.x.dtype == torch.float32
+    assert data.x.dtype == torch.float64
+    assert make(x=X).x is X
+    assert make(x=X.double(), shape=(1, 2, 1)).x.dtype == torch.float32
     assert data.y.dtype == dtype
     assert data.y.tolist() == y.tolist()
     assert data.class_names == classes

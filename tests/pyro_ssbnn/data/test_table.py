@@ -185,7 +185,7 @@ def test_a_class_called_none_is_not_missing(tmp_path):
 def test_predictors_come_in_the_order_asked_for_and_the_rest_is_ignored(tmp_path):
     path = write(tmp_path, "note,b,a\nhello,1,2\n,3,4\n")
     x = read_predictors(path, ("a", "b"))
-    assert x.dtype == torch.float32
+    assert x.dtype == torch.float64
     assert x.tolist() == [[2, 1], [4, 3]]
     assert torch.equal(read_predictors(pd.read_csv(path), ["a", "b"]), x)
     assert read_predictors(frame().head(1), ["size"]).tolist() == [[1.5]]
