@@ -20,6 +20,7 @@ class BernoulliLikelihood(Likelihood):
     """Binary targets 0.0 and 1.0 with logistic probabilities."""
 
     name = "bernoulli"
+    predicts_classes = True
 
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Bernoulli with logit f."""

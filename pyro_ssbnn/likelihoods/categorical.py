@@ -24,6 +24,7 @@ class CategoricalLikelihood(Likelihood):
 
     num_classes: int
     name = "categorical"
+    predicts_classes = True
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:

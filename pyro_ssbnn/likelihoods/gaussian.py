@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyro
+import torch
 from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_ssbnn.checks import check_positive
+from pyro_ssbnn.distributions.mixture import normal_mixture_quantile
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.likelihoods.base import Likelihood
 
@@ -57,15 +59,34 @@ class GaussianLikelihood(Likelihood):
 
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Normal around f."""
-        known = None if self.scale is None else f.new_full((), self.scale)
-        scale = latents["noise.variance"].sqrt() if known is None else known
-        if self.num_targets > 1:
-            return dist.Normal(f, scale).to_event(1)
-        return dist.Normal(f.squeeze(-1), scale)
+        mean, scale = self.mean(f), self._scale(f, latents)
+        normal = dist.Normal(mean, scale)
+        return normal if self.num_targets == 1 else normal.to_event(1)
+
+    def cdf(self, y: Tensor, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
+        """Each target's Normal distribution function."""
+        return dist.Normal(self.mean(f), self._scale(f, latents)).cdf(y)
+
+    def quantile(self, probability: float, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
+        """Quantile of the mixture of Normals, ``[N]`` (``[N, K]``); see :meth:`Likelihood.quantile`.
+
+        Where one set of weights goes with many draws of the noise, all rows share the distribution around f.
+        """
+        mean, scale = self.mean(f), self._scale(f, latents)
+        if len(mean) > 1:
+            return normal_mixture_quantile(probability, mean, scale)
+        around = normal_mixture_quantile(probability, torch.zeros_like(mean[:, :1]), scale)
+        return mean[0] + around
 
     def mean(self, f: Tensor) -> Tensor:
         """F itself, without the last dimension for one target."""
         return f.squeeze(-1) if self.num_targets == 1 else f
+
+    def _scale(self, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
+        """Standard deviation of the noise, broadcastable with the mean."""
+        return (
+            latents["noise.variance"].sqrt() if self.scale is None else f.new_full((), self.scale)
+        )
 
     def check_target(self, y: Tensor) -> None:
         """Finite y, ``[N]``, or ``[N, num_targets]``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -24,6 +25,11 @@ class PoissonLikelihood(Likelihood):
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Poisson with log-rate f."""
         return dist.Poisson(f.squeeze(-1).exp())
+
+    def cdf(self, y: Tensor, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
+        """P(Y <= y) = Q(floor(y) + 1, rate), Q the regularised upper incomplete gamma function; 0 below 0."""
+        above = y.floor().clamp_min(0) + 1
+        return torch.where(y < 0, 0.0, torch.special.gammaincc(above, self.mean(f)))
 
     def mean(self, f: Tensor) -> Tensor:
         """The rate, ``[..., N]``."""

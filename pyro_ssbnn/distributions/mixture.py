@@ -1,0 +1,105 @@
+r"""Quantiles of equal mixtures, found by their distribution functions.
+
+The predictive distribution of S draws is the mixture :math:`F(y) = S^{-1}\sum_s F_s(y)`; its quantile of probability p
+is the smallest y with :math:`F(y) \ge p`. Every element is searched for on its own: what it comes to depends neither on
+the others nor on their number. Nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["mixture_quantile", "normal_mixture_quantile"]
+
+TOLERANCE = 1e-8
+"""Largest error of a quantile, in standard deviations of the mixture."""
+
+_MOST_STEPS = 200  # a bracket halved so often is down to rounding
+
+
+def normal_mixture_quantile(probability: float, loc: Tensor, scale: Tensor) -> Tensor:
+    """Quantile of equal mixtures of S Normals, by Newton's method with bisection where it would stray.
+
+    :param probability: p, strictly between 0 and 1.
+    :param loc: means, ``[S, N, ...]``, float64.
+    :param scale: standard deviations, broadcastable with ``loc``.
+    :returns: ``[N, ...]``, to within :data:`TOLERANCE`.
+    """
+    loc, scale = torch.broadcast_tensors(loc, scale)
+    shape = loc.shape[1:]
+    loc, scale = loc.flatten(1), scale.flatten(1)
+    own = loc + scale * _standard_quantile(probability)
+    low, high = own.amin(0), own.amax(0)  # between the quantiles of its members lies the mixture's
+    enough = TOLERANCE * (scale.square().mean(0) + loc.var(0, correction=0)).sqrt()
+    y, last = own.mean(0), high - low
+    found, left = y.clone(), torch.arange(len(y), device=y.device)
+    for _ in range(_MOST_STEPS):
+        u = (y - loc) / scale
+        excess = 0.5 * (1 + torch.erf(u / math.sqrt(2))).mean(0) - probability
+        density = (torch.exp(-0.5 * u.square()) / scale).mean(0) / math.sqrt(2 * math.pi)
+        low, high = torch.where(excess < 0, y, low), torch.where(excess < 0, high, y)
+        newton, middle = excess / density, 0.5 * (low + high)
+        inside = (y - newton >= low) & (y - newton <= high)
+        found[left] = torch.where(inside, y - newton, middle)
+        wide = high - low > enough
+        if not wide.any():
+            break
+        # Numerical Recipes' rule: bisect when Newton's step leaves the bracket or does not halve the last one. A step
+        # goes at least half the tolerance, so that the bracket closes from its other side, too.
+        fast = inside & (2 * newton.abs() <= last)
+        newton = torch.where(excess < 0, -1.0, 1.0) * newton.abs().maximum(0.5 * enough)
+        step = torch.where(fast, newton, y - middle)
+        y, last = y - step, step.abs()
+        if not wide.all():  # an element that is found stays as it is, whatever the others need
+            left, y, last, enough = left[wide], y[wide], last[wide], enough[wide]
+            low, high, loc, scale = low[wide], high[wide], loc[:, wide], scale[:, wide]
+    return found.unflatten(0, shape)
+
+
+def mixture_quantile(
+    probability: float,
+    cdf: Callable[[Tensor], Tensor],
+    centre: Tensor,
+    spread: Tensor,
+    *,
+    whole: bool = False,
+) -> Tensor:
+    """Smallest y with ``cdf(y) >= probability``, elementwise, by doubling a bracket and halving it.
+
+    :param probability: p, strictly between 0 and 1.
+    :param cdf: non-decreasing, from ``[...]`` to ``[...]``; of whole numbers where ``whole``.
+    :param centre: where to start.
+    :param spread: standard deviations, not negative; where one is 0 or infinite, 1 takes its place.
+    :param whole: whether y takes whole numbers 0, 1, 2, ... only: the answer is then exact.
+    :returns: ``[...]``, otherwise to within :data:`TOLERANCE`.
+    """
+    spread = torch.where((spread > 0) & spread.isfinite(), spread, 1.0)
+    step = spread.ceil().clamp_min(1) if whole else spread
+    start = centre.floor().clamp_min(0) if whole else centre
+    low, high = start - step, start + step
+    for _ in range(_MOST_STEPS):
+        short, long = cdf(high) < probability, cdf(low) >= probability
+        if not (short | long).any():
+            break
+        low, high = torch.where(short, high, low), torch.where(long, low, high)
+        step = 2 * step
+        high, low = torch.where(short, high + step, high), torch.where(long, low - step, low)
+    enough = torch.ones_like(spread) if whole else 2 * TOLERANCE * spread
+    for _ in range(_MOST_STEPS):
+        wide = high - low > enough
+        if not wide.any():
+            break
+        middle = 0.5 * (low + high)
+        middle = middle.floor() if whole else middle
+        below = cdf(middle) < probability
+        low = torch.where(wide & below, middle, low)
+        high = torch.where(wide & ~below, middle, high)
+    return high if whole else 0.5 * (low + high)
+
+
+def _standard_quantile(probability: float) -> float:
+    return float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64)))
