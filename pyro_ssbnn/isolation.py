@@ -1,38 +1,137 @@
-"""What a call may change of the process for a while, and leaves as it was: random numbers, CPU threads."""
+"""What a call may change of the process for a while, and leaves as it was.
+
+Pyro's handlers and parameter store, torch's generators, default dtype and number of threads belong to the process.
+Every public call that runs a model or a guide, or draws random numbers, does so in :func:`isolated`: what it gives
+depends on its arguments alone, and what it leaves behind is what it returns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
-__all__ = ["limited_to", "random_state", "seeded", "set_random_state"]
+__all__ = [
+    "exclusive",
+    "isolated",
+    "limited_to",
+    "random_state",
+    "seeded",
+    "set_random_state",
+    "without_parameters",
+]
+
+_LOCK = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """A forked child starts with a free lock, whoever of the parent's threads held it."""
+    global _LOCK
+    _LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Wait until no other thread is in such a block; a thread may enter again what it is in."""
+    with _LOCK:
+        yield
+
+
+@contextmanager
+def isolated(seed: int, like: Tensor, *, grad: bool = False) -> Iterator[None]:
+    """Run the block as if nothing else were in the process, and leave no trace of it.
+
+    Random numbers are the seed's, Pyro's parameter store is empty, handlers around the call see nothing of it, and
+    nothing is validated (the checks synchronise with the device): check arguments before. Other threads' calls wait.
+
+    :param seed: of torch's generators on the CPU and on the device.
+    :param like: a tensor on the device of the call and in its floating dtype, which new tensors take by default.
+    :param grad: whether operations are recorded for differentiation, whatever the caller's mode; tensors made in the
+        block are never inference tensors.
+    """
+    with (
+        seeded(seed, like.device),
+        without_parameters(),
+        poutine.block(),
+        pyro.validation_enabled(False),
+        torch.inference_mode(False),
+        torch.set_grad_enabled(grad),
+        _default_dtype(like.dtype),
+    ):
+        yield
+
+
+@contextmanager
+def without_parameters() -> Iterator[None]:
+    """An empty parameter store for the block; afterwards the caller's, with the very same tensors.
+
+    Pyro's own ``scope`` takes the attribute ``unconstrained`` off the caller's tensors, which an ``SVI`` step in
+    progress would miss.
+    """
+    store = pyro.get_param_store()
+    before = dict(vars(store))
+    store.clear()
+    try:
+        yield
+    finally:
+        vars(store).update(before)
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch for the block, on the CPU and on ``device``; afterwards the caller's random state is as before."""
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    """Seed torch for the block, on the CPU and on ``device``; afterwards the caller's random state is as before.
+
+    Generators of other devices are left alone, which :func:`torch.manual_seed` would seed too. Other threads' calls
+    wait, because the generators are the process's.
+    """
+    own = _has_generator(device)
+    devices, kind = ([device], device.type) if own else ([], "cuda")
+    with exclusive(), torch.random.fork_rng(devices, device_type=kind):
+        torch.default_generator.manual_seed(seed)
+        if own:
+            state = torch.Generator(device).manual_seed(seed).get_state()
+            torch.get_device_module(device).set_rng_state(state, device)
         yield
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """State of torch's generators on the CPU and on the device, ``{device type: uint8 tensor}``."""
     states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
+    if _has_generator(device):
+        states[device.type] = torch.get_device_module(device).get_rng_state(device)
     return states
 
 
-def set_random_state(states: dict[str, Tensor]) -> None:
-    """Go on from what :func:`random_state` gave."""
+def set_random_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Go on from what :func:`random_state` gave for a device of this type; of another type, on the CPU only."""
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    if _has_generator(device) and device.type in states:
+        torch.get_device_module(device).set_rng_state(states[device.type], device)
+
+
+def _has_generator(device: torch.device) -> bool:
+    """Whether a device draws random numbers of its own, beside the CPU."""
+    return device.type not in ("cpu", "meta")
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

@@ -32,8 +32,9 @@ from pyro_ssbnn.guides.initial import standardized
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.optimizer import means_optimizer
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.inference.preparation import Augmentation, augmented, isolated, placed
+from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed
 from pyro_ssbnn.inference.schedule import rate_groups, set_rates
+from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.weights import amplitudes
 from pyro_ssbnn.structure.description import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
@@ -75,7 +76,7 @@ def fit_deterministic(
     _check_penalties(model, weight_decay, predictor_penalty)
     check_data(model, x, y)
     x, y = placed(x, y, options)
-    with isolated(options.seed, x.device):
+    with isolated(options.seed, x, grad=True):
         model.to(x).train()
         network = _DeterministicNetwork(model, StructuredGuide(model).to(x))
         optimizer = means_optimizer(network.rates(options, len(x)), options, x.device, weight_decay)

@@ -22,8 +22,9 @@ from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.history import History, Removal
 from pyro_ssbnn.inference.loop import Fit, Run
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.inference.preparation import Augmentation, isolated, placed
+from pyro_ssbnn.inference.preparation import Augmentation, placed
 from pyro_ssbnn.inference.shrinking import may_lose_members
+from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.selection.rules import Selection, require_nodes, select
 from pyro_ssbnn.structure.description import NetworkDescription
 
@@ -67,7 +68,7 @@ def fine_tune(
     require_nodes(selection, fitted.model.description)
     check_data(fitted.model, x, y)
     x, y = placed(x, y, options)
-    with isolated(options.seed, x.device):
+    with isolated(options.seed, x, grad=True):
         model, guide = deepcopy(fitted.model).to(x).train(), deepcopy(fitted.guide).to(x)
         open = {name: selection.mask(name) for name in selection.kept}
         guide.fix_gates(open)

@@ -23,11 +23,11 @@ from pyro_ssbnn.inference.guards import (
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.optimizer import optimizer_of
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.inference.preparation import Augmentation, augmented, isolated, placed
+from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed
 from pyro_ssbnn.inference.schedule import kl_weight, set_rates, temperature
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
 from pyro_ssbnn.inference.step import CompiledStep, EagerStep
-from pyro_ssbnn.isolation import random_state, set_random_state
+from pyro_ssbnn.isolation import isolated, random_state, set_random_state
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
@@ -109,7 +109,7 @@ def fit(
             f" {options.optimizer!r}; its state cannot be taken up. Give its guide to go on with a new optimizer."
         )
     x, y = placed(x, y, options)
-    with isolated(options.seed, x.device):
+    with isolated(options.seed, x, grad=True):
         if resume is not None:
             guide = resume.guide
         elif guide is None:
@@ -173,7 +173,7 @@ class Run:
         self.optimizer.load_state_dict(earlier.optimizer_state)
         if removed:
             self.remove(removed)
-        set_random_state(earlier.random_state)
+        set_random_state(earlier.random_state, self.x.device)
 
     def train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
         """Run the remaining epochs."""

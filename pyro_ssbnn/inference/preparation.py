@@ -1,19 +1,15 @@
-"""What all kinds of training share: data put in place, randomness of their own, augmentation that is checked."""
+"""What all kinds of training share: data put in place, augmentation that is checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import pyro
-import torch
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.options import TrainingOptions, resolve_device, resolve_dtype
-from pyro_ssbnn.isolation import seeded
 
-__all__ = ["Augmentation", "augmented", "isolated", "placed"]
+__all__ = ["Augmentation", "augmented", "placed"]
 
 Augmentation = Callable[[Tensor], Tensor]
 """Changes a minibatch's predictors, ``[rows, p]`` to ``[rows, p]``."""
@@ -24,17 +20,6 @@ def placed(x: Tensor, y: Tensor, options: TrainingOptions) -> tuple[Tensor, Tens
     device, dtype = resolve_device(options.device), resolve_dtype(options.dtype)
     y = y.to(device, dtype) if y.dtype.is_floating_point else y.to(device)
     return x.to(device, dtype), y
-
-
-@contextmanager
-def isolated(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers and Pyro's parameters of the block are its own; data have been checked before it."""
-    with (
-        seeded(seed, device),
-        pyro.get_param_store().scope(),  # the caller's parameters stay theirs
-        pyro.validation_enabled(False),  # its checks synchronise
-    ):
-        yield
 
 
 def augmented(augment: Augmentation | None, x: Tensor) -> Tensor:

@@ -1,0 +1,189 @@
+"""What the isolation of a call keeps from the process, and the process from it."""
+
+import os
+import threading
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+
+from pyro_ssbnn.isolation import (
+    exclusive,
+    isolated,
+    limited_to,
+    random_state,
+    seeded,
+    set_random_state,
+    without_parameters,
+)
+
+LIKE = torch.zeros((), dtype=torch.float64)
+
+
+def process_state():
+    """All that a call must leave as it was, as values that compare."""
+    store = pyro.get_param_store()
+    return {
+        "random": torch.get_rng_state().tolist(),
+        "parameters": {name: id(value) for name, value in store.named_parameters()},
+        "settings": dict(pyro.settings.get()),
+        "dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "validation": torch.distributions.Distribution._validate_args,
+    }
+
+
+class TestIsolated:
+    def test_the_process_is_as_before_whatever_the_block_does(self):
+        pyro.param("mine", torch.tensor(2.0))
+        before = process_state()
+
+        @isolated(3, LIKE)
+        def call():
+            torch.randn(3)
+            pyro.param("mine", torch.tensor(5.0))
+            pyro.param("other", torch.tensor(5.0))
+            raise ValueError("out of the block")
+
+        with pytest.raises(ValueError, match="out of the block"):
+            call()
+        assert process_state() == before
+
+    def test_new_tensors_have_the_dtype_of_the_call(self):
+        with isolated(0, LIKE):
+            assert torch.ones(1).dtype == torch.float64
+        assert torch.ones(1).dtype == torch.float32
+
+    def test_random_numbers_are_the_seeds(self):
+        with isolated(7, LIKE):
+            drawn = torch.rand(4)
+        torch.manual_seed(7)
+        assert torch.equal(drawn, torch.rand(4, dtype=torch.float64))
+
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+    @pytest.mark.parametrize("grad", [False, True])
+    def test_differentiation_is_the_calls_choice(self, mode, grad):
+        with mode(), isolated(0, LIKE, grad=grad):
+            made = torch.ones(1)
+            assert torch.is_grad_enabled() is grad
+        assert not made.is_inference()
+
+    def test_handlers_around_the_call_see_nothing_of_it(self):
+        with poutine.trace() as trace:
+            pyro.sample("mine", dist.Normal(0, 1))
+            with isolated(0, LIKE):
+                pyro.sample("theirs", dist.Normal(0, 1))
+        assert list(trace.trace.nodes) == ["mine"]
+
+    def test_handlers_inside_the_call_work(self):
+        with isolated(0, LIKE), poutine.trace() as trace:
+            pyro.sample("site", dist.Normal(0, 1))
+            pyro.param("parameter", torch.ones(1))
+        assert list(trace.trace.nodes) == ["site", "parameter"]
+
+
+def test_parameters_come_back_as_the_same_tensors_with_their_constraint():
+    scale = pyro.param("scale", torch.tensor(2.0), constraint=dist.constraints.positive)
+    loc = pyro.param("loc", torch.tensor(2.0))
+    inside = scale.unconstrained(), loc.unconstrained()
+    with without_parameters():
+        assert len(pyro.get_param_store()) == 0
+        pyro.param("loc", torch.zeros(3))
+    assert pyro.param("loc").shape == ()
+    assert pyro.param("scale") == 2.0
+    # An SVI step in progress asks for these after the forward pass.
+    assert (scale.unconstrained(), loc.unconstrained()) == inside
+    assert pyro.get_param_store().param_name(inside[0]) == "scale"
+
+
+class TestRandomNumbers:
+    def test_the_stream_is_that_of_manual_seed(self):
+        with seeded(5, torch.device("cpu")):
+            drawn = torch.randn(3)
+        torch.manual_seed(5)
+        assert torch.equal(drawn, torch.randn(3))
+
+    def test_states_continue_a_stream(self):
+        states = random_state(torch.device("cpu"))
+        first = torch.randn(3)
+        set_random_state(states, torch.device("cpu"))
+        assert torch.equal(torch.randn(3), first)
+
+    def test_the_generator_is_that_of_the_device_given(self, monkeypatch):
+        """A machine with two devices, made of the CPU's own generators."""
+        generators = {i: torch.Generator().manual_seed(i) for i in (0, 1)}
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda d: generators[d.index].get_state())
+        monkeypatch.setattr(
+            torch.cuda, "set_rng_state", lambda state, d: generators[d.index].set_state(state)
+        )
+        make = torch.Generator
+        monkeypatch.setattr(torch, "Generator", lambda device="cpu": make())
+        before = {i: g.get_state() for i, g in generators.items()}
+        second = torch.device("cuda:1")
+        with seeded(4, second):
+            assert generators[1].initial_seed() == 4
+            assert torch.equal(generators[0].get_state(), before[0])
+            states = random_state(second)
+            drawn = torch.rand(2, generator=generators[1])
+            set_random_state(states, second)
+            assert torch.equal(torch.rand(2, generator=generators[1]), drawn)
+        assert set(states) == {"cpu", "cuda"}
+        assert all(torch.equal(g.get_state(), before[i]) for i, g in generators.items())
+
+    def test_other_devices_generators_are_not_seeded(self, monkeypatch):
+        def refuse(seed):
+            raise AssertionError("seeded")
+
+        monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+        with seeded(0, torch.device("cpu")):
+            torch.randn(1)
+
+
+class TestThreads:
+    def test_blocks_of_two_threads_come_one_after_the_other(self):
+        order = []
+
+        def second():
+            with exclusive():
+                order.append("second")
+
+        with exclusive(), exclusive():  # a thread may enter again
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join(0.05)
+            assert thread.is_alive()
+            order.append("first")
+        thread.join()
+        assert order == ["first", "second"]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_a_forked_child_does_not_wait_for_a_thread_it_has_not(self):
+        inside, leave = threading.Event(), threading.Event()
+
+        def hold():
+            with exclusive():
+                inside.set()
+                leave.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        inside.wait()
+        child = os.fork()
+        if not child:
+            with exclusive():
+                os._exit(0)
+        leave.set()
+        thread.join()
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_number_of_threads_comes_back():
+    before = torch.get_num_threads()
+    with limited_to(before + 1) as number:
+        assert number == torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
