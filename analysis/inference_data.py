@@ -89,8 +89,14 @@ def to_arviz(
     :raises ConfigurationError: when ``draws`` come with x, or without the weights asked for; for miscounted names.
     :raises DataError: for y without x, or y that does not match the draws.
 
-    >>> data = to_arviz(result.model, result.guide, x=x, y=y)  # doctest: +SKIP
-    >>> data["constant_data"]["hidden1.inclusion"].sel(hidden1_node="hidden1[3]")  # doctest: +SKIP
+    >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, StructuredGuide
+    >>> net = MLP(3, [4], prior=SSIG(inclusion=0.3), likelihood=GaussianLikelihood())
+    >>> data = to_arviz(net, StructuredGuide(net), x=torch.randn(20, 3))  # a fit's guide, as a rule
+    >>> data["posterior"]["hidden1.gate"].sizes
+    Frozen({'chain': 1, 'draw': 200, 'hidden1_node': 4})
+    >>> inclusion = data["constant_data"]["hidden1.inclusion"].sel(hidden1_node="hidden1[3]")
+    >>> round(float(inclusion), 3)  # where gates start
+    0.95
     """
     names = predictor_names(guide, feature_names)
     if draws is None:

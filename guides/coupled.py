@@ -74,7 +74,15 @@ class CoupledGuide(StructuredGuide):
         :class:`StructuredGuide`. Gates are hard.
     :raises ConfigurationError: for an unknown, ungated or too large group, or when no group can be coupled.
 
-    >>> fitted = ss.fit(net, x, y, guide=CoupledGuide(net))  # doctest: +SKIP
+    >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, TrainingOptions, fit
+    >>> net = MLP(
+    ...     3, [12], prior=SSIG(inclusion=0.3), likelihood=GaussianLikelihood(), input_inclusion=0.3
+    ... )
+    >>> x = torch.randn(40, 3)
+    >>> options = TrainingOptions(epochs=2, num_particles=16)  # two epochs show the call, no more
+    >>> fitted = fit(net, x, x[:, 0], options, guide=CoupledGuide(net, coupled=["input"]), progress=False)
+    >>> fitted.guide.inclusion()["input"].shape
+    torch.Size([3])
     """
 
     def __init__(

@@ -102,7 +102,11 @@ def observations_needed(widths: Sequence[int], sparsity: Sequence[int], bound: f
     :param bound: on every ratio, positive.
     :raises ConfigurationError: as :func:`sparsity_ratios`, and for a bound that is not positive.
 
-    >>> observations_needed([10, 50, 1], [5]) < observations_needed([10, 50, 1], [50])
+    Nodes beyond the output layer's own count only where they ask for more than it does:
+
+    >>> observations_needed([10, 50, 50, 1], [5, 5]) < observations_needed([10, 50, 50, 1], [50, 50])
+    True
+    >>> observations_needed([10, 50, 1], [5]) == observations_needed([10, 50, 1], [50])
     True
     """
     if not bound > 0:

@@ -73,8 +73,14 @@ def diagnose(
     :raises ConfigurationError: for arguments that contradict each other or lie outside their domain.
     :raises DataError: for data that do not fit the network.
 
-    >>> report = diagnose(result, x, y, restarts=5)  # doctest: +SKIP
-    >>> report.trustworthy, report["predictors"].finding  # doctest: +SKIP
+    >>> import torch
+    >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood
+    >>> x = torch.randn(80, 3)
+    >>> net = MLP(3, [4], prior=SSIG(inclusion=0.3), likelihood=GaussianLikelihood())
+    >>> result = fit(net, x, x[:, 0], TrainingOptions(epochs=12, batch_size=40), progress=False)
+    >>> report = diagnose(result, x, x[:, 0], num_draws=100)
+    >>> report.trustworthy, report["convergence"].verdict  # twelve epochs are too few
+    (False, 'warning')
     """
     if num_draws < _FEWEST_DRAWS:
         raise ConfigurationError(

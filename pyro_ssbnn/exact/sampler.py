@@ -41,8 +41,15 @@ def sample_exact(
     :raises ConfigurationError: for more gates, or a network that structures cannot be broadcast through.
     :raises DataError: for x or y of the wrong shape or outside the likelihood's domain.
 
-    >>> posterior = sample_exact(net, x, y)  # doctest: +SKIP
-    >>> posterior.inclusion()["input"], posterior.model_size("hidden1").mean  # doctest: +SKIP
+    >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood
+    >>> x = torch.randn(30, 2)
+    >>> net = MLP(
+    ...     2, [], prior=SSIG(inclusion=0.5), likelihood=GaussianLikelihood(scale=0.5), input_inclusion=0.3
+    ... )
+    >>> small = SamplerOptions(num_draws=20, warmup=20, chains=2, temperatures=2)  # for a first look
+    >>> posterior = sample_exact(net, x, 2 * x[:, 0], small)
+    >>> bool(posterior.inclusion()["input"][0] > 0.9)
+    True
     """
     _check_rows(model, x, y)
     model.likelihood.check_target(y)

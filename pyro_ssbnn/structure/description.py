@@ -161,7 +161,7 @@ class NodeGroup(GateGroup):
 class NetworkDescription:
     """The predictors and the node groups in forward order, the output layer last; sums of groups in forward order.
 
-    >>> from pyro_ssbnn.models import MLP
+    >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood
     >>> net = MLP(4, [8], prior=SSIG(inclusion=0.1), likelihood=GaussianLikelihood())
     >>> [(g.name, g.size, g.fan_in, g.gated) for g in net.description.groups]
     [('hidden1', 8, 4, True), ('output', 1, 8, False)]
