@@ -32,7 +32,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
 from torch.types import _size
 
-from pyro_ssbnn.distributions.gate import Gate
+from pyro_ssbnn.distributions.gate import Gate, gate_values
 from pyro_ssbnn.distributions.slab import IsotropicNormal
 
 __all__ = ["CoupledGate", "CoupledNormal", "SourceGates", "gate_table"]
@@ -66,7 +66,7 @@ class CoupledGate(TorchDistribution):
     """
 
     arg_constraints = {"logits": constraints.real, "residual": constraints.real}  # noqa: RUF012
-    support = constraints.unit_interval
+    support = gate_values
     has_rsample = True
 
     def __init__(

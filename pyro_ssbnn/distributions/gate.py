@@ -11,15 +11,49 @@ returns that draw with the gradient of :math:`y` (straight-through); a *soft* ga
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from pyro.distributions import Bernoulli
 from torch import Size, Tensor
-from torch.distributions import constraints
+from torch.distributions import biject_to, constraints, transform_to
 from torch.distributions.utils import clamp_probs
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.types import _size
 
-__all__ = ["Gate", "RelaxedGate"]
+from pyro_ssbnn.errors import ConfigurationError
+
+__all__ = ["Gate", "RelaxedGate", "gate_values"]
+
+_REMEDIES = (
+    "Take StructuredGuide (or pyro_ssbnn.fit), pyro_ssbnn.exact.sample_exact for small networks, or fix the gates:"
+    ' poutine.condition(net, data={"hidden1.gate": ...}).'
+)
+
+
+class _GateValues(constraints.Constraint):
+    """Values of a gate: 0 and 1, and for relaxed gates what lies between."""
+
+    is_discrete = True
+    event_dim = 0
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each value lies in [0, 1]."""
+        return (value >= 0) & (value <= 1)
+
+
+gate_values = _GateValues()
+"""Support of gates: discrete, so that no inference for continuous latents takes them, though relaxed draws pass."""
+
+
+@biject_to.register(gate_values)
+@transform_to.register(gate_values)
+def _no_transform(constraint: constraints.Constraint) -> NoReturn:
+    """Refuse to move gates to the real line, which Hamiltonian kernels and Pyro's automatic guides ask for."""
+    raise ConfigurationError(
+        "Gate: gates are discrete, so HMC, NUTS and Pyro's automatic guides cannot treat them as continuous latents. "
+        + _REMEDIES
+    )
 
 
 class Gate(Bernoulli):
@@ -28,10 +62,15 @@ class Gate(Bernoulli):
     :math:`\log p(z) = z \log\gamma + (1 - z)\log(1 - \gamma)`, the Bernoulli mass at 0 and 1. The extension lets one
     model serve hard and soft gates; at hard values nothing differs from :class:`~pyro.distributions.Bernoulli`.
 
+    Gates offer no enumeration: Pyro enumerates the members of a plate independently of each other, and the layer that
+    reads them mixes them.
+
     :param logits: log-odds of inclusion, any batch shape.
     """
 
-    support = constraints.unit_interval
+    support = gate_values
+    # Claimed, so that whatever enumerates asks for the support and is refused, and does not pass the site by.
+    has_enumerate_support = True
 
     def __init__(self, logits: Tensor, *, validate_args: bool | None = None) -> None:
         super().__init__(logits=logits, validate_args=validate_args)
@@ -46,6 +85,19 @@ class Gate(Bernoulli):
             self._validate_sample(value)
         logits, value = torch.broadcast_tensors(self.logits, value)
         return -binary_cross_entropy_with_logits(logits, value, reduction="none")
+
+    def enumerate_support(self, expand: bool = True) -> NoReturn:
+        """Refuse.
+
+        :raises ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            "Gate: gates cannot be enumerated site by site. Pyro takes the members of a plate for independent given the"
+            " rest, but the nodes of a layer are read together, so that the sum over each gate alone is wrong. "
+            + _REMEDIES
+            + ' For other discrete sites of the same model write infer={"enumerate": "parallel"} at them, and leave out'
+            " config_enumerate."
+        )
 
 
 class RelaxedGate(Gate):

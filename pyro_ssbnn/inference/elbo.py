@@ -4,7 +4,12 @@ r"""The evidence lower bound in closed form, site by site.
 
 Equal to :class:`pyro.infer.TraceMeanField_ELBO` on the same draw when :math:`\beta = 1`, but it scores observed
 sites and KLs only, never leaves the device, keeps likelihood and KL apart, and *raises* where a closed-form KL is
-missing.
+missing, unless the site asks for a sampled one:
+
+- a site of the guide with ``infer={"kl": "sampled"}`` counts :math:`\log q - \log p` of its draw;
+- an auxiliary site of the guide, ``infer={"is_auxiliary": True}``, is in no prior: it counts :math:`\log q`.
+
+Both need a reparameterised draw, whose gradient they take.
 
 Gates with a joint law (:class:`~pyro_ssbnn.distributions.CoupledGate`), which the weights respond to, have an unbiased
 gradient here: that of the score function, with the other particles' mean as the baseline (Kool, van Hoof and Welling
@@ -99,7 +104,8 @@ class AnalyticELBO(ELBO):
     ) -> ELBOTerms:
         """Estimate every term on one draw (or ``num_particles`` of them).
 
-        :raises MissingKLError: when a latent site has no closed-form KL, or no counterpart in the guide.
+        :raises MissingKLError: when a latent site has no closed-form KL and asks for no sampled one, or no counterpart
+            in the guide; when a site of the guide is neither the model's nor auxiliary.
         """
         return self._score(*self._get_trace(model, guide, args, kwargs))
 
@@ -154,27 +160,60 @@ class AnalyticELBO(ELBO):
 
     def _score(self, model_trace: Trace, guide_trace: Trace) -> ELBOTerms:
         observed, latent = {}, {}
-        rewards = []
+        rewards = []  # of each particle, [S]: what its draws were scored by
         for name in random_sites(model_trace):
             site: Any = model_trace.nodes[name]
             if site["is_observed"]:
-                score = site["fn"].log_prob(site["value"])
-                observed[name] = self._total(score, site)
-                rewards.append(scale_and_mask(score, scale=site["scale"], mask=site["mask"]))
-            elif name in guide_trace.nodes:
-                guide_site = guide_trace.nodes[name]
-                # Scale and mask of an analytic KL are the guide's, as in TraceMeanField_ELBO.
-                latent[name] = self._total(_closed_form_kl(name, guide_site, site), guide_site)
-            else:
+                score = self._log_prob(site)
+                observed[name] = score.sum() / self.num_particles
+                rewards.append(score)
+                continue
+            if name not in guide_trace.nodes:
                 raise MissingKLError(
                     f"site {name!r} of the model is neither observed nor sampled by the guide:"
                     " pass its data, or sample it in the guide."
                 )
+            guide_site: Any = guide_trace.nodes[name]
+            closed = _closed_form_kl(name, guide_site, site)
+            if closed is not None:
+                latent[name] = closed.sum() / self.num_particles
+                continue
+            ratio = self._log_q(name, guide_site) - self._log_prob(site)
+            latent[name] = ratio.sum() / self.num_particles
+            rewards.append(-ratio)
+        for name in random_sites(guide_trace):
+            if name not in model_trace.nodes:
+                log_q = self._auxiliary(name, guide_trace.nodes[name])
+                latent[name] = log_q.sum() / self.num_particles
+                rewards.append(-log_q)
         joint = [site for site in guide_trace.nodes.values() if _is_joint(site)]
         if joint and torch.is_grad_enabled():
             first = next(iter(observed))
             observed[first] = observed[first] + self._score_function(joint, rewards)
         return ELBOTerms(observed, latent)
+
+    def _log_prob(self, site: Any) -> Tensor:
+        """Log-probability of a site's value, scaled and masked, of each particle, ``[S]``."""
+        score = site["fn"].log_prob(site["value"])
+        score = scale_and_mask(score, scale=site["scale"], mask=site["mask"])
+        return score.reshape(self.num_particles, -1).sum(-1)
+
+    def _log_q(self, name: str, site: Any) -> Tensor:
+        """The same of a site of the guide whose gradient goes through its draw."""
+        if not site["fn"].has_rsample:
+            raise MissingKLError(
+                f"site {name!r}: a sampled KL needs a reparameterised draw, which {type(site['fn']).__name__} does not"
+                " give. Take Trace_ELBO."
+            )
+        return self._log_prob(site)
+
+    def _auxiliary(self, name: str, site: Any) -> Tensor:
+        if not site["infer"].get("is_auxiliary"):
+            raise MissingKLError(
+                f"site {name!r} of the guide is in no prior: the model does not sample it. Sample it there, leave"
+                ' it out of the guide, or mark it with infer={"is_auxiliary": True}.'
+            )
+        return self._log_q(name, site)
 
     def _score_function(self, sites: list[Any], rewards: list[Tensor]) -> Tensor:
         """Zero, with the gradient of the module's score function; closed-form KLs take care of their own."""
@@ -184,15 +223,27 @@ class AnalyticELBO(ELBO):
                 "AnalyticELBO: coupled gates learn from differences between particles; give num_particles of at least"
                 " 2 (TrainingOptions(num_particles=16) for small networks)."
             )
-        reward = sum(r.reshape(count, -1).sum(-1) for r in rewards).detach()  # type: ignore[union-attr]
+        reward = torch.stack(rewards).sum(0).detach()
         advantage = (reward - reward.mean()) * (count / (count - 1))
         scores = [site["fn"].log_prob(site["value"]).reshape(count, -1).sum(-1) for site in sites]
         surrogate = (torch.stack(scores).sum(0) * advantage).mean()
         return surrogate - surrogate.detach()
 
-    def _total(self, score: Tensor, site: Any) -> Tensor:
-        total = scale_and_mask(score, scale=site["scale"], mask=site["mask"]).sum()
-        return total if self.num_particles == 1 else total / self.num_particles
+
+def _closed_form_kl(name: str, guide_site: Any, model_site: Any) -> Tensor | None:
+    """KL of a site, scaled and masked as the guide's, as in TraceMeanField_ELBO; None where a sampled one is wanted."""
+    q, p = guide_site["fn"], model_site["fn"]
+    try:
+        closed = kl_divergence(q, p)
+    except NotImplementedError as error:
+        if guide_site["infer"].get("kl") == "sampled":
+            return None
+        raise MissingKLError(
+            f"site {name!r}: no closed-form KL from {type(q).__name__} (guide) to {type(p).__name__} (model)."
+            " Register one with torch.distributions.register_kl, or ask for a sampled one at the"
+            ' guide\'s site with infer={"kl": "sampled"}.'
+        ) from error
+    return scale_and_mask(closed, scale=guide_site["scale"], mask=guide_site["mask"])
 
 
 def _is_joint(site: Any) -> bool:
@@ -206,14 +257,3 @@ class _JointDraws(Messenger):
         fn = msg["fn"]
         if isinstance(fn, CoupledGate) and msg["value"] is None and not msg["is_observed"]:
             msg["value"], msg["done"] = fn.sample(), True
-
-
-def _closed_form_kl(name: str, guide_site: Any, model_site: Any) -> Tensor:
-    q, p = guide_site["fn"], model_site["fn"]
-    try:
-        return kl_divergence(q, p)
-    except NotImplementedError as error:
-        raise MissingKLError(
-            f"site {name!r}: no closed-form KL from {type(q).__name__} (guide) to {type(p).__name__} (model)."
-            " Register one with torch.distributions.register_kl, or use Trace_ELBO, which needs none."
-        ) from error
