@@ -3,7 +3,6 @@
 import torch
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.analysis import inclusion_summary, to_arviz
 
 torch.manual_seed(0)
 x = torch.randn(500, 10)
@@ -19,9 +18,9 @@ net = ss.MLP(
 options = ss.TrainingOptions(epochs=500)
 result = ss.fit(net, x, (y - y.mean()) / y.std(), options)
 
-table = inclusion_summary(result.guide)
+table = ss.inclusion_summary(result.guide)
 print(table[table["group"] == "input"])  # inclusion probability of every predictor
-posterior = to_arviz(net, result.guide)  # ArviZ: draws, exact inclusion, log p and log q
+posterior = ss.to_arviz(net, result.guide)  # ArviZ: draws, exact inclusion, log p and log q
 pruning = ss.prune(net, result.guide)  # a plain torch module with the selected nodes
 print(pruning.report)
 prediction = pruning.network(x)

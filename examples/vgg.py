@@ -4,12 +4,10 @@ import torch
 from sklearn.datasets import load_digits
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.layers import ConvolutionGeometry, max_pool
-from pyro_ssbnn.models import ImageLayout, ImageNetwork, register_network
 
 
-@register_network
-class VGG(ImageNetwork):
+@ss.register_network
+class VGG(ss.ImageNetwork):
     """Stages of 3 x 3 convolutions with batch norm, each stage followed by 2 x 2 max-pooling; then the classifier.
 
     :param stages: filters of each convolution, stage by stage.
@@ -29,10 +27,10 @@ class VGG(ImageNetwork):
     ):
         super().__init__(image_shape, prior, likelihood, output_prior, activation)
         self.stages = [list(stage) for stage in stages]
-        layout = ImageLayout("VGG", self.image_shape)
+        layout = ss.ImageLayout("VGG", self.image_shape)
         for i, stage in enumerate(self.stages):
             for j, filters in enumerate(stage):
-                geometry = ConvolutionGeometry(3, padding=1)
+                geometry = ss.ConvolutionGeometry(3, padding=1)
                 layout.convolution(f"stage{i}_conv{j}", filters, geometry, batch_norm=True)
             layout.pool(2)
         self._lay_out(layout)
@@ -44,7 +42,7 @@ class VGG(ImageNetwork):
         for i, stage in enumerate(net.shape["stages"]):
             for j in range(len(stage)):
                 h = net.phi(net.layer(f"stage{i}_conv{j}", h))
-            h = max_pool(h, 2)
+            h = ss.max_pool(h, 2)
         return net.layer("output", h.flatten(-3))
 
     def _shape_config(self):

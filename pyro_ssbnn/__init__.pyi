@@ -1,69 +1,132 @@
-# The public surface: every name a user needs, once. __init__.py imports each where it is first used.
+# The public surface: every name a user needs, once, in the groups of docs/reference.md, which is made from it.
+# __init__.py imports each where it is first used.
+
+# Data
 from . import data as data
-from . import exact as exact
-from . import theory as theory
-from ._version import __version__ as __version__
-from .analysis import Check as Check
-from .analysis import Report as Report
-from .analysis import diagnose as diagnose
-from .analysis import error_control_summary as error_control_summary
-from .analysis import inclusion_summary as inclusion_summary
-from .analysis import layer_summary as layer_summary
-from .analysis import measure_latency as measure_latency
-from .analysis import ood_auroc as ood_auroc
-from .analysis import plots as plots
-from .analysis import pruning_latency as pruning_latency
-from .analysis import read_netcdf as read_netcdf
-from .analysis import slab_scale_quantiles as slab_scale_quantiles
-from .analysis import to_arviz as to_arviz
-from .analysis import write_netcdf as write_netcdf
-from .data import Preprocessing as Preprocessing
-from .data import read_csv as read_csv
-from .files.checkpoint import load_compact as load_compact
-from .files.checkpoint import load_fit as load_fit
-from .files.checkpoint import load_guide as load_guide
-from .files.checkpoint import save_compact as save_compact
-from .files.checkpoint import save_fit as save_fit
-from .files.export import export_onnx as export_onnx
-from .files.export import to_exported_program as to_exported_program
-from .guides import CoupledGuide as CoupledGuide
-from .guides import StructuredGuide as StructuredGuide
-from .inference import AnalyticELBO as AnalyticELBO
-from .inference import Fit as Fit
-from .inference import History as History
-from .inference import ImageAugmentation as ImageAugmentation
-from .inference import TrainingOptions as TrainingOptions
-from .inference import fine_tune as fine_tune
-from .inference import fit as fit
-from .inference import fit_deterministic as fit_deterministic
-from .likelihoods import BernoulliLikelihood as BernoulliLikelihood
-from .likelihoods import CategoricalLikelihood as CategoricalLikelihood
+
+# Priors of node groups
+from .priors import SSIG as SSIG
+from .priors import SSGL as SSGL
+from .priors import SSGHS as SSGHS
+from .priors import Gaussian as Gaussian
+from .priors import GroupLasso as GroupLasso
+from .priors import GroupHorseshoe as GroupHorseshoe
+from .priors import TheoryInclusion as TheoryInclusion
+
+# Likelihoods
 from .likelihoods import GaussianLikelihood as GaussianLikelihood
-from .likelihoods import Likelihood as Likelihood
+from .likelihoods import CategoricalLikelihood as CategoricalLikelihood
+from .likelihoods import BernoulliLikelihood as BernoulliLikelihood
 from .likelihoods import PoissonLikelihood as PoissonLikelihood
+
+# Networks
 from .models import MLP as MLP
-from .models import ImageNetwork as ImageNetwork
 from .models import LeNet as LeNet
 from .models import ResNet as ResNet
 from .models import WideResNet as WideResNet
-from .posterior import PosteriorDraws as PosteriorDraws
-from .posterior import PredictiveSummary as PredictiveSummary
+
+# Guides
+from .guides import StructuredGuide as StructuredGuide
+from .guides import CoupledGuide as CoupledGuide
+
+# Training
+from .inference import fit as fit
+from .inference import Fit as Fit
+from .inference import TrainingOptions as TrainingOptions
+from .inference import History as History
+from .inference import Removal as Removal
+from .inference import AnalyticELBO as AnalyticELBO
+from .inference import ELBOTerms as ELBOTerms
+from .inference import ImageAugmentation as ImageAugmentation
+from .inference import fit_deterministic as fit_deterministic
+from .inference import fine_tune as fine_tune
+
+# Posterior
 from .posterior import draw_posterior as draw_posterior
+from .posterior import PosteriorDraws as PosteriorDraws
 from .posterior import predict as predict
 from .posterior import predict_compact as predict_compact
-from .priors import SSGHS as SSGHS
-from .priors import SSGL as SSGL
-from .priors import SSIG as SSIG
-from .priors import Gaussian as Gaussian
-from .priors import GroupHorseshoe as GroupHorseshoe
-from .priors import GroupLasso as GroupLasso
-from .priors import Prior as Prior
-from .priors import TheoryInclusion as TheoryInclusion
-from .selection import Pruning as Pruning
-from .selection import Selection as Selection
-from .selection import expected_false_omissions as expected_false_omissions
-from .selection import expected_false_selections as expected_false_selections
-from .selection import model_size as model_size
-from .selection import prune as prune
+from .posterior import PredictiveSummary as PredictiveSummary
+from .analysis import to_arviz as to_arviz
+from .analysis import write_netcdf as write_netcdf
+from .analysis import read_netcdf as read_netcdf
+
+# Inclusion
+from .analysis import inclusion_summary as inclusion_summary
+from .analysis import layer_summary as layer_summary
+from .analysis import error_control_summary as error_control_summary
+from .analysis import slab_scale_quantiles as slab_scale_quantiles
+from .analysis import predictor_norms as predictor_norms
+from .analysis import slab_norms as slab_norms
+from .analysis import plots as plots
+
+# Scores of predictions
+from .analysis import rmse as rmse
+from .analysis import log_predictive_density as log_predictive_density
+from .analysis import interval_coverage as interval_coverage
+from .analysis import accuracy as accuracy
+from .analysis import negative_log_likelihood as negative_log_likelihood
+from .analysis import brier_score as brier_score
+from .analysis import expected_calibration_error as expected_calibration_error
+from .analysis import classification_scores as classification_scores
+from .analysis import reliability as reliability
+from .analysis import Reliability as Reliability
+from .analysis import ood_auroc as ood_auroc
+
+# Diagnostics
+from .analysis import diagnose as diagnose
+from .analysis import Report as Report
+from .analysis import Check as Check
+
+# Selection and pruning
 from .selection import select as select
 from .selection import select_fdr as select_fdr
+from .selection import Selection as Selection
+from .selection import expected_false_selections as expected_false_selections
+from .selection import expected_false_omissions as expected_false_omissions
+from .selection import model_size as model_size
+from .selection import prune as prune
+from .selection import Pruning as Pruning
+from .models import CompactNetwork as CompactNetwork
+from .models import CompactMLP as CompactMLP
+from .models import CompactImageNetwork as CompactImageNetwork
+
+# Files, speed, export
+from .files.checkpoint import save_fit as save_fit
+from .files.checkpoint import load_fit as load_fit
+from .files.checkpoint import load_guide as load_guide
+from .files.checkpoint import save_compact as save_compact
+from .files.checkpoint import load_compact as load_compact
+from .analysis import measure_latency as measure_latency
+from .analysis import pruning_latency as pruning_latency
+from .analysis import dense_and_pruned as dense_and_pruned
+from .files.export import export_onnx as export_onnx
+from .files.export import to_exported_program as to_exported_program
+
+# Reference answers
+from . import exact as exact
+from . import theory as theory
+from .analysis.exact_data import exact_summary as exact_summary
+from .analysis.exact_data import exact_to_arviz as exact_to_arviz
+
+# Priors, likelihoods, guides and networks of one's own
+from . import distributions as distributions
+from .priors import Prior as Prior
+from .likelihoods import Likelihood as Likelihood
+from .guides import ScaleGuide as ScaleGuide
+from .guides import scale_guide as scale_guide
+from .guides import likelihood_guide as likelihood_guide
+from .models import GatedNetwork as GatedNetwork
+from .models import ImageNetwork as ImageNetwork
+from .models import ImageLayout as ImageLayout
+from .layers import ConvolutionGeometry as ConvolutionGeometry
+from .layers import max_pool as max_pool
+from .layers import GroupLayer as GroupLayer
+from .models import register_network as register_network
+from .structure import Network as Network
+from .structure import Guide as Guide
+from .structure import NetworkDescription as NetworkDescription
+
+# Errors and warnings
+from . import errors as errors
+from ._version import __version__ as __version__

@@ -3,6 +3,17 @@
 Every message says where the trouble is, what was expected, what came, and what to do about it.
 """
 
+__all__ = [
+    "CheckpointError",
+    "CollapseWarning",
+    "ConfigurationError",
+    "DataError",
+    "ExportError",
+    "MissingKLError",
+    "NonFiniteLossError",
+    "SelectionError",
+]
+
 
 class DataError(ValueError):
     """The data given by the user cannot be used as they are (missing values, one class, a cut file)."""

@@ -1,11 +1,17 @@
 """The package's surface: lazy imports, names that exist, one version."""
 
+import operator
+import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import pyro_ssbnn
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_command_lines_help_needs_no_torch():
@@ -17,6 +23,22 @@ def test_the_command_lines_help_needs_no_torch():
 def test_every_public_name_can_be_had(name):
     assert getattr(pyro_ssbnn, name) is not None
     assert name in dir(pyro_ssbnn)
+
+
+def test_the_page_of_names_is_the_list_and_the_docstrings():
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert made["page"]() == text, "out of date; run: python docs/reference.py"
+    listed = re.findall(r"^\| `ss\.(\w+)` \|", text, re.M)
+    assert sorted(listed) == sorted(set(pyro_ssbnn.__all__) - {"__version__"})
+
+
+def test_every_public_object_has_a_docstring_and_one_public_name():
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    paths = re.findall(r"^\| `ss\.([\w.]+)` \|", text, re.M)
+    objects = {path: operator.attrgetter(path)(pyro_ssbnn) for path in paths}
+    assert not [path for path, value in objects.items() if not (value.__doc__ or "").strip()]
+    assert len({id(value) for value in objects.values()}) == len(paths)
 
 
 def test_an_unknown_name_is_an_attribute_error():
