@@ -6,14 +6,12 @@ from sklearn.datasets import load_digits
 import pyro_ssbnn as ss
 
 
-@ss.register_network
+@ss.register("vgg")
 class VGG(ss.ImageNetwork):
     """Stages of 3 x 3 convolutions with batch norm, each stage followed by 2 x 2 max-pooling; then the classifier.
 
     :param stages: filters of each convolution, stage by stage.
     """
-
-    kind = "vgg"
 
     def __init__(
         self,

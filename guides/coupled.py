@@ -38,8 +38,8 @@ from pyro_ssbnn.guides.structured import (
     _module_name,
     _with_bias,
 )
-from pyro_ssbnn.isolation import seeded
-from pyro_ssbnn.structure.axes import Axis, take
+from pyro_ssbnn.registry import register
+from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.description import GateGroup, NodeGroup
 from pyro_ssbnn.structure.network import Network
 
@@ -49,6 +49,7 @@ MAX_COUPLED = 10
 """Most gates of one group that are coupled: their law is normalised over a table of 1,024 rows at every step."""
 
 
+@register("coupled")
 class CoupledGuide(StructuredGuide):
     r"""Guide with dependent gates, and with slabs that respond to them, where groups are small.
 
@@ -201,16 +202,6 @@ class CoupledGuide(StructuredGuide):
                     axes[f"{prefix}.{key}"] = (group.rows, group.columns, group.incoming)
         return axes
 
-    def narrowed(self, model: Network, kept: Mapping[str, Tensor]) -> CoupledGuide:
-        """Guide of a narrowed network with this guide's parameters; removed members were closed before."""
-        like = next(self.parameters())
-        with seeded(0, like.device):  # the initial values are overwritten
-            guide = CoupledGuide(model, **self.to_config())
-        guide.to(device=like.device, dtype=like.dtype)
-        axes, kept = self.parameter_axes(), self.description.with_sums(kept)
-        guide.load_state_dict({k: take(v, axes[k], kept) for k, v in self.state_dict().items()})
-        return guide
-
     @torch.no_grad()
     def close(self, closed: Mapping[str, Tensor]) -> None:
         """Close members for good; what the others' weights owe to them becomes constant."""
@@ -255,7 +246,7 @@ class CoupledGuide(StructuredGuide):
                 site.loc.div_(self._centring_factor(group.name))
 
     def to_config(self) -> dict[str, Any]:
-        """Plain record of the options that fix the form of the guide."""
+        """The constructor's options that fix the form of the guide."""
         return {"coupled": list(self.coupled)}
 
     def _in_units_of_u(self, group: NodeGroup, loc: Tensor) -> Tensor:

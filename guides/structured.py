@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 from torch.nn import Parameter
+from typing_extensions import Self
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.group import GroupGuide
@@ -25,6 +26,7 @@ from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
 from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.network import Network
 
@@ -39,6 +41,7 @@ OPEN_LOGIT = 40.0
 _WEIGHTS = ("loc", "log_scale")
 
 
+@register("structured")
 class StructuredGuide(PyroModule):
     r"""Hand-written guide of any network with a description: ``guide(*args)`` samples every latent site of the model.
 
@@ -55,9 +58,16 @@ class StructuredGuide(PyroModule):
     place of the inclusion probability, because it scores the draw. Neither is a bound at temperatures above 0; both
     tend to the hard one.
 
+    **A subclass** stays one when nodes leave the network during training: :meth:`narrowed` makes it again, as
+    ``type(self)(model, **self.to_config())``, and hands its parameters on, cut along :meth:`parameter_axes`. So what
+    its constructor takes beside the network goes into :meth:`to_config`; what parameters of its own run over, into
+    :meth:`parameter_axes`; and the parameters into :meth:`parameter_groups`, or they are not trained. A name of its own
+    (:func:`pyro_ssbnn.register`) lets it be saved.
+
     :raises ConfigurationError: for a temperature or a probability outside its domain.
     """
 
+    family: ClassVar[str] = "guide"
     temperature: Tensor
 
     def __init__(
@@ -185,15 +195,15 @@ class StructuredGuide(PyroModule):
             axes |= {f"{group.name}.weight.{k}": (group.rows, group.columns) for k in _WEIGHTS}
         return axes
 
-    def narrowed(self, model: Network, kept: Mapping[str, Tensor]) -> StructuredGuide:
-        """Guide of a narrowed network with this guide's parameters.
+    def narrowed(self, model: Network, kept: Mapping[str, Tensor]) -> Self:
+        """Guide of the same class for a narrowed network, with this guide's parameters.
 
         :param model: this guide's network, ``narrowed`` to the same members.
         :param kept: ascending indices, ``{group: [kept]}``.
         """
         like = next(self.parameters())
         with seeded(0, like.device):  # the initial values are overwritten
-            guide = StructuredGuide(model, hard=self.hard)
+            guide = type(self)(model, **self.to_config())
         guide.to(device=like.device, dtype=like.dtype)
         axes, kept = self.parameter_axes(), self.description.with_sums(kept)
         state = {k: take(v, axes[k], kept) for k, v in self.state_dict().items()}
@@ -253,7 +263,7 @@ class StructuredGuide(PyroModule):
             loc.copy_(standardized(group, given, unit))
 
     def to_config(self) -> dict[str, Any]:
-        """Plain record of the options that fix the form of the guide."""
+        """The constructor's options that fix the form of the guide, plain where it is to be saved."""
         return {"hard": self.hard}
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:

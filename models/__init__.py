@@ -1,14 +1,13 @@
 """The networks, each an ordinary Pyro model, and the plain torch networks that pruning makes of them."""
 
 from pyro_ssbnn.models.activations import ACTIVATIONS
-from pyro_ssbnn.models.base import GatedNetwork
+from pyro_ssbnn.models.base import GatedNetwork, compact_from_state, network_from_config
 from pyro_ssbnn.models.compact import CompactLinear, CompactMLP, CompactNetwork
 from pyro_ssbnn.models.compact_image import CompactConv2d, CompactImageNetwork
 from pyro_ssbnn.models.image import ImageNetwork
 from pyro_ssbnn.models.layout import ImageLayout
 from pyro_ssbnn.models.lenet import LeNet
 from pyro_ssbnn.models.mlp import MLP
-from pyro_ssbnn.models.registry import compact_from_state, network_from_config, register_network
 from pyro_ssbnn.models.resnet import ResNet, WideResNet
 from pyro_ssbnn.models.wiring import Wiring
 
@@ -29,8 +28,4 @@ __all__ = [
     "Wiring",
     "compact_from_state",
     "network_from_config",
-    "register_network",
 ]
-
-for _network in (MLP, LeNet, ResNet, WideResNet):
-    register_network(_network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
@@ -17,10 +18,11 @@ from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
 from pyro_ssbnn.models.activations import ACTIVATIONS
 from pyro_ssbnn.models.compact import CompactNetwork
 from pyro_ssbnn.priors import Gaussian, Latents, Prior, from_config
+from pyro_ssbnn.registry import class_of, record_of
 from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["GatedNetwork"]
+__all__ = ["GatedNetwork", "compact_from_state", "network_from_config"]
 
 
 class GatedNetwork(PyroModule):
@@ -33,8 +35,7 @@ class GatedNetwork(PyroModule):
     :raises ConfigurationError: for an unknown activation or a gated output layer.
     """
 
-    kind: ClassVar[str]
-    """Name of the kind of network in saved files."""
+    family: ClassVar[str] = "network"
     description: NetworkDescription
 
     def __init__(
@@ -96,7 +97,8 @@ class GatedNetwork(PyroModule):
 
         Running statistics of batch norms go along, and so does the mode.
         """
-        network = self.from_config(self.to_config())
+        same = (self.prior, self.output_prior, self.likelihood)
+        network = deepcopy(self, {id(part): part for part in same})
         network._build(self.description.narrowed(kept))
         axes = self.statistics_axes()
         state = {name: take(v, axes[name], kept) for name, v in self.state_dict().items()}
@@ -118,9 +120,15 @@ class GatedNetwork(PyroModule):
         return self.layer(name).fold(weight, amplitude)
 
     def to_config(self) -> dict[str, Any]:
-        """Plain record from which :meth:`from_config` makes the network again."""
+        """Plain record from which :func:`network_from_config` makes the network again.
+
+        :raises ConfigurationError: for a network, prior or likelihood whose class has no name of its own
+            (:func:`pyro_ssbnn.register`).
+        """
+        record = record_of(type(self))
         return {
-            "network": self.kind,
+            "network": record["name"],
+            "module": record["module"],
             **self._shape_config(),
             "prior": self.prior.to_config(),
             "likelihood": self.likelihood.to_config(),
@@ -139,12 +147,12 @@ class GatedNetwork(PyroModule):
         """
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Make a network from :meth:`to_config`'s record.
 
         :raises ConfigurationError: for missing, unknown or invalid entries.
         """
-        options = {key: value for key, value in config.items() if key != "network"}
+        options = {k: v for k, v in config.items() if k not in ("network", "module")}
         try:
             options["prior"] = from_config(options["prior"])
             options["output_prior"] = from_config(options["output_prior"])
@@ -154,3 +162,25 @@ class GatedNetwork(PyroModule):
             raise ConfigurationError(
                 f"{cls.__name__}.from_config: bad record ({error!r})."
             ) from error
+
+
+def network_from_config(config: Mapping[str, Any]) -> GatedNetwork:
+    """Make a network from its ``to_config`` record.
+
+    :raises ConfigurationError: for a network, prior or likelihood that is not registered, and for bad entries.
+    """
+    return _class_of(config).from_config(config)
+
+
+def compact_from_state(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> CompactNetwork:
+    """Make a pruned network from its ``to_config`` record and its tensors.
+
+    :raises ConfigurationError: for a network that is not registered.
+    :raises KeyError: when an entry or a tensor is missing.
+    """
+    return _class_of(config).compact_from_state(config, state)
+
+
+def _class_of(config: Mapping[str, Any]) -> type[GatedNetwork]:
+    cls: type[GatedNetwork] = class_of("network", {**config, "name": config.get("network")})
+    return cls

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.models.activations import ACTIVATIONS
 
 __all__ = ["CompactLinear", "CompactMLP", "CompactNetwork"]
@@ -51,8 +50,6 @@ class CompactNetwork(nn.Module):
     """
 
     input_index: Tensor | None
-    kind: ClassVar[str]
-    """Name of the kind of network in saved files."""
 
     def __init__(
         self, activation: str, kept: Mapping[str, Tensor], input_index: Tensor | None = None
@@ -71,19 +68,8 @@ class CompactNetwork(nn.Module):
         return {name: getattr(self, f"kept_{name}") for name in self.kept_names}
 
     def to_config(self) -> dict[str, Any]:
-        """Plain record that, with the ``state_dict``, makes the network again."""
-        return {
-            "network": self.kind,
-            "activation": self.activation,
-            "kept": list(self.kept_names),
-        }
-
-    @classmethod
-    def _check_kind(cls, config: Mapping[str, Any]) -> None:
-        if config.get("network") != cls.kind:
-            raise ConfigurationError(
-                f"expected a compact {cls.kind}; got {config.get('network')!r}."
-            )
+        """Plain record that, with the ``state_dict``, makes the network again; subclasses add ``network``."""
+        return {"activation": self.activation, "kept": list(self.kept_names)}
 
 
 class CompactMLP(CompactNetwork):
@@ -94,8 +80,6 @@ class CompactMLP(CompactNetwork):
     :param input_index: original indices of the kept predictors, or None when all are kept.
     :param kept: original indices of each hidden layer's kept nodes.
     """
-
-    kind = "mlp"
 
     def __init__(
         self,
@@ -114,14 +98,16 @@ class CompactMLP(CompactNetwork):
             h = self.phi(layer(h))
         return self.layers[-1](h)
 
+    def to_config(self) -> dict[str, Any]:
+        """Plain record that, with the ``state_dict``, makes the network again."""
+        return {"network": "mlp", **super().to_config()}
+
     @classmethod
     def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> CompactMLP:
         """Make a network from its record and its tensors.
 
-        :raises ConfigurationError: for another kind of network.
         :raises KeyError: when an entry or a tensor is missing.
         """
-        cls._check_kind(config)
         names = config["kept"]
         layers = [
             CompactLinear(state[f"layers.{i}.weight"], state[f"layers.{i}.bias"])

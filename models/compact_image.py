@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pyro_ssbnn.layers.convolution import convolve
 from pyro_ssbnn.models.compact import CompactLinear, CompactNetwork
-from pyro_ssbnn.models.wiring import Addition, Wiring, sums_from_config, sums_to_config
+from pyro_ssbnn.models.wiring import Addition, sums_from_config, sums_to_config
+from pyro_ssbnn.registry import record_of
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.sums import PlacedSum
 
@@ -53,8 +54,7 @@ class CompactConv2d(nn.Module):
 class CompactImageNetwork(CompactNetwork):
     """A pruned image network: ``forward`` takes the original flattened images and returns f.
 
-    :param kind: kind of the network it was.
-    :param wire: how its layers are put together, the network's own ``wire``.
+    :param network: class of the network it was, whose ``wire`` says how its layers are put together.
     :param layers: convolutions and dense maps by group, in forward order.
     :param sums: sums of kept channels.
     :param shape: the network's record of its shape, with ``image_shape``.
@@ -64,8 +64,7 @@ class CompactImageNetwork(CompactNetwork):
 
     def __init__(
         self,
-        kind: str,
-        wire: Callable[[Wiring, Tensor], Tensor],
+        network: type[Any],
         layers: Mapping[str, CompactConv2d | CompactLinear],
         sums: Sequence[PlacedSum],
         shape: Mapping[str, Any],
@@ -73,7 +72,7 @@ class CompactImageNetwork(CompactNetwork):
         kept: Mapping[str, Tensor],
     ) -> None:
         super().__init__(activation, kept)
-        self.kind, self.wire, self.shape = kind, wire, shape  # type: ignore[misc]
+        self.network, self.shape = network, shape
         self.layers = nn.ModuleDict(layers)
         self._placed = tuple(sums)
         self.sums = nn.ModuleDict({total.name: Addition(total) for total in sums})
@@ -83,9 +82,13 @@ class CompactImageNetwork(CompactNetwork):
     def forward(self, x: Tensor) -> Tensor:
         """Output f, ``[N, num_outputs]``, or ``[S, N, num_outputs]`` for draws, at images x, ``[N, p]``."""
         if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return self.wire(self, x)
+            return self._wired(x)
         pieces = x.split(max(_ROWS, _PIECE // self._draws))
-        return torch.cat([self.wire(self, piece) for piece in pieces], dim=-2)
+        return torch.cat([self._wired(piece) for piece in pieces], dim=-2)
+
+    def _wired(self, x: Tensor) -> Tensor:
+        f: Tensor = self.network.wire(self, x)
+        return f
 
     def images(self, x: Tensor) -> Tensor:
         """Flattened images ``[N, p]`` as ``[N, C, H, W]``."""
@@ -102,8 +105,14 @@ class CompactImageNetwork(CompactNetwork):
         return result
 
     def to_config(self) -> dict[str, Any]:
-        """Plain record that, with the ``state_dict``, makes the network again."""
+        """Plain record that, with the ``state_dict``, makes the network again.
+
+        :raises ConfigurationError: for a network whose class has no name of its own (:func:`pyro_ssbnn.register`).
+        """
+        record = record_of(self.network)
         return {
+            "network": record["name"],
+            "module": record["module"],
             **super().to_config(),
             "shape": {**self.shape},
             "layers": {name: _geometry_config(layer) for name, layer in self.layers.items()},
@@ -111,11 +120,8 @@ class CompactImageNetwork(CompactNetwork):
         }
 
     @classmethod
-    def from_wire(
-        cls,
-        wire: Callable[[Wiring, Tensor], Tensor],
-        config: Mapping[str, Any],
-        state: Mapping[str, Tensor],
+    def from_state(
+        cls, network: type[Any], config: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> CompactImageNetwork:
         """Make a network from its record and its tensors.
 
@@ -130,8 +136,7 @@ class CompactImageNetwork(CompactNetwork):
                 layers[name] = CompactConv2d(*tensors, ConvolutionGeometry(**geometry))
         kept = {name: state[f"kept_{name}"] for name in config["kept"]}
         sums = sums_from_config(config["sums"])
-        kind, shape, activation = config["network"], config["shape"], config["activation"]
-        return cls(kind, wire, layers, sums, shape, activation, kept)
+        return cls(network, layers, sums, config["shape"], config["activation"], kept)
 
 
 def _geometry_config(layer: nn.Module) -> dict[str, int] | None:

@@ -28,8 +28,9 @@ class ImageNetwork(GatedNetwork):
     """A network of flattened images ``[N, p]``, p = C H W; subclasses lay its layers out and wire them.
 
     Data are flattened channel by channel and row by row, as everywhere in the package; pixels carry no gates. A
-    subclass has a ``kind``, calls :meth:`_lay_out` at the end of its ``__init__``, and gives :meth:`wire` and
-    :meth:`_shape_config`; prior, guide, training, pruning and files then work as they are.
+    subclass calls :meth:`_lay_out` at the end of its ``__init__``, and gives :meth:`wire` and :meth:`_shape_config`;
+    prior, guide, training and pruning then work as they are, and files under a name of its own
+    (:func:`pyro_ssbnn.register`).
 
     :param image_shape: channels, height and width (C, H, W).
     :raises ConfigurationError: for a bad image shape, and the theory's prior inclusion, which is known for perceptrons
@@ -104,15 +105,14 @@ class ImageNetwork(GatedNetwork):
         sums = self.description.narrowed(kept).sums
         hidden = {name: kept[name] for name in list(kept)[:-1]}
         shape = self._wire_config()
-        wire = type(self).wire
-        return CompactImageNetwork(self.kind, wire, plain, sums, shape, self.activation, hidden)
+        return CompactImageNetwork(type(self), plain, sums, shape, self.activation, hidden)
 
     @classmethod
     def compact_from_state(
         cls, config: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> CompactImageNetwork:
         """Make this network's pruned form from its record and its tensors."""
-        return CompactImageNetwork.from_wire(cls.wire, config, state)
+        return CompactImageNetwork.from_state(cls, config, state)
 
 
 @dataclass(frozen=True)

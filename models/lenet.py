@@ -14,6 +14,7 @@ from pyro_ssbnn.models.image import ImageNetwork
 from pyro_ssbnn.models.layout import ImageLayout
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.priors import Prior
+from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
 __all__ = ["LeNet"]
@@ -21,6 +22,7 @@ __all__ = ["LeNet"]
 _POOL = 2
 
 
+@register("lenet")
 class LeNet(ImageNetwork):
     r"""Convolutions, each followed by the activation and 2 x 2 max-pooling, then dense layers; all hidden nodes gated.
 
@@ -47,8 +49,6 @@ class LeNet(ImageNetwork):
     :raises ConfigurationError: for shapes or widths outside their domain, images too small for the convolutions, and
         the theory's prior inclusion, which is known for perceptrons only.
     """
-
-    kind = "lenet"
 
     def __init__(
         self,

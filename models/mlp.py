@@ -15,6 +15,7 @@ from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.base import GatedNetwork
 from pyro_ssbnn.models.compact import CompactLinear, CompactMLP
 from pyro_ssbnn.priors import Prior
+from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import (
     InputGroup,
@@ -26,6 +27,7 @@ from pyro_ssbnn.structure.description import (
 __all__ = ["MLP"]
 
 
+@register("mlp")
 class MLP(GatedNetwork):
     r"""A perceptron whose hidden nodes, and on request predictors, carry spike-and-slab priors.
 
@@ -45,8 +47,6 @@ class MLP(GatedNetwork):
     :param input_names: a name for each predictor, ``x1``, ``x2``, ... by default.
     :raises ConfigurationError: for widths, names or probabilities outside their domain.
     """
-
-    kind = "mlp"
 
     def __init__(
         self,

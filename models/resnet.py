@@ -13,6 +13,7 @@ from pyro_ssbnn.models.image import ImageNetwork
 from pyro_ssbnn.models.layout import ImageLayout
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.priors import Prior
+from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
 __all__ = ["ResNet", "WideResNet"]
@@ -20,6 +21,7 @@ __all__ = ["ResNet", "WideResNet"]
 _WIDTHS = (16, 32, 64)
 
 
+@register("resnet")
 class ResNet(ImageNetwork):
     r"""The residual network for small images of He, Zhang, Ren and Sun (2016), every filter gated, batch norm included.
 
@@ -48,8 +50,6 @@ class ResNet(ImageNetwork):
     :raises ConfigurationError: for a depth, widths or activation outside their domain, and the theory's prior
         inclusion, which is known for perceptrons only.
     """
-
-    kind = "resnet"
 
     def __init__(
         self,
@@ -124,6 +124,7 @@ class ResNet(ImageNetwork):
         return {**super()._wire_config(), "blocks": self.blocks}
 
 
+@register("wide_resnet")
 class WideResNet(ResNet):
     r"""A residual network whose stages are k times as wide: 16k, 32k, 64k filters behind a stem of 16.
 
@@ -136,8 +137,6 @@ class WideResNet(ResNet):
     :param depth: 6n + 4, as the original counts its three convolutional shortcuts, which are not here.
     :param widen: k, the widening factor.
     """
-
-    kind = "wide_resnet"
 
     def __init__(
         self,

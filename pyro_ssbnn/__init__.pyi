@@ -110,6 +110,7 @@ from .analysis.exact_data import exact_summary as exact_summary
 from .analysis.exact_data import exact_to_arviz as exact_to_arviz
 
 # Priors, likelihoods, guides and networks of one's own
+from .registry import register as register
 from . import distributions as distributions
 from .priors import Prior as Prior
 from .likelihoods import Likelihood as Likelihood
@@ -122,7 +123,6 @@ from .models import ImageLayout as ImageLayout
 from .layers import ConvolutionGeometry as ConvolutionGeometry
 from .layers import max_pool as max_pool
 from .layers import GroupLayer as GroupLayer
-from .models import register_network as register_network
 from .structure import Network as Network
 from .structure import Guide as Guide
 from .structure import NetworkDescription as NetworkDescription

@@ -21,10 +21,12 @@ from torch import Tensor
 from pyro_ssbnn._version import __version__
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
 from pyro_ssbnn.files.atomic import replacing
-from pyro_ssbnn.guides import CoupledGuide, StructuredGuide, scale_guide
+from pyro_ssbnn.guides import scale_guide
 from pyro_ssbnn.inference import Fit, History, Removal, TrainingOptions
 from pyro_ssbnn.inference.options import resolve_device
 from pyro_ssbnn.models import CompactNetwork, compact_from_state, network_from_config
+from pyro_ssbnn.registry import class_of, record_of
+from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
 __all__ = [
@@ -36,13 +38,17 @@ __all__ = [
     "save_fit",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _FORMAT = "pyro_ssbnn"
 _SERIES = ("log_likelihood", "kl", "kl_weight", "seconds")
 
 
 def save_fit(result: Fit, path: str | Path) -> None:
-    """Save a fit so that it can be inspected, or its training continued, elsewhere."""
+    """Save a fit so that it can be inspected, or its training continued, elsewhere.
+
+    :raises ConfigurationError: when the class of the network, its prior, its likelihood or the guide has no name of its
+        own; :func:`pyro_ssbnn.register` gives it one, also afterwards.
+    """
     tensors = {f"guide.{k}": v for k, v in result.guide.state_dict().items()}
     tensors |= {f"network.{k}": v for k, v in result.model.state_dict().items()}
     state = result.optimizer_state.get("state", {})
@@ -54,8 +60,7 @@ def save_fit(result: Fit, path: str | Path) -> None:
     header = {
         "network": result.model.to_config(),
         "options": result.options.to_config(),
-        "hard_gates": result.guide.hard,
-        "guide": result.guide.to_config(),
+        "guide": {**record_of(type(result.guide)), "options": result.guide.to_config()},
         "num_data": result.num_data,
         "history": {name: getattr(result.history, name) for name in _SERIES},
         "removed": result.history.removed,
@@ -77,7 +82,7 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
         removed = [Removal(*entry) for entry in header["removed"]]
         history = History(**header["history"], removed=removed)
     except (KeyError, TypeError, ConfigurationError) as error:
-        raise CheckpointError(f"{path}: the header cannot be read ({error}).") from error
+        raise CheckpointError(f"{path}: the fit cannot be made again. {error}") from error
     guide = _guide_of(path, model, header, tensors)
     inclusion = _under("history.inclusion.", tensors)
     for group in model.description.gate_groups:  # the file's order is alphabetical
@@ -92,7 +97,7 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
     return Fit(model, guide, options, history, header["num_data"], optimizer, random_state)
 
 
-def load_guide(path: str | Path, model: Network, device: str = "cpu") -> StructuredGuide:
+def load_guide(path: str | Path, model: Network, device: str = "cpu") -> Guide:
     """Load only the guide of a saved fit, for a network built by the caller, whose running statistics are set, too.
 
     :raises CheckpointError: also when the saved guide is that of another network; the message names the first
@@ -108,6 +113,7 @@ def save_compact(
     """Save a pruned network with its original indices.
 
     :param notes: further JSON-able entries for people who look into the file's header.
+    :raises ConfigurationError: when the class of the network it was cut from has no name of its own.
     """
     state = {k: v for k, v in network.state_dict().items() if v is not None}
     _save(path, "compact", {"compact": network.to_config(), "notes": {**(notes or {})}}, state)
@@ -122,24 +128,20 @@ def load_compact(path: str | Path, device: str = "cpu") -> CompactNetwork:
     try:
         return compact_from_state(header["compact"], tensors)
     except (KeyError, RuntimeError, ConfigurationError) as error:
-        raise CheckpointError(f"{path}: not a complete pruned network ({error}).") from error
+        raise CheckpointError(f"{path}: not a complete pruned network. {error}") from error
 
 
 def _guide_of(
     path: str | Path, model: Network, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> StructuredGuide:
-    config = header.get("guide", {})  # absent in format 1
+) -> Guide:
     centred = {g.name for g in model.description.groups if scale_guide(g.prior).centred}
-    if not config and centred:
+    if "guide" not in header and centred:
         raise CheckpointError(
             f"{path}: written in format 1, where the guide of {', '.join(sorted(centred))} under the group lasso held"
             " other numbers: means of u, and variances that did not follow the penalty. They cannot be read as they"
             " stand; fit anew."
         )
-    if "coupled" in config:
-        guide: StructuredGuide = CoupledGuide(model, **config)
-    else:
-        guide = StructuredGuide(model, hard=header["hard_gates"])
+    guide = _new_guide(path, model, _guide_record(header))
     saved = _under("guide.", tensors)
     _check_state(path, "guide", saved, guide.state_dict())
     statistics = _under("network.", tensors)
@@ -149,6 +151,24 @@ def _guide_of(
         module.to(device=like.device, dtype=like.dtype)
         module.load_state_dict(state)
     model.train(False)
+    return guide
+
+
+def _guide_record(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name and options of the guide; files up to format 2 know two classes, and format 1 only one of them."""
+    record: dict[str, Any] = header.get("guide", {})
+    if "name" in record:
+        return record
+    if "coupled" in record:
+        return {"name": "coupled", "options": record}
+    return {"name": "structured", "options": {"hard": header["hard_gates"]}}
+
+
+def _new_guide(path: str | Path, model: Network, record: Mapping[str, Any]) -> Guide:
+    try:
+        guide: Guide = class_of("guide", record)(model, **record["options"])
+    except (TypeError, ConfigurationError) as error:
+        raise CheckpointError(f"{path}: the guide cannot be made again. {error}") from error
     return guide
 
 

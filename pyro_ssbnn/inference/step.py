@@ -82,20 +82,25 @@ class CompiledStep(EagerStep):
         with torch.no_grad():
             if self._compiled is None:
                 key = self._key(x, y)
-                if key not in _COMPILED:
-                    _COMPILED[key] = self._compile(inputs)
-                self._compiled, self.observed, self.latent = _COMPILED[key]
+                found = _COMPILED.get(key) or self._compile(inputs)
+                if key is not None:
+                    _COMPILED[key] = found
+                self._compiled, self.observed, self.latent = found
             terms, *gradients = self._compiled(*inputs)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         return terms
 
-    def _key(self, x: Tensor, y: Tensor) -> str:
-        """All that the graph depends on."""
+    def _key(self, x: Tensor, y: Tensor) -> str | None:
+        """All that the graph depends on; None where no record can tell it, for classes without a name of their own."""
+        try:
+            config = self.model.to_config()
+        except ConfigurationError:
+            return None
         tensors = [str((t.shape, t.dtype, t.device)) for t in (x, y)]
         kinds = [type(v).__qualname__ for v in (self.model, self.guide, self.elbo)]
         options = [self.guide.hard, self.elbo.num_particles, self.elbo.local_reparameterization]
-        network = [self.model.to_config(), repr(self.model.description)]  # which removals change
+        network = [config, repr(self.model.description)]  # which removals change
         network.append(self.guide.to_config())
         # The compiled graph runs without guards, so what torch looks at while it traces is part of the key.
         options += [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]

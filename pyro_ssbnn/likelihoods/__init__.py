@@ -21,6 +21,7 @@ from pyro_ssbnn.likelihoods.bernoulli import BernoulliLikelihood
 from pyro_ssbnn.likelihoods.categorical import CategoricalLikelihood
 from pyro_ssbnn.likelihoods.gaussian import GaussianLikelihood
 from pyro_ssbnn.likelihoods.poisson import PoissonLikelihood
+from pyro_ssbnn.registry import class_of
 
 __all__ = [
     "BernoulliLikelihood",
@@ -35,14 +36,11 @@ __all__ = [
 def likelihood_from_config(config: Mapping[str, Any]) -> Likelihood:
     """Make a likelihood from :meth:`Likelihood.to_config`'s record.
 
-    :raises ConfigurationError: for an unknown name or unknown options.
+    :raises ConfigurationError: for a name that is not registered, or unknown options.
     """
-    classes = {cls.name: cls for cls in Likelihood.__subclasses__()}
-    options = dict(config)
-    name = options.pop("name", None)
-    if name not in classes:
-        raise ConfigurationError(f"likelihood: expected one of {sorted(classes)}; got {name!r}.")
+    cls: type[Likelihood] = class_of("likelihood", config)
+    options = {key: value for key, value in config.items() if key not in ("name", "module")}
     try:
-        return classes[name](**options)
+        return cls(**options)
     except TypeError as error:
-        raise ConfigurationError(f"likelihood {name!r}: {error}") from error
+        raise ConfigurationError(f"likelihood {config['name']!r}: {error}") from error

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyro_ssbnn.distributions.mixture import mixture_quantile
 from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.registry import name_of, record_of
 
 __all__ = ["Likelihood"]
 
@@ -23,9 +24,17 @@ __all__ = ["Likelihood"]
 class Likelihood(ABC):
     """Distribution of the targets given the network's output."""
 
-    name: ClassVar[str]
+    family: ClassVar[str] = "likelihood"
     predicts_classes: ClassVar[bool] = False
     """Whether targets are class labels: their mean is a probability, their uncertainty an entropy."""
+
+    @property
+    def name(self) -> str:
+        """Short name in saved files, given by :func:`pyro_ssbnn.register`.
+
+        :raises ConfigurationError: for a class without a name of its own.
+        """
+        return name_of(type(self))
 
     @property
     def num_outputs(self) -> int:
@@ -91,5 +100,8 @@ class Likelihood(ABC):
             )
 
     def to_config(self) -> dict[str, Any]:
-        """Plain record for :func:`likelihood_from_config`."""
-        return {"name": self.name, **asdict(self)}
+        """Plain record for :func:`likelihood_from_config`.
+
+        :raises ConfigurationError: for a class without a name of its own.
+        """
+        return {**record_of(type(self)), **asdict(self)}

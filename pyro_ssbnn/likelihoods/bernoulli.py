@@ -11,15 +11,16 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.likelihoods.base import Likelihood
+from pyro_ssbnn.registry import register
 
 __all__ = ["BernoulliLikelihood"]
 
 
+@register("bernoulli")
 @dataclass(frozen=True)
 class BernoulliLikelihood(Likelihood):
     """Binary targets 0.0 and 1.0 with logistic probabilities."""
 
-    name = "bernoulli"
     predicts_classes = True
 
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.likelihoods.base import Likelihood
+from pyro_ssbnn.registry import register
 
 __all__ = ["CategoricalLikelihood"]
 
 
+@register("categorical")
 @dataclass(frozen=True)
 class CategoricalLikelihood(Likelihood):
     """Class labels 0..K-1 with softmax probabilities.
@@ -23,7 +25,6 @@ class CategoricalLikelihood(Likelihood):
     """
 
     num_classes: int
-    name = "categorical"
     predicts_classes = True
 
     def __post_init__(self) -> None:

@@ -15,10 +15,12 @@ from pyro_ssbnn.checks import check_positive
 from pyro_ssbnn.distributions.mixture import normal_mixture_quantile
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.likelihoods.base import Likelihood
+from pyro_ssbnn.registry import register
 
 __all__ = ["GaussianLikelihood"]
 
 
+@register("gaussian")
 @dataclass(frozen=True)
 class GaussianLikelihood(Likelihood):
     r"""Normal targets; the noise variance is known, or has an InverseGamma prior and its own posterior.
@@ -33,7 +35,6 @@ class GaussianLikelihood(Likelihood):
     num_targets: int = 1
     concentration: float = 1.0
     rate: float = 1e-3
-    name = "gaussian"
 
     def __post_init__(self) -> None:
         positive = {"concentration": self.concentration, "rate": self.rate}

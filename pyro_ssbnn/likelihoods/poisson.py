@@ -12,15 +12,15 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.likelihoods.base import Likelihood
+from pyro_ssbnn.registry import register
 
 __all__ = ["PoissonLikelihood"]
 
 
+@register("poisson")
 @dataclass(frozen=True)
 class PoissonLikelihood(Likelihood):
     """Counts with rate exp(f)."""
-
-    name = "poisson"
 
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Poisson with log-rate f."""

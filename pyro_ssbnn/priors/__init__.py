@@ -11,6 +11,7 @@ from pyro_ssbnn.priors.gaussian import SSIG, Gaussian
 from pyro_ssbnn.priors.group_horseshoe import SSGHS, GroupHorseshoe
 from pyro_ssbnn.priors.group_lasso import SSGL, GroupLasso
 from pyro_ssbnn.priors.inclusion import TheoryInclusion, theory_inclusion
+from pyro_ssbnn.registry import class_of
 
 __all__ = [
     "SSGHS",
@@ -28,30 +29,19 @@ __all__ = [
 ]
 
 
-def _subclasses(cls: Any) -> list[type[Prior]]:
-    found: list[type[Prior]] = []
-    children: list[type[Prior]] = cls.__subclasses__()
-    for child in children:
-        found += [child, *_subclasses(child)]
-    return found
-
-
 def from_config(config: Mapping[str, Any]) -> Prior:
-    """Make a prior from :meth:`Prior.to_config`'s record; priors of your own are found by their ``name``.
+    """Make a prior from :meth:`Prior.to_config`'s record.
 
-    :raises ConfigurationError: for an unknown name or unknown hyperparameters.
+    :raises ConfigurationError: for a name that is not registered, or unknown hyperparameters.
     """
-    classes = {cls.name: cls for cls in _subclasses(Prior)}
-    options = dict(config)
-    name = options.pop("name", None)
-    if name not in classes:
-        raise ConfigurationError(f"prior: expected one of {sorted(classes)}; got {name!r}.")
+    cls: type[Prior] = class_of("prior", config)
+    options = {key: value for key, value in config.items() if key not in ("name", "module")}
     inclusion = options.get("inclusion")
     if isinstance(inclusion, Mapping):
         options["inclusion"] = TheoryInclusion(**inclusion["theory"])
     elif isinstance(inclusion, list):
         options["inclusion"] = tuple(inclusion)
     try:
-        return classes[name](**options)
+        return cls(**options)
     except TypeError as error:
-        raise ConfigurationError(f"prior {name!r}: {error}") from error
+        raise ConfigurationError(f"prior {config['name']!r}: {error}") from error

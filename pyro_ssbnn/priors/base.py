@@ -16,6 +16,7 @@ from torch import Tensor
 from pyro_ssbnn.checks import check_positive, check_probability
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors.inclusion import TheoryInclusion
+from pyro_ssbnn.registry import name_of, record_of
 
 __all__ = ["Inclusion", "Latents", "Prior"]
 
@@ -37,8 +38,7 @@ class Prior(ABC):
     scale: float = 1.0
     inclusion: Inclusion = None
 
-    name: ClassVar[str]
-    """Short name for the command line and saved files."""
+    family: ClassVar[str] = "prior"
     gated: ClassVar[bool] = False
     """Whether the class is a spike-and-slab prior, which needs an inclusion probability."""
 
@@ -58,6 +58,14 @@ class Prior(ABC):
             each = self.inclusion if isinstance(self.inclusion, tuple) else (self.inclusion,)
             for probability in each:
                 check_probability(owner, probability)
+
+    @property
+    def name(self) -> str:
+        """Short name for the command line and saved files, given by :func:`pyro_ssbnn.register`.
+
+        :raises ConfigurationError: for a class without a name of its own.
+        """
+        return name_of(type(self))
 
     @abstractmethod
     def sample_shared(self, scope: str, like: Tensor) -> dict[str, Tensor]:
@@ -80,8 +88,11 @@ class Prior(ABC):
         """Slab scale t (a standard deviation), shape of the node plate; None stands for t = 1."""
 
     def to_config(self) -> dict[str, Any]:
-        """Plain numbers and strings from which :func:`pyro_ssbnn.priors.from_config` makes the prior again."""
-        config = {"name": self.name, **asdict(self)}
+        """Plain numbers and strings from which :func:`pyro_ssbnn.priors.from_config` makes the prior again.
+
+        :raises ConfigurationError: for a class without a name of its own.
+        """
+        config: dict[str, Any] = {**record_of(type(self)), **asdict(self)}
         if isinstance(self.inclusion, TheoryInclusion):
             config["inclusion"] = {"theory": asdict(self.inclusion)}
         return config

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pyro_ssbnn.priors.base import Inclusion, Latents, Prior
+from pyro_ssbnn.registry import register
 
 __all__ = ["SSIG", "Gaussian"]
 
 
+@register("gaussian")
 @dataclass(frozen=True)
 class Gaussian(Prior):
     """Independent Normal weights, every node in the network.
 
     :param scale: standard deviation of each weight.
     """
-
-    name = "gaussian"
 
     def sample_shared(self, scope: str, like: Tensor) -> dict[str, Tensor]:
         """No network-wide latents."""
@@ -35,6 +35,7 @@ class Gaussian(Prior):
         return None
 
 
+@register("ss-ig")
 @dataclass(frozen=True)
 class SSIG(Gaussian):
     """Spike-and-slab with the Gaussian slab.
@@ -44,5 +45,4 @@ class SSIG(Gaussian):
     """
 
     inclusion: Inclusion = 0.1
-    name = "ss-ig"
     gated = True

@@ -18,6 +18,7 @@ from pyro.distributions import Gamma, InverseGamma
 from torch import Tensor
 
 from pyro_ssbnn.priors.base import Inclusion, Latents, Prior
+from pyro_ssbnn.registry import register
 
 __all__ = ["SSGHS", "GroupHorseshoe"]
 
@@ -30,6 +31,7 @@ def _sample_squared_half_cauchy(prefix: str, scale: float, like: Tensor) -> dict
     return {"scale_a": a, "scale_b": b}
 
 
+@register("group-horseshoe")
 @dataclass(frozen=True)
 class GroupHorseshoe(Prior):
     r"""Regularised group horseshoe on the nodes, every node in the network.
@@ -47,7 +49,6 @@ class GroupHorseshoe(Prior):
     cap: float | None = 1.0
     cap_concentration: float = 2.0
     cap_rate: float = 6.0
-    name = "group-horseshoe"
 
     def sample_shared(self, scope: str, like: Tensor) -> dict[str, Tensor]:
         """Sample the factors of the network's squared scale, and the squared cap when it is random."""
@@ -74,6 +75,7 @@ class GroupHorseshoe(Prior):
         return (inverse_cap + precision).rsqrt()
 
 
+@register("ss-ghs")
 @dataclass(frozen=True)
 class SSGHS(GroupHorseshoe):
     """Spike-and-slab with the regularised group horseshoe slab.
@@ -82,5 +84,4 @@ class SSGHS(GroupHorseshoe):
     """
 
     inclusion: Inclusion = 0.1
-    name = "ss-ghs"
     gated = True

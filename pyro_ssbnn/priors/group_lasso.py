@@ -17,10 +17,12 @@ from pyro.distributions import Gamma
 from torch import Tensor
 
 from pyro_ssbnn.priors.base import Inclusion, Latents, Prior
+from pyro_ssbnn.registry import register
 
 __all__ = ["SSGL", "GroupLasso"]
 
 
+@register("group-lasso")
 @dataclass(frozen=True)
 class GroupLasso(Prior):
     r"""Group lasso on the nodes, every node in the network.
@@ -33,7 +35,6 @@ class GroupLasso(Prior):
 
     penalty_concentration: float = 4.0
     penalty_rate: float = 2.0
-    name = "group-lasso"
 
     def sample_shared(self, scope: str, like: Tensor) -> dict[str, Tensor]:
         r"""Sample the network's squared penalty :math:`\varsigma^2`."""
@@ -54,6 +55,7 @@ class GroupLasso(Prior):
         return local["variance"].sqrt()
 
 
+@register("ss-gl")
 @dataclass(frozen=True)
 class SSGL(GroupLasso):
     """Spike-and-slab with the group lasso slab.
@@ -62,5 +64,4 @@ class SSGL(GroupLasso):
     """
 
     inclusion: Inclusion = 0.1
-    name = "ss-gl"
     gated = True

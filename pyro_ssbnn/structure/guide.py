@@ -68,7 +68,7 @@ class Guide(Protocol):
         """Set inclusion probabilities to 1 and 0, ``{group: [size]}``."""
 
     def to_config(self) -> dict[str, Any]:
-        """Plain record of the options that fix the form of the guide."""
+        """The constructor's options, beside the network, that fix the form of the guide: ``cls(model, **record)``."""
 
     def parameters(self) -> Iterator[Parameter]:
         """All parameters, as :meth:`torch.nn.Module.parameters`."""

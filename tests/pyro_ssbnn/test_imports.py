@@ -18,6 +18,7 @@ ROOMS = [
     "_version",
     "errors",
     "checks",
+    "registry",
     "isolation",
     "traces",
     "distributions",

@@ -131,7 +131,7 @@ class TestRefusals:
         save_fit(fitted, tmp_path / "new.safetensors")
         monkeypatch.undo()
         with pytest.raises(
-            CheckpointError, match=r"written in format 99 .* reads up to format 2. Upgrade"
+            CheckpointError, match=r"written in format 99 .* reads up to format 3. Upgrade"
         ):
             load_fit(tmp_path / "new.safetensors")
 
@@ -147,6 +147,7 @@ class TestRefusals:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         header = json.loads(metadata["header"])
         del header["guide"]  # which format 1 did not have
+        header["hard_gates"] = True
         old = {**metadata, "format_version": "1", "header": json.dumps(header)}
         save_file(tensors, tmp_path / "old.safetensors", old)
         if prior.name == "ss-gl":
