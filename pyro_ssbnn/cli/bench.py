@@ -45,8 +45,7 @@ def bench(
     """
     with errors_as_messages(debug):
         sizes = _batch_sizes(batch_sizes)
-        if out is not None and out.suffix != ".csv":
-            raise ConfigurationError(f"--out: expected a name ending in .csv; got {out.name}.")
+        o.check_suffix(out, ".csv")
         folder = RunFolder(run)
         folder.read_config()
         from pyro_ssbnn.analysis import pruning_latency

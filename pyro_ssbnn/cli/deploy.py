@@ -58,10 +58,7 @@ def prune(
         if threshold is not None and nodes is not None:
             raise ConfigurationError("--threshold and --nodes contradict each other: give one.")
         wanted = None if nodes is None else parse_nodes(nodes)
-        if out is not None and out.suffix != ".safetensors":
-            raise ConfigurationError(
-                f"--out: expected a name ending in .safetensors; got {out.name}."
-            )
+        o.check_suffix(out, ".safetensors")
         folder = RunFolder(run)
         folder.read_config()
         from pyro_ssbnn.cli.build import prune_into

@@ -55,8 +55,7 @@ def diagnose(
     """
     with errors_as_messages(debug):
         chosen = _numbers(temperatures)
-        if out is not None and out.suffix != ".json":
-            raise ConfigurationError(f"--out: expected a name ending in .json; got {out.name}.")
+        o.check_suffix(out, ".json")
         folder = RunFolder(run)
         config = folder.read_config()
         from pyro_ssbnn import analysis

@@ -11,7 +11,6 @@ from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import errors_as_messages, results
 from pyro_ssbnn.cli.kinds import Precision
 from pyro_ssbnn.cli.run_folder import RunFolder
-from pyro_ssbnn.errors import ConfigurationError
 
 __all__ = ["export"]
 
@@ -46,8 +45,7 @@ def export(
     stand in the file's metadata.
     """
     with errors_as_messages(debug):
-        if out is not None and out.suffix != ".onnx":
-            raise ConfigurationError(f"--out: expected a name ending in .onnx; got {out.name}.")
+        o.check_suffix(out, ".onnx")
         folder = RunFolder(run)
         folder.read_config()
         from pyro_ssbnn.files.export import export_onnx

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
+from typing import Any
 
 import typer
 
@@ -20,11 +20,9 @@ __all__ = ["INTERRUPTED", "fit"]
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as the shell counts it: 128 + SIGINT."""
 
-_T = TrainingOptions()
 
-
+@o.with_training_options
 def fit(
-    context: typer.Context,
     source: o.Source,
     *,
     format: o.SourceFormat = None,
@@ -42,38 +40,13 @@ def fit(
     slab_scale: o.SlabScale = None,
     global_scale: o.GlobalScale = None,
     cap: o.Cap = None,
-    epochs: o.Epochs = _T.epochs,
-    batch_size: o.BatchSize = None,
-    seed: o.Seed = _T.seed,
-    optimizer: o.Optimizer = _T.optimizer,
-    mean_rate: o.MeanRate = _T.mean_rate,
-    momentum: o.Momentum = _T.momentum,
-    scale_rate: o.ScaleRate = _T.scale_rate,
-    latent_rate: o.LatentRate = _T.latent_rate,
-    gate_rate: o.GateRate = _T.gate_rate,
-    kl_warmup: o.KlWarmup = _T.kl_warmup,
-    decay_after: o.DecayAfter = _T.decay_after,
-    milestones: o.Milestones = [*_T.milestones],  # noqa: B006
-    milestone_factor: o.MilestoneFactor = _T.milestone_factor,
-    clip_norm: o.ClipNorm = _T.clip_norm,
-    num_particles: o.NumParticles = _T.num_particles,
-    local_reparameterization: o.LocalReparameterization = _T.local_reparameterization,
-    temperature: o.Temperature = _T.temperature,
-    hard_gates: o.HardGates = _T.hard_gates,
-    initial_inclusion: o.InitialInclusion = _T.initial_inclusion,
-    patience: o.Patience = _T.patience,
-    min_delta: o.MinDelta = _T.min_delta,
-    remove_below: o.RemoveBelow = _T.remove_below or 0.0,
-    remove_after: o.RemoveAfter = _T.remove_after,
-    compile: o.Compile = _T.compile,
-    device: o.Device = _T.device,
-    dtype: o.Dtype = _T.dtype,
     threads: o.Threads = None,
     out: o.Out,
     overwrite: o.Overwrite = False,
     draws: o.Draws = 200,
     progress: o.Progress = None,
     debug: o.Debug = False,
+    **training: Any,
 ) -> None:
     """Fit a network to data and write a run folder: fit, posterior draws, inclusion, scores, plots, pruned network.
 
@@ -84,10 +57,9 @@ def fit(
         check_free(
             out, overwrite
         )  # before the torch import: wrong at once is better than wrong later
-        # Whatever a field of TrainingOptions is called, so is its option.
-        chosen = {f.name: context.params[f.name] for f in fields(_T)}
-        training = TrainingOptions(**{**chosen, "remove_below": remove_below or None})
-        data = SourceChoice(source, format, target, task, split, test_fraction, seed)
+        training["remove_below"] = training["remove_below"] or None
+        chosen = TrainingOptions(**training)
+        data = SourceChoice(source, format, target, task, split, test_fraction, chosen.seed)
         network = NetworkChoice(
             hidden,
             activation,
@@ -104,7 +76,7 @@ def fit(
 
         shown = sys.stderr.isatty() if progress is None else progress
         try:
-            build_run(data, network, training, out, overwrite, draws, shown, threads)
+            build_run(data, network, chosen, out, overwrite, draws, shown, threads)
         except KeyboardInterrupt:
             messages.print(
                 f"[bold red]Interrupted:[/] nothing was written to {out}.", soft_wrap=True

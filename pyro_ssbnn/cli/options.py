@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import typer
 
 from pyro_ssbnn.cli.kinds import Format, PriorName, TaskName
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.inference.options import TrainingOptions
 
 _DATA = {"rich_help_panel": "Data"}
 _NETWORK = {"rich_help_panel": "Network"}
@@ -147,162 +153,7 @@ Cap = Annotated[
     ),
 ]
 
-# Training: every field of pyro_ssbnn.TrainingOptions
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        help="Passes over the training rows  [default: as many as make 10,000 steps, at least 20]",
-        **_TRAINING,
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(help="Rows a step  [default: an eighth of the data, 32 to 256 rows]", **_TRAINING),
-]
-Seed = Annotated[
-    int,
-    typer.Option(help="Seed of all random numbers: test rows, training, draws.", **_TRAINING),
-]
-Optimizer = Annotated[
-    str,
-    typer.Option(
-        metavar="adam|sgd",
-        help="Of the weights' means; log-scales and gates are always Adam's.",
-        **_TRAINING,
-    ),
-]
-MeanRate = Annotated[
-    float,
-    typer.Option(
-        help="Learning rate of the weights' means: Adam's in units of 1/sqrt(fan-in of the layer), that of sgd as it"
-        " is, per unit of gradient of the loss per row.",
-        **_TRAINING,
-    ),
-]
-Momentum = Annotated[float, typer.Option(help="Momentum of sgd, 0 to below 1.", **_TRAINING)]
-ScaleRate = Annotated[
-    float, typer.Option(help="Learning rate of the weights' log-scales.", **_TRAINING)
-]
-LatentRate = Annotated[
-    float | None,
-    typer.Option(
-        help="Learning rate of slab scales and noise.  [default: that of the log-scales]",
-        **_TRAINING,
-    ),
-]
-GateRate = Annotated[
-    float | None,
-    typer.Option(
-        help="Learning rate of the gates' log-odds. Too high, and every node is closed before the weights have"
-        " learned.  [default: 0.02 for steps of 256 rows, proportionally less for smaller ones]",
-        **_TRAINING,
-    ),
-]
-KlWarmup = Annotated[
-    float | None,
-    typer.Option(
-        help="Fraction of the epochs over which the weight of the KL from the prior rises from 0 to 1. Longer guards"
-        " against collapse.  [default: 2,000 steps, at most 0.3 of the epochs]",
-        **_TRAINING,
-    ),
-]
-DecayAfter = Annotated[
-    float,
-    typer.Option(
-        help="Fraction of the epochs after which all rates decay to a hundredth (cosine); 0 for a cosine all along, 1"
-        " for no decay.",
-        **_TRAINING,
-    ),
-]
-Milestones = Annotated[
-    list[float],
-    typer.Option(
-        help="Fraction of the epochs at which all rates are multiplied by --milestone-factor, in place of the cosine;"
-        " may be given several times.",
-        show_default=False,
-        **_TRAINING,
-    ),
-]
-MilestoneFactor = Annotated[float, typer.Option(help="See --milestones.", **_TRAINING)]
-ClipNorm = Annotated[
-    float | None,
-    typer.Option(
-        help="Largest norm of the gradient of the mean loss per row. Default: no clipping.",
-        **_TRAINING,
-    ),
-]
-NumParticles = Annotated[
-    int | None,
-    typer.Option(
-        help="Draws of the latent variables a step  [default: 1 for steps of 256 rows, up to 4 for smaller ones]",
-        **_TRAINING,
-    ),
-]
-LocalReparameterization = Annotated[
-    bool | None,
-    typer.Option(
-        "--local-draws/--weight-draws",
-        help="Draw each row's pre-activations (default of dense networks), or one set of weights for all rows of a step"
-        " (noisier; default of networks that convolve).",
-        **_TRAINING,
-    ),
-]
-Temperature = Annotated[
-    tuple[float, float],
-    typer.Option(
-        metavar="FIRST LAST",
-        help="Temperature of the gates' relaxation in the first and the last epoch (geometric in between).",
-        **_TRAINING,
-    ),
-]
-HardGates = Annotated[
-    bool,
-    typer.Option(
-        "--hard-gates/--soft-gates",
-        help="Gates of exactly 0 or 1 with straight-through gradients, or relaxed gates in between.",
-        **_TRAINING,
-    ),
-]
-InitialInclusion = Annotated[
-    float,
-    typer.Option(help="Inclusion probability at which every gate starts, 0 to 1.", **_TRAINING),
-]
-Patience = Annotated[
-    int | None,
-    typer.Option(
-        help="Stop once the ELBO has not risen by --min-delta in so many epochs. Default: never stop early.",
-        **_TRAINING,
-    ),
-]
-MinDelta = Annotated[
-    float, typer.Option(help="See --patience; in nats per training row.", **_TRAINING)
-]
-RemoveBelow = Annotated[
-    float,
-    typer.Option(
-        help="Remove nodes and gated predictors from the network during training once their inclusion has stayed below"
-        " this; results still list them, with inclusion 0. 0 keeps all.",
-        **_TRAINING,
-    ),
-]
-RemoveAfter = Annotated[
-    int,
-    typer.Option(help="Epochs in a row below --remove-below before a node leaves.", **_TRAINING),
-]
-Compile = Annotated[
-    bool,
-    typer.Option(
-        "--compile/--no-compile",
-        help="Compile the step once the network stands still: 10 to 30 s each time, then faster steps; for long runs.",
-        **_TRAINING,
-    ),
-]
-Device = Annotated[
-    str, typer.Option(help="auto (CUDA where there is one), cpu, cuda, ...", **_TRAINING)
-]
-Dtype = Annotated[
-    str, typer.Option(metavar="float32|float64", help="Precision of all numbers.", **_TRAINING)
-]
+# Training
 Threads = Annotated[
     int | None,
     typer.Option(
@@ -334,3 +185,65 @@ Progress = Annotated[
         **_OUTPUT,
     ),
 ]
+
+
+def check_suffix(out: Path | None, suffix: str) -> None:
+    """Raise :class:`ConfigurationError` unless ``--out``, where it is given, names a file of this kind."""
+    if out is not None and out.suffix != suffix:
+        raise ConfigurationError(f"--out: expected a name ending in {suffix}; got {out.name}.")
+
+
+# What the names and docstrings of TrainingOptions' fields cannot say.
+_FLAGS = {
+    "hard_gates": "--hard-gates/--soft-gates",
+    "local_reparameterization": "--local-draws/--weight-draws",
+}
+_METAVARS = {
+    "dtype": "float32|float64",
+    "milestones": "FRACTION, several times",
+    "optimizer": "adam|sgd",
+    "temperature": "FIRST LAST",
+}
+
+
+def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each field of TrainingOptions, in place of its ``**training``.
+
+    Name, type, default and help are the field's own.
+    """
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    kinds, meanings = get_type_hints(TrainingOptions), _meanings(TrainingOptions)
+    parameters = [p for p in own if p.kind is not p.VAR_KEYWORD]
+    for field in fields(TrainingOptions):
+        kind, default = kinds[field.name], field.default
+        if kind == tuple[float, ...]:  # given several times
+            kind, default = list[float], []
+        option = typer.Option(
+            *([_FLAGS[field.name]] if field.name in _FLAGS else []),
+            help=meanings[field.name],
+            metavar=_METAVARS.get(field.name),
+            show_default=default not in (None, []),
+            **_TRAINING,
+        )
+        parameters.append(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[kind, option],
+            )
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _meanings(options: type) -> dict[str, str]:
+    """What a docstring says of each parameter, in the words of a command line."""
+    found = {}
+    for name, text in re.findall(r":param (\w+): (.*?)(?=\n +:)", options.__doc__ or "", re.S):
+        text = re.sub(r"``(\w+)``", lambda m: f"--{m[1].replace('_', '-')}", " ".join(text.split()))
+        text = re.sub(r"\bNone keeps", "0 keeps", text)
+        text = re.sub(r"\bNone( takes| for)?\b", "by default", text)
+        found[name] = re.sub(r"(^|\. )[a-z]", lambda m: m[0].upper(), text)
+    return found

@@ -30,6 +30,16 @@ FORMAT_VERSION = 1
 _ENTRIES = ("source", "preprocessing", "network", "options", "draws")
 
 
+class _Entry:
+    """What stands in a run folder under a fixed name; the folder's docstring says what each is."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder, owner: type | None = None) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of a run's files, and how to read them.
@@ -53,70 +63,19 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def config_file(self) -> Path:
-        """Record of the run."""
-        return self.path / "config.json"
-
-    @property
-    def fit_file(self) -> Path:
-        """The fit."""
-        return self.path / "fit.safetensors"
-
-    @property
-    def posterior_file(self) -> Path:
-        """Draws for ArviZ."""
-        return self.path / "posterior.nc"
-
-    @property
-    def history_file(self) -> Path:
-        """Training history."""
-        return self.path / "history.csv"
-
-    @property
-    def inclusion_file(self) -> Path:
-        """Inclusion of nodes and predictors."""
-        return self.path / "inclusion.csv"
-
-    @property
-    def metrics_file(self) -> Path:
-        """Scores."""
-        return self.path / "metrics.json"
-
-    @property
-    def predictions_file(self) -> Path:
-        """Predictions for the test rows."""
-        return self.path / "test_predictions.csv"
-
-    @property
-    def compact_file(self) -> Path:
-        """The pruned network."""
-        return self.path / "compact.safetensors"
-
-    @property
-    def pruning_file(self) -> Path:
-        """What pruning saved."""
-        return self.path / "pruning.csv"
-
-    @property
-    def latency_file(self) -> Path:
-        """Times of the forward pass."""
-        return self.path / "latency.csv"
-
-    @property
-    def onnx_file(self) -> Path:
-        """The pruned network as ONNX."""
-        return self.path / "compact.onnx"
-
-    @property
-    def diagnostics_file(self) -> Path:
-        """What the diagnostics found."""
-        return self.path / "diagnostics.json"
-
-    @property
-    def plots(self) -> Path:
-        """Folder of the plots."""
-        return self.path / "plots"
+    config_file = _Entry("config.json")
+    fit_file = _Entry("fit.safetensors")
+    posterior_file = _Entry("posterior.nc")
+    history_file = _Entry("history.csv")
+    inclusion_file = _Entry("inclusion.csv")
+    metrics_file = _Entry("metrics.json")
+    predictions_file = _Entry("test_predictions.csv")
+    compact_file = _Entry("compact.safetensors")
+    pruning_file = _Entry("pruning.csv")
+    latency_file = _Entry("latency.csv")
+    onnx_file = _Entry("compact.onnx")
+    diagnostics_file = _Entry("diagnostics.json")
+    plots = _Entry("plots")
 
     def read_config(self) -> dict[str, Any]:
         """Record of the run.

@@ -37,17 +37,18 @@ class TrainingOptions:
     :param mean_rate: learning rate of the weights' means. Adam's is in units of 1/sqrt(fan-in of their layer); that of
         "sgd" is taken as it is, a step per unit of gradient of the loss, which is the negative ELBO per observation.
     :param momentum: of "sgd", from 0 to below 1: each step adds this share of the step before.
-    :param scale_rate: for the weights' log-scales.
-    :param latent_rate: for log-medians and log-scales of slab scales and noise; None takes ``scale_rate``.
-    :param gate_rate: for gate logits; too high a rate can close every node before the weights have learned. None takes
-        0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose gradients are noisier.
+    :param scale_rate: learning rate of the weights' log-scales.
+    :param latent_rate: learning rate of log-medians and log-scales of slab scales and noise; None takes ``scale_rate``.
+    :param gate_rate: learning rate of gate logits; too high a rate can close every node before the weights have
+        learned. None takes 0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose
+        gradients are noisier.
     :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 2,000
         steps, but at most three tenths of the epochs.
     :param decay_after: fraction of the epochs after which all rates decay to a hundredth by a cosine; 0 for a cosine
         all along, 1 for no decay.
     :param milestones: rising fractions of the epochs at which all rates are multiplied by ``milestone_factor``, in
         place of the cosine: (0.5, 0.75) cuts the rates of 300 epochs after 150 and after 225. Empty for the cosine.
-    :param milestone_factor: positive, at most 1.
+    :param milestone_factor: of the rates at each of the ``milestones``, positive, at most 1.
     :param clip_norm: largest norm of the gradient of the mean loss per observation; None for no clipping.
     :param num_particles: latent draws a step; None takes one for minibatches of 256 rows, and more, up to four, for
         smaller ones.
@@ -63,7 +64,7 @@ class TrainingOptions:
         trained, once their inclusion was below this in ``remove_after`` epochs in a row; None keeps all. Results speak
         of the original network, where removed members have inclusion 0; ``history.removed`` says which left and when.
         Nodes stay where the activation of 0 is not 0, because a closed node then still passes on a constant.
-    :param remove_after: epochs in a row.
+    :param remove_after: epochs in a row below ``remove_below`` after which a node leaves.
     :param compile: trace the step and run it as one compiled graph, at ten to thirty seconds a network shape; where
         nodes may be removed, only after the warm-up and once the network has not shrunk for ``remove_after`` epochs.
     :param seed: of all random numbers of the run; the caller's own random state is left untouched.
