@@ -23,6 +23,7 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.initial import check_weights, initial_weights, standardized
 from pyro_ssbnn.guides.likelihood import likelihood_guide
+from pyro_ssbnn.guides.param_store import require_own_names
 from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
 from pyro_ssbnn.isolation import seeded
@@ -112,6 +113,14 @@ class StructuredGuide(PyroModule):
                 loc = standardized(group, weights, guide.initial_slab_scale(group, local, shared))
             self.add_module(group.name, GroupGuide(group, local, loc, scale, initial_inclusion))
         self.noise = likelihood_guide(model.likelihood)
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """Sample every latent; the arguments are the model's, and are not used.
+
+        :raises ConfigurationError: where Pyro's parameter store holds another guide's tensors under this one's names.
+        """
+        require_own_names(self)
+        return super().__call__(*args, **kwargs)
 
     def forward(self, *args: object, **kwargs: object) -> None:
         """Sample every latent; the arguments are the model's, and are not used."""

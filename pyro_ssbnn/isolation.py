@@ -62,6 +62,7 @@ def isolated(seed: int, like: Tensor, *, grad: bool = False) -> Iterator[None]:
     with (
         seeded(seed, like.device),
         without_parameters(),
+        pyro.settings.context(module_local_params=False),  # modules of either kind run under it
         poutine.block(),
         pyro.validation_enabled(False),
         torch.inference_mode(False),

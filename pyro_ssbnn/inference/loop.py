@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyro
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -255,6 +256,7 @@ class Run:
         options, live = self.result.options, self.live
         state = live.whole_state(self.optimizer.state_dict())
         live.remove(due)
+        pyro.clear_param_store()  # the run's own, where the new guide takes over the names
         self.optimizer = optimizer_of(live.guide, options, len(self.x), self.x.device)
         self.optimizer.load_state_dict(live.live_state(state))
         kept = live.kept.get(live.whole_model.description.inputs.name)

@@ -148,6 +148,7 @@ def test_parameter_groups_hold_each_parameter_once(net):
     assert sorted(grouped) == sorted(id(p) for p in guide.parameters())
 
 
+@torch.no_grad()
 def test_state_dict_round_trips(net):
     model, guide, _ = net
     other = StructuredGuide(model).double()

@@ -90,6 +90,7 @@ class TestSameNetwork:
         f = _output(live.model, draws, X[:, live.kept["input"]])
         torch.testing.assert_close(_output(live.whole_model, whole, X), f, rtol=1e-12, atol=1e-12)
 
+    @torch.no_grad()
     def test_bound_is_that_of_the_whole_with_closed_gates(self, live):
         """KL(whole) = KL(narrow) + closed gates + the removed scales, which the whole guide keeps as they were."""
         live.store()
