@@ -223,7 +223,7 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
             help=meanings[field.name],
             metavar=_METAVARS.get(field.name),
             show_default=default not in (None, []),
-            **_TRAINING,
+            rich_help_panel="Training",
         )
         parameters.append(
             inspect.Parameter(

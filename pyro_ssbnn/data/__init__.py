@@ -1,6 +1,6 @@
 """Data: checked data sets in memory, readers of tables and images, scaling fitted on training data.
 
-Everything a reader returns is in the data's own units; `Preprocessing` scales.
+Everything a reader returns is in the data's own units; ``Preprocessing`` scales.
 """
 
 from pyro_ssbnn.data.dataset import Dataset, Task, split

@@ -15,18 +15,13 @@ MISSING = ["", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "
 def load_csv(path: str | Path) -> tuple[pd.DataFrame, list[int]]:
     """Read a comma-separated file in UTF-8 whose first line holds the column names.
 
-    Empty fields and the words in `MISSING` become missing values; blank lines are skipped.
+    Empty fields and the words in ``MISSING`` become missing values; blank lines are skipped.
 
-    Args:
-        path: the file.
-
-    Returns:
-        The frame (columns numeric, bool or text as pandas infers) and, for each of its rows, the
-        number of the line in the file where that row ends, counting from 1.
-
-    Raises:
-        DataError: a missing, empty, binary or cut file, a row with too many or too few fields,
-            columns without a name or with the same name, a header and nothing else.
+    :param path: the file.
+    :returns: The frame (columns numeric, bool or text as pandas infers) and, for each of its rows, the number of the
+        line in the file where that row ends, counting from 1.
+    :raises DataError: a missing, empty, binary or cut file, a row with too many or too few fields, columns without a
+        name or with the same name, a header and nothing else.
     """
     file = Path(path)
     if not file.exists():

@@ -27,29 +27,24 @@ class Dataset:
     precision, because single precision has 17 values for a month of unix times; a float32 tensor
     stays one, and pixels become one. Tensors are not copied when their dtype is right already.
 
-    Attributes:
-        x: ``[N, p]`` features, float64 or float32, in their own units; an image is flattened plane
-            by plane and row by row: ``p = channels * height * width``.
-        y: ``[N]`` target; float64 or float32 for "regression" (own units) and "count", float32 for
-            "binary" (0 or 1), int64 labels ``0..K-1`` for "classification".
-        feature_names: ``p`` different names.
-        target_name: name of the target, different from the features'.
-        task: what is predicted; it decides the dtype of ``y`` and the likelihoods that fit.
-        class_names: names in label order. Left empty they become "0".."K-1", and then every label
-            must occur; when given, a class may be absent (a small test set). Empty for
-            "regression" and "count".
-        image_shape: ``(channels, height, width)`` for images, None for tables.
+    :param x: ``[N, p]`` features, float64 or float32, in their own units; an image is flattened plane by plane and
+        row by row: ``p = channels * height * width``.
+    :param y: ``[N]`` target; float64 or float32 for "regression" (own units) and "count", float32 for "binary" (0 or
+        1), int64 labels ``0..K-1`` for "classification".
+    :param feature_names: ``p`` different names.
+    :param target_name: name of the target, different from the features'.
+    :param task: what is predicted; it decides the dtype of ``y`` and the likelihoods that fit.
+    :param class_names: names in label order. Left empty they become "0".."K-1", and then every label must occur; when
+        given, a class may be absent (a small test set). Empty for "regression" and "count".
+    :param image_shape: ``(channels, height, width)`` for images, None for tables.
+    :raises DataError: for anything that cannot be fitted or scored: shapes that do not match, NaN or infinite values,
+        fewer than two rows, one class, labels outside ``0..K-1``, counts that are negative or not whole, repeated or
+        miscounted names, an image shape that is not p.
 
-    Raises:
-        DataError: for anything that cannot be fitted or scored: shapes that do not match, NaN or
-            infinite values, fewer than two rows, one class, labels outside ``0..K-1``, counts that
-            are negative or not whole, repeated or miscounted names, an image shape that is not p.
-
-    Example:
-        >>> x = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
-        >>> data = Dataset(x, torch.tensor([0, 1, 1]), ("a", "b"), "kind", "classification")
-        >>> len(data), data.num_classes, data.class_names
-        (3, 2, ('0', '1'))
+    >>> x = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    >>> data = Dataset(x, torch.tensor([0, 1, 1]), ("a", "b"), "kind", "classification")
+    >>> len(data), data.num_classes, data.class_names
+    (3, 2, ('0', '1'))
     """
 
     x: Tensor
@@ -101,12 +96,9 @@ class Dataset:
     def subset(self, rows: Tensor) -> "Dataset":
         """Take some rows, in the order given.
 
-        Args:
-            rows: ``[M]`` integer positions in ``0..N-1``, or an ``[N]`` boolean mask.
-
-        Raises:
-            DataError: positions outside the data, or a subset that is no data set by itself
-                (fewer than two rows, one class).
+        :param rows: ``[M]`` integer positions in ``0..N-1``, or an ``[N]`` boolean mask.
+        :raises DataError: positions outside the data, or a subset that is no data set by itself (fewer than two rows,
+            one class).
         """
         n = len(self)
         rows = torch.as_tensor(rows)
@@ -131,13 +123,10 @@ def split(dataset: Dataset, test_fraction: float, seed: int) -> tuple[Dataset, D
 
     "binary" and "classification" data are stratified: both parts keep the shares of the classes.
 
-    Args:
-        dataset: the data.
-        test_fraction: share of the rows in the test set, strictly between 0 and 1.
-        seed: seed of the shuffle, ``0..2**32 - 1``; the same seed gives the same split.
-
-    Raises:
-        DataError: a fraction outside (0, 1), a class with a single row, a part with too few rows.
+    :param dataset: the data.
+    :param test_fraction: share of the rows in the test set, strictly between 0 and 1.
+    :param seed: seed of the shuffle, ``0..2**32 - 1``; the same seed gives the same split.
+    :raises DataError: a fraction outside (0, 1), a class with a single row, a part with too few rows.
     """
     if not 0.0 < test_fraction < 1.0:
         raise DataError(

@@ -10,9 +10,8 @@ from pyro_ssbnn.data.images import pixel_names
 def digits() -> Dataset:
     """Give 1,797 handwritten digits of 8x8 pixels (UCI optical recognition of digits, test half).
 
-    Returns:
-        "classification" data; ``x [1797, 64]`` in 0..1 (grey level / 16), ``image_shape``
-        ``(1, 8, 8)``, columns "pixel[r,c]" from the top left, classes "0".."9".
+    :returns: "classification" data; ``x [1797, 64]`` in 0..1 (grey level / 16), ``image_shape`` ``(1, 8, 8)``,
+        columns "pixel[r,c]" from the top left, classes "0".."9".
     """
     images, labels = load_digits(return_X_y=True)
     x = torch.from_numpy(images).to(torch.float32) / 16
@@ -29,10 +28,8 @@ def digits() -> Dataset:
 def diabetes() -> Dataset:
     """Give the diabetes data of 442 patients (Efron et al. 2004, "Least angle regression").
 
-    Returns:
-        "regression" data; ``x [442, 10]`` in their own units, columns "age", "sex", "bmi", "bp",
-        "s1".."s6"; target "progression", a measure of disease progression after one year
-        (25 to 346).
+    :returns: "regression" data; ``x [442, 10]`` in their own units, columns "age", "sex", "bmi", "bp", "s1".."s6";
+        target "progression", a measure of disease progression after one year (25 to 346).
     """
     bunch = load_diabetes(as_frame=True, scaled=False)
     names = tuple(str(name) for name in bunch.data.columns)

@@ -13,12 +13,9 @@ _GZIP = b"\x1f\x8b"
 def read_bytes(path: str | Path) -> tuple[bytes, bool]:
     """Read a whole file, unpacked when its first bytes (not its name) say gzip.
 
-    Returns:
-        The bytes, and whether they are all: False when a gzip stream ends too early, so that the
-        caller can say how many bytes it expected.
-
-    Raises:
-        DataError: no such file, a folder, an empty file, a damaged gzip stream.
+    :returns: The bytes, and whether they are all: False when a gzip stream ends too early, so that the caller can say
+        how many bytes it expected.
+    :raises DataError: no such file, a folder, an empty file, a damaged gzip stream.
     """
     file = Path(path)
     if not file.is_file():
@@ -31,7 +28,9 @@ def read_bytes(path: str | Path) -> tuple[bytes, bool]:
         return raw, True
     parts: list[bytes] = []
     while raw.startswith(_GZIP):  # a gzip file may hold several streams, one after the other
-        stream = zlib.decompressobj(wbits=31)
+        stream = zlib.decompressobj(
+            wbits=31
+        )  # gzip.open would not say how much of a cut one there is
         try:
             parts.append(stream.decompress(raw))
         except zlib.error as error:
@@ -75,8 +74,7 @@ def _contents(folder: Path) -> str:
 def find_numbered(folder: Path, stem: str) -> list[Path]:
     """Return ``stem*.bin`` or ``.bin.gz`` in the order of their numbers, each batch once.
 
-    Raises:
-        DataError: none in the folder.
+    :raises DataError: none in the folder.
     """
     found: dict[str, Path] = {}
     for suffix in (".bin.gz", ".bin"):  # the plain file, when both are there

@@ -39,11 +39,8 @@ def read_idx(path: str | Path) -> Tensor:
     bytes), the rank as a byte, each dimension as a big-endian 32-bit integer, then the values
     with the last dimension changing fastest.
 
-    Returns:
-        A uint8 tensor of the shape in the file.
-
-    Raises:
-        DataError: no such file, another format or type, fewer or more bytes than the shape needs.
+    :returns: A uint8 tensor of the shape in the file.
+    :raises DataError: no such file, another format or type, fewer or more bytes than the shape needs.
     """
     data, complete = read_bytes(path)
     if len(data) < 4 or data[:2] != b"\x00\x00" or data[3] == 0:
@@ -79,17 +76,12 @@ def read_idx(path: str | Path) -> Tensor:
 def read_idx_images(folder: str | Path, split: Split = "train") -> Dataset:
     """Read the images and labels of one half of an MNIST-like set.
 
-    Args:
-        folder: holds ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, or the ``t10k-``
-            ones, each perhaps with ``.gz``.
-        split: "train" or "test".
-
-    Returns:
-        "classification" data; ``x [N, height * width]`` in 0..1 (byte / 255), ``image_shape``
-        ``(1, height, width)``, columns "pixel[r,c]" from the top left, classes "0".."K-1".
-
-    Raises:
-        DataError: files absent, cut or of another format; not as many labels as images.
+    :param folder: holds ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, or the ``t10k-`` ones, each
+        perhaps with ``.gz``.
+    :param split: "train" or "test".
+    :returns: "classification" data; ``x [N, height * width]`` in 0..1 (byte / 255), ``image_shape`` ``(1, height,
+        width)``, columns "pixel[r,c]" from the top left, classes "0".."K-1".
+    :raises DataError: files absent, cut or of another format; not as many labels as images.
     """
     _check_split(split)
     directory = check_folder(folder)
@@ -130,17 +122,12 @@ def read_idx_images(folder: str | Path, split: Split = "train") -> Dataset:
 def read_cifar(folder: str | Path, split: Split = "train") -> Dataset:
     """Read CIFAR-10 in its binary version (A. Krizhevsky; records of a label and 3,072 pixels).
 
-    Args:
-        folder: holds ``data_batch_1.bin`` ... (as many as there are) and ``test_batch.bin``, each
-            perhaps with ``.gz``.
-        split: "train" (all data batches, in order) or "test".
-
-    Returns:
-        "classification" data; ``x [N, 3072]`` in 0..1 (byte / 255), the red, green and blue planes
-        one after the other, ``image_shape`` ``(3, 32, 32)``, columns "red[r,c]" ..., 10 classes.
-
-    Raises:
-        DataError: files absent or cut, labels over 9 (CIFAR-100 has another record).
+    :param folder: holds ``data_batch_1.bin`` ... (as many as there are) and ``test_batch.bin``, each perhaps with
+        ``.gz``.
+    :param split: "train" (all data batches, in order) or "test".
+    :returns: "classification" data; ``x [N, 3072]`` in 0..1 (byte / 255), the red, green and blue planes one after
+        the other, ``image_shape`` ``(3, 32, 32)``, columns "red[r,c]" ..., 10 classes.
+    :raises DataError: files absent or cut, labels over 9 (CIFAR-100 has another record).
     """
     _check_split(split)
     directory = check_folder(folder)

@@ -18,22 +18,20 @@ from pyro_ssbnn.errors import DataError
 class Preprocessing:
     """Both scalings with the columns and classes they were learnt on.
 
-    Attributes:
-        features: scaling of the ``p`` features.
-        target: scaling of the target.
-        feature_names: ``p`` names, in the order of the model's inputs.
-        target_name: name of the target.
-        task: what is predicted.
-        class_names: names in label order; empty for "regression" and "count".
-        image_shape: ``(channels, height, width)`` or None.
+    :param features: scaling of the ``p`` features.
+    :param target: scaling of the target.
+    :param feature_names: ``p`` names, in the order of the model's inputs.
+    :param target_name: name of the target.
+    :param task: what is predicted.
+    :param class_names: names in label order; empty for "regression" and "count".
+    :param image_shape: ``(channels, height, width)`` or None.
 
-    Example:
-        >>> from pyro_ssbnn.data.embedded import diabetes
-        >>> data = diabetes()
-        >>> prepared = Preprocessing.fit(data)
-        >>> scaled = prepared.apply(data)
-        >>> bool(torch.allclose(prepared.inverse(scaled.y), data.y))
-        True
+    >>> from pyro_ssbnn.data.embedded import diabetes
+    >>> data = diabetes()
+    >>> prepared = Preprocessing.fit(data)
+    >>> scaled = prepared.apply(data)
+    >>> bool(torch.allclose(prepared.inverse(scaled.y), data.y))
+    True
     """
 
     features: FeatureScaling
@@ -48,13 +46,10 @@ class Preprocessing:
     def fit(cls, dataset: Dataset, features: FeatureScaling | None = None) -> "Preprocessing":
         """Learn from the training data, and from them only.
 
-        Args:
-            dataset: the training data, in their own units.
-            features: feature scaling to use in place of ``FeatureScaling.standardize(dataset)``.
-
-        Raises:
-            DataError: constant columns of a table, a constant regression target, a given scaling
-                with another number of features.
+        :param dataset: the training data, in their own units.
+        :param features: feature scaling to use in place of ``FeatureScaling.standardize(dataset)``.
+        :raises DataError: constant columns of a table, a constant regression target, a given scaling with another
+            number of features.
         """
         if features is None:
             features = FeatureScaling.standardize(dataset)
@@ -76,11 +71,10 @@ class Preprocessing:
     def apply(self, dataset: Dataset) -> Dataset:
         """Scale other data as the training data were scaled.
 
-        Columns in another order are put in the order seen at `fit`; classes listed in another
+        Columns in another order are put in the order seen at ``fit``; classes listed in another
         order, or without one of them, get the labels of the training data.
 
-        Raises:
-            DataError: another task, target, image shape, column or class than at `fit`.
+        :raises DataError: another task, target, image shape, column or class than at ``fit``.
         """
         for what, expected, found in (
             ("task", self.task, dataset.task),
@@ -125,7 +119,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Preprocessing":
-        """Rebuild from `to_dict`; DataError when an entry is missing."""
+        """Rebuild from ``to_dict``; DataError when an entry is missing."""
         keys = [field.name for field in dataclasses.fields(cls)]
         features, target, names, target_name, task, class_names, shape = entries(
             stored, "Preprocessing", *keys

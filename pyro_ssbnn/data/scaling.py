@@ -21,13 +21,9 @@ from pyro_ssbnn.errors import DataError
 class FeatureScaling:
     """Affine scaling of each feature, ``x' = (x - loc) / scale``.
 
-    Attributes:
-        loc: ``[p]``, subtracted; in the units of the features. Kept in float64.
-        scale: ``[p]``, positive, divided by (a standard deviation, never a variance). Kept in
-            float64.
-
-    Raises:
-        DataError: shapes that differ, values that are not finite, a scale that is not positive.
+    :param loc: ``[p]``, subtracted; in the units of the features. Kept in float64.
+    :param scale: ``[p]``, positive, divided by (a standard deviation, never a variance). Kept in float64.
+    :raises DataError: shapes that differ, values that are not finite, a scale that is not positive.
     """
 
     loc: Tensor
@@ -49,11 +45,10 @@ class FeatureScaling:
     def standardize(cls, dataset: Dataset) -> "FeatureScaling":
         """Learn the mean and the standard deviation (divisor N) of each column.
 
-        Images get one factor for all pixels instead (see `pixels`): border pixels that never
+        Images get one factor for all pixels instead (see ``pixels``): border pixels that never
         change are normal there, and the pixels share a unit.
 
-        Raises:
-            DataError: a table with constant columns, all named.
+        :raises DataError: a table with constant columns, all named.
         """
         if dataset.image_shape is not None:
             return cls.pixels(dataset)
@@ -80,13 +75,10 @@ class FeatureScaling:
     def pixels(cls, dataset: Dataset, factor: float | None = None) -> "FeatureScaling":
         """Divide every pixel by the same factor, ``x' = x / factor``, so that zero stays zero.
 
-        Args:
-            dataset: images.
-            factor: positive divisor; None takes the root mean square of all pixels, which gives
-                inputs of mean square one, as standardised columns have.
-
-        Raises:
-            DataError: a factor that is not positive and finite, or images that are zero throughout.
+        :param dataset: images.
+        :param factor: positive divisor; None takes the root mean square of all pixels, which gives inputs of mean
+            square one, as standardised columns have.
+        :raises DataError: a factor that is not positive and finite, or images that are zero throughout.
         """
         if factor is None:
             # In pieces: a copy of all images in double precision may not fit in memory.
@@ -113,8 +105,7 @@ class FeatureScaling:
     def transform(self, x: Tensor) -> Tensor:
         """Scale ``x [..., p]``; dtype and device of ``x`` are kept.
 
-        Raises:
-            DataError: a last dimension that is not p.
+        :raises DataError: a last dimension that is not p.
         """
         if x.ndim < 1 or x.shape[-1] != len(self.loc):
             raise DataError(
@@ -129,7 +120,7 @@ class FeatureScaling:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "FeatureScaling":
-        """Rebuild from `to_dict`; DataError when an entry is missing."""
+        """Rebuild from ``to_dict``; DataError when an entry is missing."""
         loc, scale = entries(stored, "FeatureScaling", "loc", "scale")
         return cls(torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
 
@@ -140,14 +131,12 @@ class TargetScaling:
 
     A density follows by the change of variable: ``log p(y) = log p'(y') - log_scale``.
 
-    Attributes:
-        loc: mean of the training target, in its own units.
-        scale: standard deviation (divisor N) of the training target, in its own units.
+    :param loc: mean of the training target, in its own units.
+    :param scale: standard deviation (divisor N) of the training target, in its own units.
 
-    Example:
-        >>> scaling = TargetScaling(loc=10.0, scale=2.0)
-        >>> scaling.inverse(scaling.transform(torch.tensor([14.0])))
-        tensor([14.], dtype=torch.float64)
+    >>> scaling = TargetScaling(loc=10.0, scale=2.0)
+    >>> scaling.inverse(scaling.transform(torch.tensor([14.0])))
+    tensor([14.], dtype=torch.float64)
     """
 
     loc: float = 0.0
@@ -165,8 +154,7 @@ class TargetScaling:
     def fit(cls, dataset: Dataset) -> "TargetScaling":
         """Standardise a regression target; leave labels and counts as they are.
 
-        Raises:
-            DataError: a constant regression target.
+        :raises DataError: a constant regression target.
         """
         if dataset.task != "regression":
             return cls.identity()
@@ -220,7 +208,7 @@ class TargetScaling:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TargetScaling":
-        """Rebuild from `to_dict`; DataError when an entry is missing."""
+        """Rebuild from ``to_dict``; DataError when an entry is missing."""
         loc, scale = entries(stored, "TargetScaling", "loc", "scale")
         return cls(float(loc), float(scale))
 

@@ -1,4 +1,4 @@
-"""Tables: a pandas frame or a comma-separated file as a `Dataset`, every doubt a `DataError`."""
+"""Tables: a pandas frame or a comma-separated file as a ``Dataset``, every doubt a ``DataError``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +20,9 @@ from pyro_ssbnn.errors import DataError
 class Source:
     """Where a table came from, for messages.
 
-    Attributes:
-        name: path of the file, or what the user calls the frame.
-        unit: "line" for files, "index" for frames.
-        numbers: the line or the index label of each row.
+    :param name: path of the file, or what the user calls the frame.
+    :param unit: "line" for files, "index" for frames.
+    :param numbers: the line or the index label of each row.
     """
 
     name: str
@@ -43,7 +42,7 @@ def from_frame(
     name: str = "the table",
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """Turn a frame into a `Dataset`: one column is the target, all others are features.
+    """Turn a frame into a ``Dataset``: one column is the target, all others are features.
 
     With ``task=None`` the task follows from the target: text or booleans, and numbers that are
     all 0 or 1, are "binary" with two values and "classification" with more; numbers with
@@ -53,17 +52,14 @@ def from_frame(
     Class labels may be anything; ``class_names`` lists them in the order of the labels
     ``0..K-1``: numbers by size, otherwise alphabetically.
 
-    Args:
-        frame: ``N`` rows; the index is not a feature.
-        target: name of the target column.
-        task: "regression", "binary", "classification" or "count"; None infers it.
-        name: what to call the table in messages.
-        class_names: names in label order, as the training data had them, so that a test table
-            without some class gets the same labels.
-
-    Raises:
-        DataError: missing, infinite or textual values in a feature, repeated column names, an
-            absent or ambiguous target, one class, negative counts, fewer than two rows.
+    :param frame: ``N`` rows; the index is not a feature.
+    :param target: name of the target column.
+    :param task: "regression", "binary", "classification" or "count"; None infers it.
+    :param name: what to call the table in messages.
+    :param class_names: names in label order, as the training data had them, so that a test table without some class
+        gets the same labels.
+    :raises DataError: missing, infinite or textual values in a feature, repeated column names, an absent or ambiguous
+        target, one class, negative counts, fewer than two rows.
     """
     source = _frame_source(frame, name)
     return _dataset(_named(frame, source), target, task, source, class_names)
@@ -75,11 +71,10 @@ def read_csv(
     task: Task | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """Read a comma-separated file (UTF-8, names in the first line); otherwise as `from_frame`.
+    """Read a comma-separated file (UTF-8, names in the first line); otherwise as ``from_frame``.
 
-    Raises:
-        DataError: all of `from_frame`'s with line numbers of the file; a missing, empty or cut
-            file, a row with too many or too few fields.
+    :raises DataError: all of ``from_frame``'s with line numbers of the file; a missing, empty or cut file, a row with
+        too many or too few fields.
     """
     frame, lines = load_csv(path)
     return _dataset(frame, target, task, Source(str(path), "line", lines), class_names)
@@ -90,16 +85,11 @@ def read_predictors(
 ) -> Tensor:
     """Read the features a fitted model needs, in its order; other columns are not looked at.
 
-    Args:
-        path_or_frame: comma-separated file or frame of ``N >= 1`` rows; the target may be absent.
-        feature_names: the ``p`` names the model was fitted to.
-        name: what to call a frame in messages.
-
-    Returns:
-        ``[N, p]`` float64, not scaled yet.
-
-    Raises:
-        DataError: columns that are absent, values that are missing, infinite or text, no rows.
+    :param path_or_frame: comma-separated file or frame of ``N >= 1`` rows; the target may be absent.
+    :param feature_names: the ``p`` names the model was fitted to.
+    :param name: what to call a frame in messages.
+    :returns: ``[N, p]`` float64, not scaled yet.
+    :raises DataError: columns that are absent, values that are missing, infinite or text, no rows.
     """
     if isinstance(path_or_frame, pd.DataFrame):
         source = _frame_source(path_or_frame, name)

@@ -24,20 +24,15 @@ def encode_target(
 ) -> tuple[Tensor, Task, tuple[str, ...]]:
     """Decide the task when it is not given, and encode a column without missing values.
 
-    Args:
-        series: ``[N]`` values of any dtype.
-        task: the task, or None to infer it (the rules are `from_frame`'s).
-        where: name of the table, for messages.
-        rows: names rows by their positions, for messages.
-        class_names: names in label order when they are known; None sorts those found.
-
-    Returns:
-        ``y [N]`` (float64 quantities; labels, float32 for "binary" and int64 for "classification"),
-        the task, the class names.
-
-    Raises:
-        DataError: an ambiguous target, values that do not suit the task, one class, a class that
-            is not in ``class_names``.
+    :param series: ``[N]`` values of any dtype.
+    :param task: the task, or None to infer it (the rules are ``from_frame``'s).
+    :param where: name of the table, for messages.
+    :param rows: names rows by their positions, for messages.
+    :param class_names: names in label order when they are known; None sorts those found.
+    :returns: ``y [N]`` (float64 quantities; labels, float32 for "binary" and int64 for "classification"), the task,
+        the class names.
+    :raises DataError: an ambiguous target, values that do not suit the task, one class, a class that is not in
+        ``class_names``.
     """
     label = f"{where}: target {series.name!r}"
     if task is not None and task not in get_args(Task):

@@ -20,13 +20,10 @@ from pyro_ssbnn.errors import DataError
 def read_uci(folder: str | Path) -> Dataset:
     """Read the whole table.
 
-    Returns:
-        "regression" data in their own units; columns "x1", "x2", ... in the order of
-        ``index_features.txt``, target "y".
-
-    Raises:
-        DataError: files absent or empty, a row of another length, a field that is no finite
-            number, columns that are not in the table, a target that is also a feature.
+    :returns: "regression" data in their own units; columns "x1", "x2", ... in the order of ``index_features.txt``,
+        target "y".
+    :raises DataError: files absent or empty, a row of another length, a field that is no finite number, columns that
+        are not in the table, a target that is also a feature.
     """
     directory = check_folder(folder)
     table = _table(find_file(directory, ["data.txt"]))
@@ -49,8 +46,7 @@ def read_uci(folder: str | Path) -> Dataset:
 def uci_splits(folder: str | Path) -> int:
     """Count the splits ``0, 1, ...`` that have both a training and a test file.
 
-    Raises:
-        DataError: no split at all, or fewer than ``n_splits.txt`` (when there is one) says.
+    :raises DataError: no split at all, or fewer than ``n_splits.txt`` (when there is one) says.
     """
     directory = check_folder(folder)
     count = 0
@@ -76,15 +72,10 @@ def uci_splits(folder: str | Path) -> int:
 def read_uci_split(folder: str | Path, split: int) -> tuple[Dataset, Dataset]:
     """Read one standard split.
 
-    Args:
-        folder: see the module.
-        split: number of the split, from 0.
-
-    Returns:
-        The training and the test data, in their own units.
-
-    Raises:
-        DataError: `read_uci`'s, no such split, rows that are not in the table, rows in both parts.
+    :param folder: see the module.
+    :param split: number of the split, from 0.
+    :returns: The training and the test data, in their own units.
+    :raises DataError: ``read_uci``'s, no such split, rows that are not in the table, rows in both parts.
     """
     directory = check_folder(folder)
     dataset = read_uci(directory)

@@ -1,6 +1,7 @@
 """Words shared by the messages of this folder: ordinals, shortened lists, columns, near misses."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
@@ -25,14 +26,8 @@ def column(names: Sequence[str], index: int) -> str:
 
 
 def repeated(names: Sequence[str]) -> list[str]:
-    """Names that occur more than once, in the order in which they are first repeated."""
-    seen: set[str] = set()
-    twice: dict[str, None] = {}
-    for name in names:
-        if name in seen:
-            twice[name] = None
-        seen.add(name)
-    return list(twice)
+    """Names that occur more than once, in the order in which they first occur."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -25,10 +25,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from pyro.ops.dual_averaging import DualAveraging
+from pyro.ops.welford import WelfordCovariance
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.exact.adaptation import RunningVariance, StepSize
 
 __all__ = ["SamplerOptions", "TemperedDraws", "temper"]
 
@@ -139,8 +140,8 @@ class _Replicas:
         self.ladder = rungs**6 if shape[0] > 1 else torch.ones_like(rungs)
         self.points, self.likelihood = self._scattered(shape)
         self.variance = torch.ones(1, 1, 1, shape[3], dtype=torch.float64)
-        start = torch.full((*shape[:2], 1), 0.1, dtype=torch.float64)
-        self.step = StepSize(start, options.target_accept)
+        self.size = torch.full((*shape[:2], 1), 0.1, dtype=torch.float64)  # of a leapfrog step
+        self.averaging = _averaging(self.size)
         self.rates = _SwapRates(shape[0] - 1, shape[1])
 
     def _scattered(self, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
@@ -164,7 +165,7 @@ class _Replicas:
 
     def move(self) -> Tensor:
         """One Hamiltonian trajectory of every replica; returns acceptance probabilities ``[T, G, C]``."""
-        beta, size = self._beta(self.points.shape), self.step.size.unsqueeze(-1)
+        beta, size = self._beta(self.points.shape), self.size.unsqueeze(-1)
         momentum = torch.randn_like(self.points) * self.variance.rsqrt()
         point = self.points
         gradient, prior, likelihood = self.score(point, beta)
@@ -202,13 +203,27 @@ class _Replicas:
             values[low + 1] = torch.where(mask, lower, upper)
         self.rates.add(first, acceptance.mean(-1))
 
-    def renew(self, moments: RunningVariance) -> None:
+    def tune(self, acceptance: Tensor) -> None:
+        """Learn step sizes from one trajectory's acceptance probabilities ``[T, G, C]``; the chains share them."""
+        self.averaging.step(self.options.target_accept - acceptance.mean(-1, keepdim=True))
+        self.size = self.averaging.get_state()[0].exp()
+
+    def freeze(self) -> None:
+        """Keep the averaged step sizes from now on."""
+        self.size = self.averaging.get_state()[1].exp()
+
+    def renew(self, moments: WelfordCovariance) -> None:
         """Take the metric from the window's draws, respace the ladder, and start to tune the step sizes anew."""
-        self.variance = moments.variance()
+        self.variance = moments.get_covariance().unsqueeze(2)  # [T, G, 1, dim]
         if len(self.ladder) > 2:
             self.ladder = _respaced(self.ladder, 1 - self.rates.mean.mean(-1))
-        self.step.restart(self.step.size)
+        self.averaging = _averaging(self.size)
         self.rates = _SwapRates(len(self.ladder) - 1, self.points.shape[1])
+
+
+def _averaging(size: Tensor) -> DualAveraging:
+    """Dual averaging of log step sizes from here on (Hoffman and Gelman 2014, algorithm 5)."""
+    return DualAveraging(prox_center=(10 * size).log())
 
 
 def _respaced(ladder: Tensor, rejection: Tensor) -> Tensor:
@@ -264,14 +279,15 @@ def temper(
 def _warm_up(replicas: _Replicas, tick: Callable[[], object]) -> None:
     warmup = replicas.options.warmup
     renewals = {math.ceil(share * warmup) for share in _WINDOWS}
-    moments = RunningVariance()
+    moments = WelfordCovariance()
     for iteration in range(warmup):
-        replicas.step.update(replicas.move().mean(-1, keepdim=True))
+        replicas.tune(replicas.move())
         replicas.swap(iteration % 2)
-        moments.update(replicas.points)
+        for chain in replicas.points.unbind(2):
+            moments.update(chain)
         if iteration + 1 in renewals:
             replicas.renew(moments)
-            moments = RunningVariance()
+            moments = WelfordCovariance()
         tick()
-    replicas.step.freeze()
+    replicas.freeze()
     replicas.rates = _SwapRates(len(replicas.ladder) - 1, replicas.points.shape[1])
