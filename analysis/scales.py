@@ -26,6 +26,7 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.scales import LogMoments
+from pyro_ssbnn.guides.structured import CLOSED_LOGIT
 from pyro_ssbnn.priors import Gaussian, GroupHorseshoe, GroupLasso, Prior
 from pyro_ssbnn.structure.guide import Guide
 
@@ -41,11 +42,12 @@ def gate_logits(guide: Guide, name: str) -> NDArray[np.float64]:
 
 
 def inclusion_probabilities(guide: Guide, name: str) -> NDArray[np.float64]:
-    """Posterior inclusion probabilities of a gated group's members in double precision, ``[size]``.
+    """Posterior inclusion probabilities of a gated group's members in double precision, ``[size]``; 0 for removed ones.
 
     :raises ConfigurationError: for an unknown group, or one without gates.
     """
-    return guide.inclusion_logits(name).double().cpu().sigmoid().numpy()
+    logits = guide.inclusion_logits(name).double().cpu()
+    return torch.where(logits == CLOSED_LOGIT, 0.0, logits.sigmoid()).numpy()
 
 
 def slab_scale_quantiles(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pyro_ssbnn.analysis import (
@@ -45,8 +46,11 @@ _PREDICTORS = {
     "norm": "norm of weights",
     "selected": "selected",
 }
-
-_REMOVALS = {"removed_epoch": "left after epoch", "removed_inclusion": "inclusion then"}
+_OF_MEMBERS = [
+    "log_bayes_factor",
+    "scale_50%",
+    "norm",
+]  # of those in the network: removed ones have none
 
 
 def print_layers(guide: Guide) -> None:
@@ -79,25 +83,39 @@ def print_nodes(guide: Guide, history: History, every: bool) -> None:
         return
     table = inclusion_summary(guide, history=history)
     for group in guide.description.gated_layers:
-        nodes = table[table["group"] == group.name].sort_values("log_bayes_factor", ascending=False)
+        nodes = _likeliest_first(table[table["group"] == group.name])
         print_table(
             f"Nodes of {group.name}, likeliest first", *_shown(nodes, every, TOP_NODES, _NODES)
         )
 
 
+def _likeliest_first(table: pd.DataFrame) -> pd.DataFrame:
+    """Sorted by the evidence; removed members, which have none, by the epoch up to which they stayed."""
+    keys = [key for key in ("log_bayes_factor", "removed_epoch") if key in table]
+    return table.sort_values(keys, ascending=False, kind="stable")
+
+
 def _shown(
     table: pd.DataFrame, every: bool, top: int, headers: dict[str, str]
 ) -> tuple[pd.DataFrame, dict[str, str], str]:
-    """Rows to show, their headers, and a note on the others; removed members say when they left, and at what."""
+    """Rows to show, their headers, and a note on the others; removed members say only when they left, and at what."""
     shown = table if every else table.head(top)
     notes = []
     if len(shown) < len(table):
         notes.append(f"and {len(table) - len(shown)} more: --all")
     if "removed_epoch" in table and table["removed_epoch"].notna().any():
         notes.append(f"{table['removed_epoch'].notna().sum()} left the network during training")
-        if shown["removed_epoch"].notna().any():
-            headers = {**headers, **_REMOVALS}
-            shown = shown.assign(removed_epoch=shown["removed_epoch"].map("{:.0f}".format))
+        gone = shown["removed_epoch"].notna()
+        if gone.any():
+            told = [
+                f"after epoch {epoch:.0f}, at {inclusion:.2g}" if epoch == epoch else ""
+                for epoch, inclusion in zip(
+                    shown["removed_epoch"], shown["removed_inclusion"], strict=True
+                )
+            ]
+            headers = {**headers, "removed": "removed"}
+            shown = shown.assign(removed=told)
+            shown.loc[gone, _OF_MEMBERS] = np.nan  # printed as nothing
     return shown, headers, "; ".join(notes)
 
 
@@ -106,9 +124,7 @@ def print_predictors(guide: Guide, history: History, every: bool) -> None:
     inputs = guide.description.inputs
     if inputs.gated:
         table = inclusion_summary(guide, history=history)
-        table = table[table["group"] == inputs.name].sort_values(
-            "log_bayes_factor", ascending=False
-        )
+        table = _likeliest_first(table[table["group"] == inputs.name])
         title, headers = "Predictors, likeliest first", _PREDICTORS
     else:
         table = pd.DataFrame({"norm": predictor_norms(guide)}, index=list(inputs.names))

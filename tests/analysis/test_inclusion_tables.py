@@ -8,6 +8,8 @@ import torch
 
 from pyro_ssbnn.analysis import inclusion_summary, layer_summary, predictor_norms, slab_norms
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import CLOSED_LOGIT
+from pyro_ssbnn.inference import History, Removal
 from pyro_ssbnn.priors import SSGL, SSIG, Gaussian
 from pyro_ssbnn.selection.rules import select
 
@@ -128,3 +130,13 @@ def test_misuse_is_refused(build, by_hand):
         inclusion_summary(by_hand, select(other.inclusion()))
     with pytest.raises(ConfigurationError, match="2 names, one per predictor; got 1"):
         inclusion_summary(by_hand, feature_names=["a"])
+
+
+def test_removed_members_have_inclusion_zero_and_say_when_they_left(build):
+    _, guide = build([2], logits={"hidden1": [0.5, CLOSED_LOGIT]})
+    table = inclusion_summary(guide, history=History(removed=[Removal("hidden1", 1, 7, 0.09)]))
+    assert table.loc["hidden1[1]", "inclusion"] == 0.0
+    assert table.loc["hidden1[1]", "log_bayes_factor"] == -math.inf
+    assert table.loc["hidden1[1]", "removed_epoch"] == 7
+    assert table.loc["hidden1[1]", "removed_inclusion"] == 0.09
+    assert table.loc["hidden1[0]", ["removed_epoch", "removed_inclusion"]].isna().all()

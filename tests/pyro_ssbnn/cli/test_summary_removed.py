@@ -1,0 +1,25 @@
+"""``pyro-ssbnn summary``: members removed during training say so, and show no numbers that mean nothing."""
+
+import torch
+
+from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, History, Removal, StructuredGuide
+from pyro_ssbnn.cli.tables import print_nodes
+from pyro_ssbnn.guides import CLOSED_LOGIT
+
+
+def test_removed_nodes_stand_last_with_the_epoch_they_left_at(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    net = MLP(2, [4], prior=SSIG(inclusion=0.2), likelihood=GaussianLikelihood())
+    guide = StructuredGuide(net)
+    guide.hidden1.gate.logits.data = torch.tensor([CLOSED_LOGIT, 1.0, CLOSED_LOGIT, -1.0])
+    removed = [Removal("hidden1", 0, 3, 0.08), Removal("hidden1", 2, 5, 0.0914)]
+    print_nodes(guide, History(removed=removed), every=True)
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if "hidden1[" in line]
+    cells = [[cell.strip() for cell in row.strip("│ ").split("│")] for row in rows]
+    assert [row[0] for row in cells] == [f"hidden1[{j}]" for j in (1, 3, 2, 0)]
+    assert cells[2] == ["hidden1[2]", "0", "", "", "", "no", "after epoch 5, at 0.091"]
+    assert cells[3][-1] == "after epoch 3, at 0.08"
+    assert all(cells[0][:6])
+    assert "nan" not in printed
+    assert "inf" not in printed
