@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from pyro_ssbnn.errors import ConfigurationError
+from collections.abc import Sequence
 
-__all__ = ["check_positive", "check_probability"]
+from torch import Tensor
+
+from pyro_ssbnn.errors import ConfigurationError, DataError
+
+__all__ = ["check_at_least_one", "check_positive", "check_probability", "check_rows"]
+
+
+def check_at_least_one(owner: str, **values: int) -> None:
+    """Raise :class:`ConfigurationError` for any number below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ConfigurationError(f"{owner}: {name} must be at least 1; got {value}.")
 
 
 def check_positive(owner: str, **values: float) -> None:
@@ -22,4 +33,29 @@ def check_probability(owner: str, value: float) -> None:
         raise ConfigurationError(
             f"{owner}: a prior inclusion probability lies strictly between 0 and 1; got {value!r}."
             " Leave the nodes ungated (inclusion=None) for a network without selection."
+        )
+
+
+def check_rows(owner: str, x: Tensor, y: Tensor | None, names: Sequence[str]) -> None:
+    """Raise :class:`DataError` unless x, ``[N, p]``, and y, where given, are finite and of matching shapes.
+
+    :param names: of the p predictors.
+    """
+    size = len(names)
+    if x.ndim != 2 or x.shape[1] != size or not len(x):
+        raise DataError(f"{owner}: x must be [N, {size}], N at least 1; got {list(x.shape)}.")
+    if y is not None and len(y) != len(x):
+        raise DataError(f"{owner}: x has {len(x)} rows and y has {len(y)}; give one target a row.")
+    for what, values in (("x", x), ("y", y)):
+        # A sum is not finite when one of its terms is not, and needs no memory.
+        if values is None or not values.is_floating_point() or values.sum().isfinite():
+            continue
+        bad = (~values.reshape(len(values), -1).isfinite()).nonzero()
+        if not len(bad):  # finite values whose sum is not
+            continue
+        row, column = bad[0].tolist()
+        where = f" of column {names[column]!r} ({column + 1} of {size})" if what == "x" else ""
+        raise DataError(
+            f"{owner}: {what} has {len(bad):,} missing or infinite values, the first in row {row}{where}. Drop those"
+            " rows or fill in the values."
         )

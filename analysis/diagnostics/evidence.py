@@ -22,8 +22,6 @@ Array = NDArray[np.float64]
 MOST_ROWS = 2000
 """Rows that are looked at; of larger data a random part."""
 
-_IMAGES = 64  # rows at a time where every draw holds maps
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -88,14 +86,5 @@ def gather(
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
         x, y = x[chosen], y[chosen]
     x, y = x.cpu(), y.cpu()
-    convolves = any(group.geometry is not None for group in result.model.description.groups)
-    draws = draw_posterior(
-        result.model,
-        result.guide,
-        num_draws,
-        x=x,
-        y=y,
-        batch_size=_IMAGES if convolves else MOST_ROWS,
-        seed=seed,
-    )
+    draws = draw_posterior(result.model, result.guide, num_draws, x=x, y=y, seed=seed)
     return Evidence(result, x, y, draws, held_out, whole, seed)

@@ -29,9 +29,9 @@ from torch import Tensor
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import SCALE_RATIO, SIGMAS, Check
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.isolation import seeded
 from pyro_ssbnn.likelihoods import BernoulliLikelihood, CategoricalLikelihood
-from pyro_ssbnn.posterior.draws import evaluating
+from pyro_ssbnn.posterior.draws import draw_latents
+from pyro_ssbnn.posterior.networks import likelihood_latents, outputs
 
 __all__ = ["check_calibration", "check_prior_predictive", "check_replicates"]
 
@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 _TAIL = 0.005  # two-sided, 1 %
 _ABSURD = 100.0  # prior scale of y over that of the data
 _GAP = 0.1  # between confidence and accuracy
-_PRIOR_DRAWS, _PRIOR_CHUNK, _PRIOR_ROWS = 500, 50, 200
+_PRIOR_DRAWS, _PRIOR_ROWS = 500, 200
 
 
 def check_calibration(evidence: Evidence) -> Check:
@@ -247,18 +247,22 @@ def _prior_moments(result: Fit, x: Tensor, seed: int) -> tuple[Array, Array]:
 
 def _prior_outputs(result: Fit, x: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs f, means and variances of y at some rows for draws from the prior, ``[S, N, ...]``, float64."""
-    model, like = result.model, next(result.guide.parameters())
-    rows = x[:_PRIOR_ROWS].to(like)
+    model, likelihood = result.model, result.model.likelihood
+    rows, anchor = x[:_PRIOR_ROWS], next(result.guide.parameters()).new_zeros(1, x.shape[1])
+
+    def prior() -> None:
+        likelihood.sample_latents(model.network(anchor))
+
     parts = []
-    with torch.no_grad(), seeded(seed, like.device), evaluating(model, result.guide):
-        for _ in range(_PRIOR_DRAWS // _PRIOR_CHUNK):
-            with pyro.plate("draws", _PRIOR_CHUNK, dim=-2):
-                f = model.network(rows).double()
-                latents = model.likelihood.sample_latents(f)
-            # rates beyond the floating point range are an answer here, no error
-            with pyro.validation_enabled(False):
-                y = model.likelihood.distribution(f, latents)
-            parts.append((f.cpu(), y.mean.cpu(), y.variance.cpu()))
+    for values in draw_latents(model, result.guide, _PRIOR_DRAWS, seed, program=prior):
+        with torch.no_grad():
+            f = outputs(model, values, rows).double()
+        latents = likelihood_latents(model.description, values)
+        with pyro.validation_enabled(
+            False
+        ):  # rates beyond the floating point range are an answer here, no error
+            y = likelihood.distribution(f, {k: v.cpu().double() for k, v in latents.items()})
+        parts.append((f, y.mean, y.variance))
     f, mean, variance = (torch.cat(part) for part in zip(*parts, strict=True))
     return f, mean, variance
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pyro import plate, poutine
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.arviz_functions import power_scaling
@@ -36,8 +36,8 @@ from pyro_ssbnn.analysis.diagnostics.selection import member_names
 from pyro_ssbnn.analysis.scales import gate_logits
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.isolation import seeded
-from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
+from pyro_ssbnn.posterior.draws import draw_traces, site_values
+from pyro_ssbnn.posterior.networks import outputs
 
 __all__ = ["check_power_scaling", "check_prior_odds", "power_scaled_draws"]
 
@@ -46,7 +46,6 @@ Array = NDArray[np.float64]
 _INFORMATIVE = 0.05  # Kallioinen et al. 2024
 _FACTOR = 2.0
 _ROWS = 50
-_CHUNK_ELEMENTS = 2**24  # weights held at a time
 
 
 def check_prior_odds(result: Fit) -> Check:
@@ -97,14 +96,9 @@ def power_scaled_draws(
     :returns: quantities ``[S]``: ``mean[i]`` at the rows, ``{layer}.open``, the number of open gates, network-wide
         latents and the noise; and log priors ``[S]``: ``gates``, ``weights``, ``scales``, ``noise`` (those there are).
     """
-    guide = result.guide
-    like = next(guide.parameters())
-    chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // guide.description.num_weights))
-    with torch.no_grad(), seeded(seed, like.device), evaluating(result.model, guide):
-        parts = [
-            _chunk(result, x.to(like), min(chunk, num_draws - at))
-            for at in range(0, num_draws, chunk)
-        ]
+    with torch.no_grad():
+        traces = draw_traces(result.model, result.guide, num_draws, seed)
+        parts = [_chunk(result, x, *pair) for pair in traces]
     quantities, priors = (
         {name: np.concatenate([part[i][name] for part in parts]) for name in parts[0][i]}
         for i in range(2)
@@ -112,12 +106,13 @@ def power_scaled_draws(
     return quantities, priors
 
 
-def _chunk(result: Fit, x: Tensor, num_draws: int) -> tuple[dict[str, Array], dict[str, Array]]:
+def _chunk(
+    result: Fit, x: Tensor, drawn: Trace, replayed: Trace
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Quantities and log priors of the draws of two traces, of the guide and of the model."""
     model, guide = result.model, result.guide
-    drawn = trace_draws(guide, num_draws)
-    with plate("draws", num_draws, dim=-2):
-        replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(x)
     values = site_values(drawn)
+    num_draws = len(next(iter(values.values())))
     model_sites: dict[str, Any] = {**replayed.nodes}
     guide_sites: dict[str, Any] = {**drawn.nodes}
     priors: dict[str, Array] = {}
@@ -134,8 +129,8 @@ def _chunk(result: Fit, x: Tensor, num_draws: int) -> tuple[dict[str, Array], di
         kind = "noise" if name.startswith("noise.") else kind
         total = score.double().reshape(num_draws, -1).sum(-1).cpu().numpy()
         priors[kind] = priors.get(kind, 0.0) + total
-    f = model_sites["_RETURN"]["value"]
-    mean = model.likelihood.mean(f).double().cpu().reshape(num_draws, -1).numpy()
+    f = outputs(model, values, x)
+    mean = model.likelihood.mean(f).double().reshape(num_draws, -1).numpy()
     quantities = {f"mean[{i}]": column for i, column in enumerate(mean.T)}
     groups = {g.name for g in (guide.description.inputs, *guide.description.groups)}
     for name, value in values.items():

@@ -42,9 +42,10 @@ def normal_mixture_quantile(probability: float, loc: Tensor, scale: Tensor) -> T
         excess = 0.5 * (1 + torch.erf(u / math.sqrt(2))).mean(0) - probability
         density = (torch.exp(-0.5 * u.square()) / scale).mean(0) / math.sqrt(2 * math.pi)
         low, high = torch.where(excess < 0, y, low), torch.where(excess < 0, high, y)
-        newton, middle = excess / density, 0.5 * (low + high)
+        newton = excess / density.clamp_min(torch.finfo(density.dtype).tiny)
+        middle = 0.5 * (low + high)
         inside = (y - newton >= low) & (y - newton <= high)
-        found[left] = torch.where(inside, y - newton, middle)
+        found[left] = (y - newton).clamp(low, high)
         wide = high - low > enough
         if not wide.any():
             break

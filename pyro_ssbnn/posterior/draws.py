@@ -1,6 +1,8 @@
 """Draws from the guide: latents with their log-densities, effective weights, predictions.
 
 Gates are always drawn hard here, so that every draw is a network of the model, whatever relaxation trained the guide.
+Draws come in blocks whose size and random numbers follow from the network, the number of draws and the seed: neither
+the rows to predict at nor the memory to do it in change them.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from pyro import poutine
@@ -18,8 +21,11 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_at_least_one, check_rows
 from pyro_ssbnn.distributions import CoupledNormal, GatedNormal
-from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.isolation import isolated, without_parameters
+from pyro_ssbnn.posterior.networks import MEMORY, likelihood_latents, outputs
 from pyro_ssbnn.posterior.weights import effective_weights
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
@@ -27,10 +33,14 @@ from pyro_ssbnn.traces import random_sites
 
 __all__ = [
     "PosteriorDraws",
+    "draw_latents",
     "draw_posterior",
 ]
 
-_CHUNK_ELEMENTS = 2**24  # weights held at a time; 64 MB in float32
+_BLOCK_WEIGHTS = 2**22  # weights drawn at a time; 16 MB in float32
+_BLOCK_OUTPUTS = 2**20  # outputs turned into predictions at a time
+MOST_BYTES = 2**31
+"""Bytes that draws take together at most, unless the caller allows more."""
 
 
 @dataclass
@@ -64,31 +74,87 @@ def draw_posterior(
     x: Tensor | None = None,
     y: Tensor | None = None,
     weights: bool = False,
-    batch_size: int = 2048,
     seed: int = 0,
+    memory: int = MEMORY,
+    most_bytes: int = MOST_BYTES,
 ) -> PosteriorDraws:
-    """Draw from the guide, in as many passes as memory asks for; batch norms use their running statistics.
+    """Draw from the guide, and predict by every draw; batch norms use their running statistics.
+
+    The answer holds arrays of draws times rows. :func:`~pyro_ssbnn.predict` has means, densities and quantiles of the
+    same draws in memory that grows with neither.
 
     :param num_draws: S.
     :param x: predictors ``[N, p]`` to predict at.
-    :param y: targets ``[N]`` whose log-likelihood is wanted.
+    :param y: targets ``[N]`` (``[N, K]`` for several) whose log-likelihood is wanted.
     :param weights: keep the effective weights too.
-    :param batch_size: rows of x in one pass.
-    :param seed: of the draws; the caller's random state is left untouched.
+    :param seed: of the draws; the caller's random state is left untouched. A row's ``predictive`` draws depend on its
+        place, everything else on the row alone.
+    :param memory: bytes to work in, beside the answer.
+    :param most_bytes: bytes that the answer may take.
+    :raises ConfigurationError: for fewer than one draw, and for an answer larger than ``most_bytes``.
+    :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
+    """
+    check_at_least_one("draw_posterior", num_draws=num_draws)
+    rows = 0 if x is None else len(x)
+    if x is not None:
+        check_rows("draw_posterior", x, y, model.description.inputs.names)
+    like = next(guide.parameters())
+    _check_size(model, num_draws * like.element_size(), rows, y, weights, most_bytes)
+    held: dict[str, Any] = {}
+    start = 0
+    with torch.no_grad():
+        for drawn, replayed in draw_traces(model, guide, num_draws, seed):
+            values = site_values(drawn)
+            part = _latents(model, values)
+            part["log_prior"] = _log_density(replayed, values)
+            part["log_q"] = _log_density(drawn, values)
+            if weights:
+                part["weights"] = effective_weights(model.description, values)
+            if x is not None:
+                f = outputs(model, values, x, memory)
+                with isolated(_block_seed(seed, start, 1), f):
+                    part |= _predictions(model, values, f, y)
+            _put(held, part, start, num_draws)
+            start += len(part["log_q"])
+    return PosteriorDraws(**held)
+
+
+def draw_traces(
+    model: Network, guide: Guide, num_draws: int, seed: int
+) -> Iterator[tuple[Trace, Trace]]:
+    """Traces of vectorised runs of the guide, and of the model given what it drew, block by block.
+
+    The draws are those of :func:`draw_posterior`; the model's trace is at one row of zeros.
     """
     like = next(guide.parameters())
-    device = like.device
-    x = None if x is None else x.to(device, like.dtype)
-    if y is not None:
-        y = y.to(device, like.dtype) if y.dtype.is_floating_point else y.to(device)
-    num_weights = model.description.num_weights
-    chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // num_weights))
-    parts = []
-    with torch.no_grad(), seeded(seed, device), evaluating(model, guide):
-        for start in range(0, num_draws, chunk):
-            size = min(chunk, num_draws - start)
-            parts.append(_draw_chunk(model, guide, size, x, y, weights, batch_size))
-    return _concatenated(parts)
+    anchor = like.new_zeros(1, model.description.inputs.size)
+    for start, size in _blocks(model, num_draws):
+        with isolated(_block_seed(seed, start), like), evaluating(model, guide):
+            drawn = trace_draws(guide, size)
+            with pyro.plate("draws", size, dim=-2):
+                replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(anchor)
+        yield drawn, replayed
+
+
+def draw_latents(
+    model: Network,
+    guide: Guide,
+    num_draws: int,
+    seed: int,
+    *,
+    program: Callable[..., Any] | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """Values of all latent sites, ``[d, ...]``, block by block: the draws that :func:`draw_posterior` makes.
+
+    Sites outside every node plate have a dimension of 1 after that of the draws.
+
+    :param program: samples the sites in the guide's place, such as the model itself.
+    """
+    like = next(guide.parameters())
+    for start, size in _blocks(model, num_draws):
+        with isolated(_block_seed(seed, start), like), evaluating(model, guide):
+            values = site_values(trace_draws(guide if program is None else program, size))
+        yield values
 
 
 class ExactDraws(Messenger):
@@ -106,7 +172,7 @@ class ExactDraws(Messenger):
 
 def trace_draws(guide: Callable[..., Any], num_draws: int) -> Trace:
     """Trace of a vectorised run of the guide, every site's batch shape led by ``[num_draws]``."""
-    with pyro.get_param_store().scope(), ExactDraws(), pyro.plate("draws", num_draws, dim=-2):
+    with without_parameters(), ExactDraws(), pyro.plate("draws", num_draws, dim=-2):
         return poutine.trace(guide).get_trace()
 
 
@@ -116,108 +182,105 @@ def site_values(trace: Trace) -> dict[str, Tensor]:
     return {name: nodes[name]["value"] for name in random_sites(trace)}
 
 
-def _draw_chunk(
-    model: Network,
-    guide: Guide,
-    num_draws: int,
-    x: Tensor | None,
-    y: Tensor | None,
-    weights: bool,
-    batch_size: int,
-) -> PosteriorDraws:
-    guide_trace = trace_draws(guide, num_draws)
-    values = site_values(guide_trace)
-    anchor = next(guide.parameters()).new_zeros(1, model.description.inputs.size)
-    model_trace = _replay(model, guide_trace, num_draws, anchor)
-    bulky = {g.weight_site for g in model.description.groups}
-    nodes = {g.name for g in (model.description.inputs, *model.description.groups)}
-    draws = PosteriorDraws(
-        latents={
-            k: _draws_first(v, in_plate=k.rpartition(".")[0] in nodes)
-            for k, v in values.items()
-            if k not in bulky
-        },
-        log_prior=_log_density(model_trace, values, num_draws),
-        log_q=_log_density(guide_trace, values, num_draws),
-    )
-    if weights:
-        draws.weights = {
-            k: v.cpu() for k, v in effective_weights(model.description, values).items()
-        }
-    if x is not None:
-        batches = [
-            _predict_batch(
-                model,
-                _replay(model, guide_trace, num_draws, x[at : at + batch_size]),
-                None if y is None else y[at : at + batch_size],
-            )
-            for at in range(0, len(x), batch_size)
-        ]
-        means, samples, scores = zip(*batches, strict=True)
-        draws.mean, draws.predictive = torch.cat(means, 1), torch.cat(samples, 1)
-        draws.log_likelihood = None if y is None else torch.cat(scores, 1)
-    return draws
-
-
-def _replay(model: Network, guide_trace: Trace, num_draws: int, x: Tensor) -> Trace:
-    with pyro.plate("draws", num_draws, dim=-2):
-        return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
-
-
-def _predict_batch(
-    model: Network, trace: Trace, y: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Mean, sample and log-likelihood of one batch of rows, each ``[S, rows, ...]``."""
-    nodes: dict[str, Any] = {**trace.nodes}
-    f, obs = nodes["_RETURN"]["value"], nodes["obs"]
-    score = None if y is None else obs["fn"].log_prob(y).cpu()
-    return model.likelihood.mean(f).cpu(), obs["value"].cpu(), score
-
-
-def _log_density(trace: Trace, values: Mapping[str, Tensor], num_draws: int) -> Tensor:
-    """Sum of the latent sites' log-densities, ``[S]``."""
-    total = torch.zeros(
-        num_draws, dtype=torch.float64
-    )  # sums over every weight lose digits in single
-    nodes: dict[str, Any] = {**trace.nodes}
-    for name in values:
-        score = nodes[name]["fn"].log_prob(nodes[name]["value"])
-        total = total + score.reshape(num_draws, -1).double().sum(-1).cpu()
-    return total
-
-
-def _draws_first(value: Tensor, in_plate: bool) -> Tensor:
-    """Draws ``[S, ...]``, without the node dimension of 1 that sites outside every node plate carry."""
-    return (value if in_plate else value.squeeze(1)).cpu()
-
-
 @contextmanager
 def evaluating(model: Network, guide: Guide) -> Iterator[None]:
     """Hard gates and running statistics for the while."""
-    hard, guide.hard = guide.hard, True
-    training = model.training
-    model.train(False)
+    hard, modes = guide.hard, [(module, module.training) for module in model.modules()]
     try:
+        guide.hard = True
+        model.train(False)
         yield
     finally:
         guide.hard = hard
-        model.train(training)
+        for module, training in modes:  # parts may have been set apart by the caller
+            module.training = training
 
 
-def _concatenated(parts: list[PosteriorDraws]) -> PosteriorDraws:
-    def joined(name: str) -> Tensor | None:
-        tensors = [getattr(part, name) for part in parts]
-        return None if tensors[0] is None else torch.cat(tensors)
+def _blocks(model: Network, num_draws: int) -> Iterator[tuple[int, int]]:
+    """First draw and number of draws of each block."""
+    size = max(1, _BLOCK_WEIGHTS // model.description.num_weights)
+    for start in range(0, num_draws, size):
+        yield start, min(size, num_draws - start)
 
-    def joined_dict(name: str) -> dict[str, Tensor]:
-        return {k: torch.cat([getattr(p, name)[k] for p in parts]) for k in getattr(parts[0], name)}
 
-    return PosteriorDraws(
-        joined_dict("latents"),
-        torch.cat([p.log_prior for p in parts]),
-        torch.cat([p.log_q for p in parts]),
-        joined_dict("weights"),
-        joined("log_likelihood"),
-        joined("predictive"),
-        joined("mean"),
-    )
+def _block_seed(seed: int, start: int, stream: int = 0) -> int:
+    """Seed of a block: blocks can be made alone, in any order, and again."""
+    words = np.random.SeedSequence((seed % 2**64, start, stream)).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
+
+
+def _latents(model: Network, values: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Latents ``[d, ...]`` beside the standardised weights, without the dimension of 1 of sites outside node plates."""
+    description = model.description
+    bulky = {g.weight_site for g in description.groups}
+    nodes = {g.name for g in (description.inputs, *description.groups)}
+    kept = {k: v for k, v in values.items() if k not in bulky}
+    return {
+        "latents": {
+            k: v if k.rpartition(".")[0] in nodes else v.squeeze(1) for k, v in kept.items()
+        }
+    }
+
+
+def _predictions(
+    model: Network, values: Mapping[str, Tensor], f: Tensor, y: Tensor | None
+) -> dict[str, Any]:
+    """Means, draws of y and log-likelihoods of some draws at all rows, in the precision of f, ``[d, N, K]``."""
+    likelihood = model.likelihood
+    latents = {
+        k: v.cpu().double() for k, v in likelihood_latents(model.description, values).items()
+    }
+    parts = []
+    # The size of the pieces follows from the draws alone: a row is given the same random numbers in any memory.
+    rows = max(1, _BLOCK_OUTPUTS // (f.shape[0] * f.shape[2]))
+    for at in range(0, f.shape[1], rows):
+        piece = f[:, at : at + rows].double()
+        distribution = likelihood.distribution(piece, latents)
+        found = {"mean": likelihood.mean(piece), "predictive": distribution.sample()}
+        if y is not None:
+            found["log_likelihood"] = distribution.log_prob(y[at : at + rows].cpu())
+        parts.append({k: v.to(f.dtype) if v.is_floating_point() else v for k, v in found.items()})
+    return {k: torch.cat([part[k] for part in parts], 1) for k in parts[0]}
+
+
+def _log_density(trace: Trace, values: Mapping[str, Tensor]) -> Tensor:
+    """Sum of the latent sites' log-densities, ``[d]``, float64: sums over every weight lose digits in single."""
+    nodes: dict[str, Any] = {**trace.nodes}
+    scores = [nodes[name]["fn"].log_prob(value) for name, value in values.items()]
+    return torch.stack([score.flatten(1).double().sum(-1) for score in scores]).sum(0)
+
+
+def _put(held: dict[str, Any], part: Mapping[str, Any], start: int, num_draws: int) -> None:
+    """Put a block of draws into the arrays of all of them, on the CPU."""
+    for name, value in part.items():
+        if not isinstance(value, Tensor):
+            _put(held.setdefault(name, {}), value, start, num_draws)
+            continue
+        if name not in held:
+            shape = (num_draws, *value.shape[1:])
+            held[name] = torch.empty(shape, dtype=value.dtype)
+        held[name][start : start + len(value)] = value
+
+
+def _check_size(
+    model: Network,
+    row_bytes: int,
+    rows: int,
+    y: Tensor | None,
+    weights: bool,
+    most_bytes: int,
+) -> None:
+    """Refuse an answer that is too large.
+
+    :param row_bytes: one number of every draw.
+    """
+    outputs = model.description.groups[-1].size
+    columns = outputs + (1 if model.likelihood.predicts_classes else outputs) + (y is not None)
+    numbers = rows * columns + (model.description.num_weights if weights else 0)
+    if numbers * row_bytes > most_bytes:
+        raise ConfigurationError(
+            f"the draws would take {numbers * row_bytes / 1e9:,.1f} GB, {numbers:,} numbers each (of {rows:,} rows"
+            f"{', and the weights' if weights else ''}), more than most_bytes={most_bytes / 1e9:,.1f} GB. Give fewer"
+            " rows or draws, or allow more; pyro_ssbnn.predict has means, densities and quantiles of as many as you"
+            " like."
+        )

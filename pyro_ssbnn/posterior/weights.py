@@ -1,4 +1,4 @@
-"""Weights made of draws of the latents: amplitudes z t, effective weights z t u, plain layers, posterior means."""
+"""Weights made of draws of the latents: amplitudes z t, effective weights z t u, plain layers, what a cut leaves."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import NetworkDescription, NodeGroup
+from pyro_ssbnn.structure.flow import without_unread
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["amplitudes", "effective_weights", "folded_weights", "mean_weights"]
+__all__ = ["amplitudes", "cut_weights", "effective_weights", "folded_weights", "mean_weights"]
 
 
 def amplitudes(group: NodeGroup, values: Mapping[str, Tensor]) -> Tensor | None:
@@ -70,6 +73,55 @@ def mean_weights(
         name: model.fold(name, guide.mean_standardized(name, open), guide.mean_slab_scale(name))
         for name in names
     }
+
+
+def cut_weights(
+    description: NetworkDescription,
+    weights: Mapping[str, Tensor],
+    kept: Mapping[str, Tensor],
+    closed_activation: float,
+) -> dict[str, CutLayer]:
+    """Cut rows and columns of every layer, folding the closed nodes' constants into the biases.
+
+    :param weights: weights of the *open* nodes as plain layers, bias last, ``{group: [..., size, fan_in + 1]}``.
+    :param kept: ascending indices of the members to keep, ``{group: [kept]}``; groups not named stay whole.
+    :param closed_activation: what a closed node passes on, the activation of 0.
+    :raises ConfigurationError: when a zero-padded layer, or one that reads a sum, would lose sources that pass on a
+        constant other than 0.
+    """
+    members = description.with_sums(without_unread(description, kept))
+    layers = {}
+    for group in description.groups:
+        weight = weights[group.name]
+        rows = group.rows.indices(members, weight.device)
+        columns = group.incoming.indices(members, weight.device)
+        if len(rows) < group.size:
+            weight = weight.index_select(-2, rows)
+        bias, left = weight[..., -1], weight[..., :-1]
+        if len(columns) < group.fan_in:
+            left = left.index_select(-1, columns)
+        constant = 0.0 if group.source == description.inputs.name else closed_activation
+        if constant != 0.0:
+            _require_foldable(description, group, lost=group.fan_in - len(columns))
+            bias = bias + constant * (weight[..., :-1].sum(-1) - left.sum(-1))
+        layers[group.name] = CutLayer(left.contiguous(), bias.contiguous(), rows, columns)
+    return layers
+
+
+def _require_foldable(description: NetworkDescription, group: NodeGroup, lost: int) -> None:
+    if not lost:
+        return
+    if group.source in {total.name for total in description.sums}:
+        raise ConfigurationError(
+            f"prune: {group.name} reads the sum {group.source}, but closed nodes pass on a constant other than 0"
+            " there. Train with an activation that is 0 at 0 (relu, silu, tanh, ...)."
+        )
+    if group.zero_padded:
+        raise ConfigurationError(
+            f"prune: {group.name} pads the maps of {group.source} with zeros, but closed nodes of {group.source} pass"
+            " on a constant other than 0, which the zeros cut off at the border: the cut would not be exact. Train with"
+            " an activation that is 0 at 0 (relu, silu, tanh, ...), or without padding."
+        )
 
 
 def _latents_of(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,18 +28,17 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior.draws import site_values, trace_draws
-from pyro_ssbnn.posterior.weights import folded_weights, mean_weights
+from pyro_ssbnn.posterior.weights import cut_weights, folded_weights, mean_weights
 from pyro_ssbnn.selection.rules import Selection, require_nodes, select
 from pyro_ssbnn.structure.cut import CutLayer
-from pyro_ssbnn.structure.description import NetworkDescription, NodeGroup
-from pyro_ssbnn.structure.flow import without_unread
+from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Pruning", "cut_weights", "draw_open_weights", "prune"]
+__all__ = ["Pruning", "draw_open_weights", "prune"]
 
 _CHUNK_ELEMENTS = 2**24
 
@@ -90,57 +89,11 @@ def prune(
     if num_draws is None:
         open = {name: selection.mask(name) for name in selection.kept}
         weights = mean_weights(model, guide, open)
-        layers = cut_weights(description, weights, selection, model.closed_activation)
+        layers = cut_weights(description, weights, selection.kept, model.closed_activation)
     else:
         layers = _cut_draws(model, guide, selection, num_draws, seed)
     network = cast(CompactNetwork, model.assemble(layers))
     return Pruning(network, selection, _report(description, layers))
-
-
-def cut_weights(
-    description: NetworkDescription,
-    weights: Mapping[str, Tensor],
-    selection: Selection,
-    closed_activation: float,
-) -> dict[str, CutLayer]:
-    """Cut rows and columns of every layer, folding the closed nodes' constants into the biases.
-
-    :param weights: weights of the *open* nodes as plain layers, bias last, ``{group: [..., size, fan_in + 1]}``.
-    :param closed_activation: what a closed node passes on, the activation of 0.
-    :raises ConfigurationError: when a zero-padded layer, or one that reads a sum, would lose sources that pass on a
-        constant other than 0.
-    """
-    kept_members = description.with_sums(without_unread(description, selection.kept))
-    layers = {}
-    for group in description.groups:
-        weight = weights[group.name]
-        rows = group.rows.indices(kept_members, weight.device)
-        columns = group.incoming.indices(kept_members, weight.device)
-        weight = weight.index_select(-2, rows)
-        bias = weight[..., -1]
-        kept = weight.index_select(-1, columns)
-        constant = 0.0 if group.source == description.inputs.name else closed_activation
-        if constant != 0.0:
-            _require_foldable(description, group, lost=group.fan_in - len(columns))
-            bias = bias + constant * (weight[..., :-1].sum(-1) - kept.sum(-1))
-        layers[group.name] = CutLayer(kept.contiguous(), bias.contiguous(), rows, columns)
-    return layers
-
-
-def _require_foldable(description: NetworkDescription, group: NodeGroup, lost: int) -> None:
-    if not lost:
-        return
-    if group.source in {total.name for total in description.sums}:
-        raise ConfigurationError(
-            f"prune: {group.name} reads the sum {group.source}, but closed nodes pass on a constant other than 0"
-            " there. Train with an activation that is 0 at 0 (relu, silu, tanh, ...)."
-        )
-    if group.zero_padded:
-        raise ConfigurationError(
-            f"prune: {group.name} pads the maps of {group.source} with zeros, but closed nodes of {group.source} pass"
-            " on a constant other than 0, which the zeros cut off at the border: the cut would not be exact. Train with"
-            " an activation that is 0 at 0 (relu, silu, tanh, ...), or without padding."
-        )
 
 
 def draw_open_weights(
@@ -166,10 +119,10 @@ def _cut_draws(
     total = description.num_weights
     chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // total))
     parts = []
-    with torch.no_grad(), seeded(seed, next(guide.parameters()).device):
+    with isolated(seed, next(guide.parameters())):
         for start in range(0, num_draws, chunk):
             weights = draw_open_weights(model, guide, selection, min(chunk, num_draws - start))
-            parts.append(cut_weights(description, weights, selection, model.closed_activation))
+            parts.append(cut_weights(description, weights, selection.kept, model.closed_activation))
     return {
         name: CutLayer(
             torch.cat([part[name].weight for part in parts]),

@@ -187,6 +187,11 @@ class NetworkDescription:
         return sum(group.num_weights for group in self.groups)
 
     @property
+    def widest(self) -> int:
+        """Numbers in the largest layer of one row: nodes times positions, or predictors."""
+        return max(self.inputs.size, *(group.size * group.positions for group in self.groups))
+
+    @property
     def scopes(self) -> dict[str, Prior]:
         """Prior of each scope of network-wide latents, in the order they are sampled."""
         return {g.scope: g.prior for g in self.groups}

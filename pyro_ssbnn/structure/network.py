@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ class Network(Protocol):
 
     def narrowed(self, kept: Mapping[str, Tensor]) -> Network:
         """The network without the other members of these groups, under the priors of the whole network."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The network and all its parts, as :meth:`torch.nn.Module.modules`."""
 
     def train(self, mode: bool = True) -> Any:
         """Set ``training``."""

@@ -39,6 +39,13 @@ def test_the_distribution_function_crosses_the_probability_there(mixtures, p):
     assert (above >= p).all()
 
 
+def test_between_two_spikes_the_median_is_found():
+    loc, scale = torch.tensor([[-100.0], [100.0]]).double(), torch.full((2, 1), 1e-3).double()
+    found = normal_mixture_quantile(0.5, loc, scale)
+    assert -100 < float(found) < 100
+    np.testing.assert_allclose(stats.norm.cdf(found, loc, scale).mean(0), 0.5, rtol=1e-12)
+
+
 def test_bisection_agrees_with_newton(mixtures):
     loc, scale = mixtures
     for p in (0.05, 0.5, 0.8):

@@ -1,4 +1,4 @@
-"""Draws from the guide: shapes, gates, densities, predictions, whatever the chunks."""
+"""Draws from the guide: shapes, gates, densities, predictions, whatever the blocks."""
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from pyro_ssbnn import (
     StructuredGuide,
     draw_posterior,
 )
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.posterior import draws as posterior_module
 
 
@@ -92,25 +93,33 @@ def test_importance_weights_average_to_the_evidence_ratio_of_one(check_mean):
     check_mean((draws.log_prior - draws.log_q).exp(), torch.tensor(1.0).double())
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_predictions_do_not_depend_on_the_batches_of_rows(batch_size):
+@pytest.mark.parametrize("memory", [1_000, 5_000])
+def test_memory_changes_nothing(memory):
     model, guide = network(likelihood=CategoricalLikelihood(3))
-    x, y = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    x, y = torch.randn(60, 3), torch.arange(60) % 3
     whole = draw_posterior(model, guide, 5, x=x, y=y)
-    batched = draw_posterior(model, guide, 5, x=x, y=y, batch_size=batch_size)
-    torch.testing.assert_close(whole.mean, batched.mean)
-    torch.testing.assert_close(whole.log_likelihood, batched.log_likelihood)
-    assert whole.mean.shape == (5, 6, 3)
-    torch.testing.assert_close(whole.mean.sum(-1), torch.ones(5, 6).double())
+    blocked = draw_posterior(model, guide, 5, x=x, y=y, memory=memory)
+    torch.testing.assert_close(whole.mean, blocked.mean)
+    torch.testing.assert_close(whole.log_likelihood, blocked.log_likelihood)
+    assert torch.equal(whole.predictive, blocked.predictive)
+    assert whole.mean.shape == (5, 60, 3)
+    torch.testing.assert_close(whole.mean.sum(-1), torch.ones(5, 60).double())
 
 
 def test_chunks_of_draws_are_put_together_in_order(monkeypatch):
     model, guide = network()
-    monkeypatch.setattr(posterior_module, "_CHUNK_ELEMENTS", 60)  # two draws at a time
-    draws = draw_posterior(model, guide, 5, x=torch.randn(3, 3), weights=True)
+    monkeypatch.setattr(posterior_module, "_BLOCK_WEIGHTS", 60)  # two draws at a time
+    x = torch.randn(3, 3)
+    draws = draw_posterior(model, guide, 5, x=x, weights=True)
     assert draws.mean.shape == (5, 3)
     assert draws.weights["hidden1"].shape[0] == draws.log_q.shape[0] == 5
     assert len(draws.log_q.unique()) == 5
+    # every array in the same order: the weights of a draw give its mean
+    h = torch.nn.functional.pad(x.double(), (0, 1), value=1.0).expand(5, -1, -1)
+    for name in ("hidden1", "hidden2", "output"):
+        f = h @ draws.weights[name].mT
+        h = torch.nn.functional.pad(torch.nn.functional.silu(f), (0, 1), value=1.0)
+    torch.testing.assert_close(draws.mean, f[..., 0])
 
 
 def test_effective_weights_reproduce_the_network():
@@ -135,3 +144,13 @@ def test_seeds_repeat_and_leave_the_callers_state_alone():
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(a.log_q, b.log_q)
     assert not torch.equal(a.log_q, c.log_q)
+
+
+def test_answers_too_large_to_hold_are_refused_with_what_they_cost():
+    model, guide = network()
+    with pytest.raises(
+        ConfigurationError, match=r"would take 0\.\d GB, 2,000 numbers each .* 1,000 rows"
+    ):
+        draw_posterior(model, guide, 5_000, x=torch.randn(1_000, 3), most_bytes=10**7)
+    with pytest.raises(ConfigurationError, match="and the weights"):
+        draw_posterior(model, guide, 5_000, weights=True, most_bytes=10**5)

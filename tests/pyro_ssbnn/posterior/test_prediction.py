@@ -1,9 +1,11 @@
 """Streamed predictions: equal to the all-at-once formulas, in memory that does not grow with draws times rows."""
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
+from pyro import poutine
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_ssbnn import (
@@ -22,6 +24,9 @@ from pyro_ssbnn import (
     select,
 )
 from pyro_ssbnn.errors import ConfigurationError, DataError
+from pyro_ssbnn.posterior import draws as draws_module
+from pyro_ssbnn.posterior.draws import draw_latents
+from pyro_ssbnn.posterior.networks import MEMORY, outputs
 
 LIKELIHOODS = {
     "gaussian": (GaussianLikelihood(), lambda y: y),
@@ -61,10 +66,10 @@ def all_at_once(compact, likelihood, x, y, noise):
     return likelihood.mean(f), likelihood.distribution(f, latents), y
 
 
-@pytest.mark.parametrize("batch_size", [3, 100])
-def test_equal_to_all_draws_at_once(drawn, batch_size):
+@pytest.mark.parametrize("memory", [5_000, MEMORY])
+def test_equal_to_all_draws_at_once(drawn, memory):
     compact, likelihood, x, y, noise = drawn
-    found = predict_compact(compact, likelihood, x, y, noise_variance=noise, batch_size=batch_size)
+    found = predict_compact(compact, likelihood, x, y, noise_variance=noise, memory=memory)
     mean, distribution, _ = all_at_once(*drawn)
     close = {"rtol": 1e-10, "atol": 1e-12}
     torch.testing.assert_close(found.mean, mean.mean(0), **close)
@@ -109,14 +114,105 @@ def test_masked_network_agrees_with_draws_of_the_posterior(check_mean):
     assert ((density.mean(0) - found.log_density.exp()).abs() <= 4.5 * error).all()
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_batches_of_rows_do_not_change_the_draws(batch_size):
-    model, guide = network(CategoricalLikelihood(3))
-    x, y = torch.randn(9, 3), torch.arange(9) % 3
-    whole = predict(model, guide, x, y, num_draws=5)
-    batched = predict(model, guide, x, y, num_draws=5, batch_size=batch_size)
-    torch.testing.assert_close(whole.mean, batched.mean)
-    torch.testing.assert_close(whole.log_density, batched.log_density)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_row_is_predicted_the_same_in_any_company_order_and_memory(likelihood):
+    likelihood, target = LIKELIHOODS[likelihood]
+    model, guide = network(likelihood)
+    x, y = torch.randn(90, 3), target(torch.randn(90).double())
+    asked = () if likelihood.predicts_classes else (0.05, 0.5, 0.95)
+
+    def told(rows, **options):
+        found = predict(model, guide, x[rows], y[rows], num_draws=50, quantiles=asked, **options)
+        kept = {f.name: getattr(found, f.name) for f in fields(found)}
+        return {k: v for k, v in kept.items() if isinstance(v, torch.Tensor)}
+
+    def of(row, among):
+        return {k: v[:, row] if k == "quantiles" else v[row] for k, v in among.items()}
+
+    whole, order = told(torch.arange(90)), torch.randperm(90)
+    shuffled, tight = told(order), told(torch.arange(90), memory=10_000)
+    exact = {"rtol": 1e-11, "atol": 1e-12}
+    torch.testing.assert_close(tight, whole, **exact)
+    for row in (0, 41, 89):
+        torch.testing.assert_close(of(0, told([row])), of(row, whole), **exact)
+        place = int((order == row).nonzero())
+        torch.testing.assert_close(of(place, shuffled), of(row, whole), **exact)
+
+
+def test_the_draws_are_those_of_draw_posterior():
+    model, guide = network(GaussianLikelihood())
+    x, y = torch.randn(8, 3), torch.randn(8).double()
+    draws = draw_posterior(model, guide, 30, x=x, y=y, seed=3)
+    found = predict(model, guide, x, y, num_draws=30, seed=3)
+    torch.testing.assert_close(found.mean, draws.mean.mean(0))
+    score = draws.log_likelihood.logsumexp(0) - math.log(30)
+    torch.testing.assert_close(found.log_density, score)
+
+
+def test_closed_nodes_are_cut_and_nothing_changes():
+    """Sigmoid nodes pass on 1/2 when closed; one layer is closed in every draw, one node in some."""
+    torch.manual_seed(1)
+    model = MLP(
+        3,
+        [6, 4],
+        prior=SSGHS(inclusion=0.4),
+        likelihood=GaussianLikelihood(),
+        activation="sigmoid",
+        input_inclusion=0.5,
+    )
+    guide = StructuredGuide(model, initial_inclusion=0.5, initial_scale=1.0).double()
+    with torch.no_grad():
+        guide.hidden2.gate.logits.fill_(-60.0)
+        guide.input.logits[1] = -60.0
+    x = torch.randn(5, 3).double()
+    for num_draws in (1, 20):
+        values = next(draw_latents(model, guide, num_draws, seed=0))
+        masked = poutine.condition(model.network, data=values)(x)
+        torch.testing.assert_close(outputs(model, values, x), masked, rtol=1e-10, atol=1e-12)
+
+
+def test_quantiles_are_those_of_the_mixture():
+    """A million draws of y from the predictive mixture, against the limits of its central intervals."""
+    model, guide = network(GaussianLikelihood())
+    x = torch.randn(4, 3)
+    found = predict(model, guide, x, num_draws=20, quantiles=(0.05, 0.25, 0.75, 0.95))
+    draws = draw_posterior(model, guide, 20, x=x)
+    scale = draws.latents["noise.variance"].sqrt()[:, None, None]
+    y = draws.mean.unsqueeze(-1) + scale * torch.randn(20, 4, 50_000).double()
+    for level in (0.5, 0.9):
+        lower, upper = found.interval(level)
+        inside = ((lower[:, None] < y) & (y < upper[:, None])).double().mean((0, 2))
+        error = 4.5 * (level * (1 - level) / 1e6) ** 0.5
+        assert ((inside - level).abs() < error).all()
+    assert found.quantiles.shape == (4, 4)
+    assert (found.quantiles.diff(dim=0) > 0).all()
+
+
+def test_intervals_need_their_quantiles():
+    model, guide = network(GaussianLikelihood())
+    found = predict(model, guide, torch.randn(4, 3), num_draws=2, quantiles=(0.05, 0.95))
+    assert [limit.shape for limit in found.interval(0.9)] == [(4,), (4,)]
+    with pytest.raises(
+        ConfigurationError, match=r"needs the quantiles 0\.25 and 0\.75.*quantiles=\(0\.25"
+    ):
+        found.interval(0.5)
+    for wrong in ((0.0, 0.5), (0.9, 0.1)):
+        with pytest.raises(ConfigurationError, match="ascending probabilities strictly between"):
+            predict(model, guide, torch.randn(4, 3), quantiles=wrong)
+    with pytest.raises(ConfigurationError, match="class labels have none"):
+        predict(*network(CategoricalLikelihood(3)), torch.randn(4, 3), quantiles=(0.5,))
+
+
+def test_a_summary_says_in_a_few_lines_what_it_holds():
+    model, guide = network(GaussianLikelihood())
+    x, y = torch.randn(4, 3), torch.randn(4)
+    found = predict(model, guide, x, y, num_draws=2, quantiles=(0.05, 0.95))
+    text = repr(found)
+    assert "4 rows, 2 draws" in text
+    assert "quantiles of 0.05, 0.95" in text
+    assert f"log density of y {found.log_density.mean():.4g} nats" in text
+    assert len(text.splitlines()) <= 5
+    assert "nats on average" in repr(predict(*network(BernoulliLikelihood()), x))
 
 
 def test_improbable_observations_keep_their_log_density():
@@ -154,7 +250,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "lenet"])
-def test_no_tensor_grows_with_draws_times_rows(kind):
+def test_no_tensor_grows_with_draws_times_rows(kind, monkeypatch):
     likelihood = CategoricalLikelihood(3)
     if kind == "mlp":
         model = MLP(64, [8], prior=SSGHS(inclusion=0.4), likelihood=likelihood)
@@ -163,16 +259,16 @@ def test_no_tensor_grows_with_draws_times_rows(kind):
             (1, 8, 8), [4], [6], kernel_size=3, prior=SSGHS(inclusion=0.4), likelihood=likelihood
         )
     guide = StructuredGuide(model)
-    x = torch.randn(512, 64)
+    memory = 200_000  # bytes: a sixth of a quarter, in float32, is 2,083 numbers of a layer
     largest = {}
-    for draws in (2, 40):
-        with Largest() as mode:
-            predict(model, guide, x, torch.arange(512) % 3, num_draws=draws, batch_size=16)
-        largest[draws] = mode.elements
-    assert largest[2] == largest[40]
-    widest = max(g.size * g.positions for g in model.description.groups)
-    assert largest[40] <= max(model.description.num_weights, 16 * max(64, widest), 3 * 512)
-    assert largest[40] < 40 * 512
+    for rows, draws in ((512, 40), (2048, 40), (512, 160)):
+        x, y = torch.randn(rows, 64), torch.arange(rows) % 3
+        with Largest() as mode, monkeypatch.context() as patch:
+            patch.setattr(draws_module, "_BLOCK_WEIGHTS", 1)
+            predict(model, guide, x, y, num_draws=draws, memory=memory)
+        largest[rows, draws] = mode.elements
+    assert largest[512, 40] == largest[512, 160] <= max(model.description.num_weights, 50_000 // 4)
+    assert largest[2048, 40] <= max(largest[512, 40], 3 * 2048)  # the answer
 
 
 def test_bad_arguments_are_refused():
@@ -181,8 +277,22 @@ def test_bad_arguments_are_refused():
     compact = prune(model, guide, everything(guide), num_draws=3).network
     with pytest.raises(ConfigurationError, match="num_draws must be at least 1"):
         predict(model, guide, x, num_draws=0)
-    with pytest.raises(ConfigurationError, match="batch_size must be at least 1"):
-        predict(model, guide, x, batch_size=0)
+    with pytest.raises(
+        ConfigurationError, match="one row of this network takes 1,152 bytes; got 10"
+    ):
+        predict(model, guide, x, memory=10)
+    with pytest.raises(DataError, match="N at least 1"):
+        predict(model, guide, x[:0])
+    broken = x.clone()
+    broken[2, 1] = torch.nan
+    broken[3, 1] = torch.inf
+    for call in (predict, lambda *arguments: draw_posterior(model, guide, 2, x=arguments[2])):
+        with pytest.raises(
+            DataError, match=r"2 missing or infinite .* row 2 of column 'x2' \(2 of 3\)"
+        ):
+            call(model, guide, broken)
+    with pytest.raises(DataError, match="y has 1 missing or infinite values, the first in row 2"):
+        predict(model, guide, x, torch.tensor([0, 0, torch.nan, 0]))
     with pytest.raises(DataError, match=r"x must be \[N, 3\]"):
         predict(model, guide, x[:, :2])
     with pytest.raises(DataError, match="4 rows and y has 2"):

@@ -1,0 +1,147 @@
+r"""Networks of drawn weights, evaluated in blocks of draws and rows that fit a memory budget.
+
+S draws of the latents become plain torch networks: amplitudes, input gates and running statistics are multiplied into
+the weights, and nodes closed in all draws of a block are cut. That is the masked network up to rounding.
+
+**Memory.** With d draws and r rows in one pass, and A numbers in the largest layer of a row (nodes times positions), a
+pass holds about :math:`6\,d\,r\,A` numbers: a layer's input, output and activation, and what is made on the way. Blocks
+are chosen so that this fits a quarter of the budget, whatever S and N. Another quarter goes to the weights of the draws
+(made anew where they do not fit), another to the rows on the device, the last to the outputs f that quantiles are found
+from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.posterior.weights import cut_weights, folded_weights
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.network import Network
+
+__all__ = ["MEMORY", "Block", "DrawnNetworks", "drawn_networks", "outputs"]
+
+MEMORY = 2**28
+"""Bytes that predictions use beside what they are given and what they return."""
+
+_LIVE = 6  # copies of the largest layer held in a pass
+_CACHE = (
+    2**19
+)  # numbers of a layer that pass together on the CPU: more leave its cache, and cost up to three times
+_ROWS = 1024  # rows of a pass, at most, before draws are put beside each other
+
+
+@dataclass(frozen=True)
+class Block:
+    """Draws and rows of one pass."""
+
+    draws: int
+    rows: int
+
+    @classmethod
+    def of(cls, widest: int, num_draws: int, num_rows: int, like: Tensor, memory: int) -> Block:
+        """The block for S draws and N rows.
+
+        :param widest: numbers in the largest layer of one row.
+        :param like: a tensor on the device and of the dtype of the pass.
+        :param memory: budget in bytes.
+        :raises ConfigurationError: for a budget that holds no row.
+        """
+        fits = memory // 4 // (_LIVE * widest * like.element_size())
+        if fits < 1:
+            least = 4 * _LIVE * widest * like.element_size()
+            raise ConfigurationError(
+                f"memory: one row of this network takes {least:,} bytes; got {memory:,}."
+            )
+        if like.device.type == "cpu":
+            fits = max(1, min(fits, _CACHE // widest))
+        rows = max(1, min(fits, num_rows, _ROWS))
+        return cls(max(1, min(fits // rows, num_draws)), rows)
+
+
+@dataclass(frozen=True)
+class DrawnNetworks:
+    """Networks of d draws that pass rows together, and what the likelihood needs beside their outputs.
+
+    :param network: maps ``[N, p]`` to f, ``[d, N, K]``; without the first dimension for one set of weights, which may
+        go with any number of draws of the latents.
+    :param latents: the likelihood's latents, ``[d, 1, ...]``.
+    :param num_draws: d.
+    """
+
+    network: nn.Module
+    latents: Mapping[str, Tensor]
+    num_draws: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs f, ``[d, N, K]`` (``[1, N, K]`` for one set of weights), on the CPU in the precision of x."""
+        f: Tensor = self.network(x)
+        return (f if f.ndim == 3 else f.unsqueeze(0)).cpu()
+
+
+def drawn_networks(
+    model: Network, values: Mapping[str, Tensor], draws: int
+) -> Iterator[DrawnNetworks]:
+    """Turn draws of all latents into plain networks, a few draws at a time.
+
+    :param values: by site, ``[S, ...]``, as a vectorised run of guide or model gives them.
+    :param draws: d, draws of a network.
+    """
+    description = model.description
+    weights = folded_weights(model, values)
+    gates = {g.name: values[g.gate_site].bool() for g in description.gate_groups}
+    if not _foldable(model):
+        gates = {}
+    latents = likelihood_latents(description, values)
+    num_draws = len(next(iter(weights.values())))
+    for at in range(0, num_draws, draws):
+        part = slice(at, at + draws)
+        of_part = {k: w[part] for k, w in weights.items()}
+        size = len(next(iter(of_part.values())))
+        if size == 1:
+            of_part = {k: w[0] for k, w in of_part.items()}
+        open = {name: gate[part].any(0).nonzero().flatten() for name, gate in gates.items()}
+        layers = cut_weights(description, of_part, open, model.closed_activation)
+        yield DrawnNetworks(model.assemble(layers), {k: v[part] for k, v in latents.items()}, size)
+
+
+def outputs(
+    model: Network, values: Mapping[str, Tensor], x: Tensor, memory: int = MEMORY
+) -> Tensor:
+    """Outputs f of S draws at N rows, ``[S, N, K]``, on the CPU; batch norms use their running statistics.
+
+    :param values: draws of all latents by site, ``[S, ...]``.
+    :param x: predictors ``[N, p]``, on any device.
+    :param memory: budget in bytes, beside the outputs.
+    """
+    description = model.description
+    like = values[description.groups[0].weight_site]
+    num_draws, size = len(like), description.groups[-1].size
+    block = Block.of(description.widest, num_draws, len(x), like, memory)
+    f = torch.empty(num_draws, len(x), size, dtype=like.dtype)
+    at = 0
+    for networks in drawn_networks(model, values, block.draws):
+        for row, rows in zip(range(0, len(x), block.rows), x.split(block.rows), strict=True):
+            f[at : at + networks.num_draws, row : row + len(rows)] = networks(rows.to(like))
+        at += networks.num_draws
+    return f
+
+
+def likelihood_latents(
+    description: NetworkDescription, values: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The likelihood's own among the values of all sites: those of no group and no scope of the priors."""
+    owners = {description.inputs.name, *(g.name for g in description.groups), *description.scopes}
+    return {k: v for k, v in values.items() if k.rpartition(".")[0] not in owners}
+
+
+def _foldable(model: Network) -> bool:
+    """Whether closed nodes can be cut: what they pass on must be 0 where it is read beside zeros or in a sum."""
+    sums = {total.name for total in model.description.sums}
+    return model.closed_activation == 0 or not any(
+        group.zero_padded or group.source in sums for group in model.description.groups
+    )
