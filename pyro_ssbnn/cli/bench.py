@@ -10,7 +10,6 @@ import typer
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import errors_as_messages, messages, results
 from pyro_ssbnn.cli.run_folder import RunFolder
-from pyro_ssbnn.errors import ConfigurationError
 
 __all__ = ["bench"]
 
@@ -44,7 +43,7 @@ def bench(
     The networks take turns, after a warm-up; the table has the median of a batch and its 10 and 90 % quantiles.
     """
     with errors_as_messages(debug):
-        sizes = _batch_sizes(batch_sizes)
+        sizes = o.numbers("--batch-sizes", batch_sizes, int, "whole numbers such as 1,32,1024")
         o.check_suffix(out, ".csv")
         folder = RunFolder(run)
         folder.read_config()
@@ -72,12 +71,3 @@ def bench(
         draw_latency(table, picture)
         print_latency(table)
         results.print(f"Written to [bold]{target}[/] and [bold]{picture}[/]", soft_wrap=True)
-
-
-def _batch_sizes(text: str) -> list[int]:
-    try:
-        return [int(size) for size in text.split(",")]
-    except ValueError as error:
-        raise ConfigurationError(
-            f"--batch-sizes: expected whole numbers such as 1,32,1024; got {text!r}."
-        ) from error

@@ -13,7 +13,6 @@ from rich.table import Table
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import errors_as_messages, messages, results
 from pyro_ssbnn.cli.run_folder import RunFolder
-from pyro_ssbnn.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pyro_ssbnn.analysis import Report
@@ -54,7 +53,9 @@ def diagnose(
     should not be trusted as it is; notes are for the reader.
     """
     with errors_as_messages(debug):
-        chosen = _numbers(temperatures)
+        chosen = o.numbers(
+            "--temperatures", temperatures, _positive, "positive numbers such as 0.25,1"
+        )
         o.check_suffix(out, ".json")
         folder = RunFolder(run)
         config = folder.read_config()
@@ -103,13 +104,8 @@ def _print(report: Report) -> None:
         results.print("No check warns.")
 
 
-def _numbers(text: str) -> list[float]:
-    try:
-        found = [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        found = [0.0]
-    if any(not value > 0 for value in found):
-        raise ConfigurationError(
-            f"--temperatures: expected positive numbers such as 0.25,1; got {text!r}."
-        )
-    return found
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise ValueError
+    return value

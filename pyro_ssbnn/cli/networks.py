@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyro_ssbnn.cli.kinds import PriorName
+from pyro_ssbnn.cli.options import numbers
 from pyro_ssbnn.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -59,14 +60,7 @@ def parse_hidden(text: str) -> list[int]:
 
     :raises ConfigurationError: for anything else than whole numbers.
     """
-    if not text.strip():
-        return []
-    try:
-        return [int(width) for width in text.split(",")]
-    except ValueError as error:
-        raise ConfigurationError(
-            f"--hidden: expected widths such as 64,32, or '' for a linear model; got {text!r}."
-        ) from error
+    return numbers("--hidden", text, int, "widths such as 64,32, or '' for a linear model")
 
 
 def parse_nodes(text: str) -> int | dict[str, int]:

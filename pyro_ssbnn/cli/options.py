@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -191,6 +191,17 @@ def check_suffix(out: Path | None, suffix: str) -> None:
     """Raise :class:`ConfigurationError` unless ``--out``, where it is given, names a file of this kind."""
     if out is not None and out.suffix != suffix:
         raise ConfigurationError(f"--out: expected a name ending in {suffix}; got {out.name}.")
+
+
+def numbers(option: str, text: str, kind: Callable[[str], float], expected: str) -> list[Any]:
+    """Read ``1,32,1024``; none from an empty text.
+
+    :raises ConfigurationError: for anything else, in the words of ``expected``.
+    """
+    try:
+        return [kind(part) for part in text.split(",")] if text.strip() else []
+    except ValueError as error:
+        raise ConfigurationError(f"{option}: expected {expected}; got {text!r}.") from error
 
 
 # What the names and docstrings of TrainingOptions' fields cannot say.

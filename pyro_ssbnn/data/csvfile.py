@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pyro_ssbnn.data.wording import listed, ordinal, repeated
+from pyro_ssbnn.data.files import check_file
+from pyro_ssbnn.data.wording import check_different, ordinal
 from pyro_ssbnn.errors import DataError
 
 # pandas' own list without "None" and "n/a"-like words that are plausible names of classes.
@@ -23,11 +24,7 @@ def load_csv(path: str | Path) -> tuple[pd.DataFrame, list[int]]:
     :raises DataError: a missing, empty, binary or cut file, a row with too many or too few fields, columns without a
         name or with the same name, a header and nothing else.
     """
-    file = Path(path)
-    if not file.exists():
-        raise DataError(f"{file}: there is no such file (looked from {Path.cwd()}).")
-    if not file.is_file():
-        raise DataError(f"{file}: expected a comma-separated file, this is a folder.")
+    file = check_file(path)
     try:
         header, lines = _scan(file)
     except UnicodeDecodeError as error:
@@ -112,8 +109,4 @@ def _check_header(file: Path, header: list[str], line: int) -> None:
             f" Name it; if it numbers the rows, save the table without it "
             f"(pandas: to_csv(..., index=False))."
         )
-    if twice := repeated(header):
-        raise DataError(
-            f"{file}, line {line}: expected different column names, but "
-            f"{listed(twice)} occur more than once. Rename or drop the copies."
-        )
+    check_different(f"{file}, line {line}", header)

@@ -9,7 +9,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from pyro_ssbnn.data.wording import column, listed, repeated
+from pyro_ssbnn.data.wording import check_different, column, listed
 from pyro_ssbnn.errors import DataError
 
 Task = Literal["regression", "binary", "classification", "count"]
@@ -186,11 +186,7 @@ def _check_names(names: tuple[str, ...], target: str, p: int) -> None:
             f"Dataset.feature_names: expected {p} names, one for each column of x, "
             f"got {len(names)}."
         )
-    if twice := repeated(names):
-        raise DataError(
-            f"Dataset.feature_names: expected different names, but {listed(twice)} "
-            f"occur more than once. Rename or drop the copies."
-        )
+    check_different("Dataset.feature_names", names)
     if target in names:
         raise DataError(
             f"Dataset.target_name: the target {target!r} is also among the features; "
@@ -257,11 +253,7 @@ def _checked_labels(y: Tensor, task: Task, names: tuple[str, ...]) -> tuple[Tens
             f"Dataset.y: expected at least two classes, but every row has label "
             f"{found[0]}. Add rows of another class."
         )
-    if twice := repeated(names):
-        raise DataError(
-            f"Dataset.class_names: expected different names, but {listed(twice)} "
-            f"occur more than once."
-        )
+    check_different("Dataset.class_names", names)
     if task == "binary" and len(names) not in (0, 2):
         raise DataError(
             f"Dataset.class_names: task 'binary' expects two names, got {listed(names)}."

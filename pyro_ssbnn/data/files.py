@@ -17,10 +17,7 @@ def read_bytes(path: str | Path) -> tuple[bytes, bool]:
         how many bytes it expected.
     :raises DataError: no such file, a folder, an empty file, a damaged gzip stream.
     """
-    file = Path(path)
-    if not file.is_file():
-        kind = "this is a folder" if file.is_dir() else f"there is none (looked from {Path.cwd()})"
-        raise DataError(f"{file}: expected a file, {kind}.")
+    file = check_file(path)
     raw = file.read_bytes()
     if not raw:
         raise DataError(f"{file}: the file is empty; download it again.")
@@ -41,6 +38,15 @@ def read_bytes(path: str | Path) -> tuple[bytes, bool]:
             return b"".join(parts), False
         raw = stream.unused_data
     return b"".join(parts), True
+
+
+def check_file(path: str | Path) -> Path:
+    """Return the file as a path; DataError when it is absent or a folder."""
+    file = Path(path)
+    if not file.is_file():
+        kind = "this is a folder" if file.is_dir() else f"there is none (looked from {Path.cwd()})"
+        raise DataError(f"{file}: expected a file, {kind}.")
+    return file
 
 
 def check_folder(folder: str | Path) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_ssbnn.data.csvfile import load_csv
 from pyro_ssbnn.data.dataset import LARGEST, Dataset, Task
 from pyro_ssbnn.data.target import encode_target
-from pyro_ssbnn.data.wording import did_you_mean, listed, ordinal, repeated
+from pyro_ssbnn.data.wording import check_different, did_you_mean, listed, ordinal
 from pyro_ssbnn.errors import DataError
 
 
@@ -129,11 +129,7 @@ def _named(frame: pd.DataFrame, source: Source) -> pd.DataFrame:
             f"{frame.columns.nlevels} levels. Join them into one name each."
         )
     names = [str(column) for column in frame.columns]
-    if twice := repeated(names):
-        raise DataError(
-            f"{source.name}: expected different column names, but {listed(twice)} "
-            f"occur more than once. Rename or drop the copies."
-        )
+    check_different(source.name, names)
     return frame.set_axis(names, axis=1)
 
 

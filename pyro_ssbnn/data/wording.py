@@ -4,6 +4,8 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from pyro_ssbnn.errors import DataError
+
 
 def ordinal(position: int) -> str:
     """Write a 1-based position in words: ``ordinal(3) == "3rd"``."""
@@ -25,9 +27,12 @@ def column(names: Sequence[str], index: int) -> str:
     return f"column {names[index]!r} ({ordinal(index + 1)} of {len(names)})"
 
 
-def repeated(names: Sequence[str]) -> list[str]:
-    """Names that occur more than once, in the order in which they first occur."""
-    return [name for name, count in Counter(names).items() if count > 1]
+def check_different(where: str, names: Sequence[str]) -> None:
+    """Raise :class:`DataError` that names those which occur more than once, in the order in which they come."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(
+            f"{where}: expected different names, but {listed(twice)} occur more than once. Rename or drop the copies."
+        )
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path, content, message):
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
-    with pytest.raises(DataError, match=r"absent\.csv: there is no such file"):
+    with pytest.raises(DataError, match=r"absent\.csv: expected a file, there is none"):
         load_csv(tmp_path / "absent.csv")
     with pytest.raises(DataError, match="this is a folder"):
         load_csv(tmp_path)

@@ -1,6 +1,7 @@
 import pytest
 
-from pyro_ssbnn.data.wording import column, did_you_mean, listed, ordinal, repeated
+from pyro_ssbnn.data.wording import check_different, column, did_you_mean, listed, ordinal
+from pyro_ssbnn.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,8 @@ def test_lists_are_cut_and_strings_quoted():
 
 def test_columns_repetitions_and_near_misses():
     assert column(("a", "age"), 1) == "column 'age' (2nd of 2)"
-    assert repeated(["a", "b", "a", "a", "b"]) == ["a", "b"]
+    check_different("table", ["a", "b"])
+    with pytest.raises(DataError, match="table: expected different names, but 'a', 'b' occur"):
+        check_different("table", ["a", "b", "a", "a", "b"])
     assert did_you_mean("Pirce", ["price", "size"]) == " Did you mean 'price'?"
     assert did_you_mean("zzz", ["price"]) == ""
