@@ -25,7 +25,7 @@ from pyro_ssbnn.analysis.scales import (
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference.history import History
-from pyro_ssbnn.selection.rules import Selection, select
+from pyro_ssbnn.selection.rules import Selection, require_selection, select
 from pyro_ssbnn.structure.description import GateGroup, NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 
@@ -60,10 +60,13 @@ def inclusion_summary(
         inclusion 0 and a log Bayes factor of minus infinity: the guide excludes it.
     :param num_draws: of Monte Carlo, where :func:`~pyro_ssbnn.analysis.slab_scale_quantiles` has no closed form.
     :param seed: of these draws.
-    :raises ConfigurationError: for levels outside (0, 1), miscounted names, a selection of another network, or a
-        network without gates.
+    :raises ConfigurationError: for levels outside (0, 1), miscounted names, a history of another network, or a network
+        without gates.
+    :raises SelectionError: for a selection of another network.
     """
-    selection = _checked_selection(guide, selection)
+    selection = _checked_selection("inclusion_summary", guide, selection)
+    if history is not None:
+        history.require_match("inclusion_summary", guide.description)
     inputs = guide.description.inputs
     tables = []
     if inputs.gated:
@@ -99,9 +102,9 @@ def layer_summary(guide: Guide, selection: Selection | None = None) -> pd.DataFr
     standard deviation of the number of open gates; ``prior_expected``, its prior mean.
 
     :param selection: by default that of the median probability model.
-    :raises ConfigurationError: for a selection of another network.
+    :raises SelectionError: for a selection of another network.
     """
-    selection = _checked_selection(guide, selection)
+    selection = _checked_selection("layer_summary", guide, selection)
     rows = {}
     for group in guide.description.gate_groups:
         gamma = inclusion_probabilities(guide, group.name)
@@ -190,15 +193,10 @@ def _mean_weights(guide: Guide, name: str) -> NDArray[np.float64]:
     return guide.mean_weights(name).double().cpu().numpy()
 
 
-def _checked_selection(guide: Guide, selection: Selection | None) -> Selection:
+def _checked_selection(owner: str, guide: Guide, selection: Selection | None) -> Selection:
     if selection is None:
         return select(guide.inclusion())
-    expected = {group.name: group.size for group in guide.description.gate_groups}
-    if selection.sizes != expected:
-        raise ConfigurationError(
-            f"this selection was made for groups of sizes {selection.sizes}; the guide's are {expected}."
-            " Make it from the same guide: select(guide.inclusion())."
-        )
+    require_selection(owner, selection, guide.description)
     return selection
 
 

@@ -46,6 +46,7 @@ from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_posterior
 from pyro_ssbnn.structure.description import GateGroup, NetworkDescription, NodeGroup
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["to_arviz"]
@@ -86,7 +87,8 @@ def to_arviz(
     :param seed: of the draws; the caller's random state is left untouched.
     :param feature_names: one name per predictor in place of the network's own.
     :returns: ``InferenceData`` with ArviZ 0.x, ``DataTree`` with ArviZ 1.x.
-    :raises ConfigurationError: when ``draws`` come with x, or without the weights asked for; for miscounted names.
+    :raises ConfigurationError: when ``draws`` come with x, or without the weights asked for; for miscounted names; for
+        a guide or draws of another network.
     :raises DataError: for y without x, or y that does not match the draws.
 
     >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, StructuredGuide
@@ -98,6 +100,7 @@ def to_arviz(
     >>> round(float(inclusion), 3)  # where gates start
     0.95
     """
+    require_match("to_arviz", model, guide)
     names = predictor_names(guide, feature_names)
     if draws is None:
         if y is not None and x is None:
@@ -106,7 +109,7 @@ def to_arviz(
             )
         draws = draw_posterior(model, guide, num_draws, x=x, y=y, weights=weights, seed=seed)
     else:
-        _check_draws(draws, x, y, weights)
+        _check_draws(draws, model.description, x, y, weights)
     coords = _coordinates(model.description, names)
     groups = {
         "posterior": _posterior(model.description, draws, coords),
@@ -118,7 +121,21 @@ def to_arviz(
     return assemble({k: v for k, v in groups.items() if v.data_vars}, ATTRIBUTES)
 
 
-def _check_draws(draws: PosteriorDraws, x: Tensor | None, y: Tensor | None, weights: bool) -> None:
+def _check_draws(
+    draws: PosteriorDraws,
+    description: NetworkDescription,
+    x: Tensor | None,
+    y: Tensor | None,
+    weights: bool,
+) -> None:
+    for group in description.gate_groups:
+        gates = draws.latents.get(group.gate_site)
+        if gates is None or gates.shape[-1] != group.size:
+            held = "none" if gates is None else gates.shape[-1]
+            raise ConfigurationError(
+                f"to_arviz: the draws are of another network: it has {group.size} gates in {group.name}, they hold"
+                f" {held}. Make them with draw_posterior(model, guide, ...)."
+            )
     if x is not None:
         raise ConfigurationError("to_arviz: give draws or x; draws bring their own predictions.")
     if weights and not draws.weights:

@@ -89,7 +89,8 @@ class StructuredGuide(PyroModule):
             raise ConfigurationError(
                 f"StructuredGuide: initial_inclusion must lie strictly between 0 and 1; got {initial_inclusion}."
             )
-        self.description = model.description
+        self.description, self.likelihood = model.description, model.likelihood
+        self.activation = getattr(model, "activation", None)
         self.hard = hard
         self.register_buffer("temperature", torch.tensor(temperature))
         description = model.description

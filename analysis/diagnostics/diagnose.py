@@ -31,6 +31,7 @@ from pyro_ssbnn.analysis.diagnostics.training import (
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit, TrainingOptions, fit
 from pyro_ssbnn.inference.guards import check_data
+from pyro_ssbnn.structure.match import first_difference
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["diagnose"]
@@ -144,11 +145,19 @@ def _fits(
             raise ConfigurationError(
                 "diagnose: expected fits, the results of pyro_ssbnn.fit; got none."
             )
-        sizes = [{g.name: g.size for g in f.model.description.groups} for f in fits]
-        if any(s != sizes[0] for s in sizes) or len({f.num_data for f in fits}) > 1:
-            raise ConfigurationError(
-                "diagnose: these fits are of different networks or data; give fits of one network to the same rows."
-            )
+        for number, other in enumerate(fits, 1):
+            other.require_match("diagnose")
+            names = ("the first fit", f"fit {number}")
+            difference = first_difference(fits[0].model, other.model, names)
+            if other.num_data != fits[0].num_data:
+                difference = (
+                    f"{names[0]} is to {fits[0].num_data} rows and {names[1]} to {other.num_data}"
+                )
+            if difference:
+                raise ConfigurationError(
+                    f"diagnose: these fits are of different networks or data: {difference}. Give fits of one network to"
+                    " the same rows."
+                )
         return fits
     if isinstance(fitted, nn.Module):
         raise ConfigurationError(

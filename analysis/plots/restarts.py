@@ -12,6 +12,7 @@ from pyro_ssbnn.analysis.plots.style import COLOURS, MUTED, half_line, single_ax
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.match import first_difference
 
 __all__ = ["plot_restart_inclusion"]
 
@@ -35,11 +36,17 @@ def plot_restart_inclusion(
     :param feature_names: one name per predictor in place of the network's own.
     :raises ConfigurationError: for fewer than two guides, guides of different networks, or predictors without gates.
     """
-    if len(guides) < 2 or len({g.description.inputs for g in guides}) > 1:
+    if len(guides) < 2:
         raise ConfigurationError(
-            "plot_restart_inclusion: expected the guides of two or more fits of one network;"
-            f" got {len(guides)}, of {len({g.description.inputs for g in guides})}."
+            "plot_restart_inclusion: expected the guides of two or more fits of one network; got"
+            f" {len(guides)}."
         )
+    for number, other in enumerate(guides[1:], 2):
+        difference = first_difference(guides[0], other, ("the first", f"number {number}"))
+        if difference:
+            raise ConfigurationError(
+                f"plot_restart_inclusion: expected guides of one network; {difference}."
+            )
     inputs = guides[0].description.inputs
     if not inputs.gated:
         raise ConfigurationError(

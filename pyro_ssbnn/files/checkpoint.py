@@ -27,6 +27,7 @@ from pyro_ssbnn.inference.options import resolve_device
 from pyro_ssbnn.models import CompactNetwork, compact_from_state, network_from_config
 from pyro_ssbnn.registry import class_of, record_of
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.match import first_difference
 from pyro_ssbnn.structure.network import Network
 
 __all__ = [
@@ -49,6 +50,7 @@ def save_fit(result: Fit, path: str | Path) -> None:
     :raises ConfigurationError: when the class of the network, its prior, its likelihood or the guide has no name of its
         own; :func:`pyro_ssbnn.register` gives it one, also afterwards.
     """
+    result.require_match("save_fit")
     tensors = {f"guide.{k}": v for k, v in result.guide.state_dict().items()}
     tensors |= {f"network.{k}": v for k, v in result.model.state_dict().items()}
     state = result.optimizer_state.get("state", {})
@@ -76,13 +78,13 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
     :raises CheckpointError: for a foreign, newer, or damaged file, and for group-lasso fits of format 1.
     """
     header, tensors = _load(path, "fit", resolve_device(device))
+    model = _network_of(path, header)
     try:
-        model = network_from_config(header["network"])
         options = TrainingOptions(**header["options"])
         removed = [Removal(*entry) for entry in header["removed"]]
         history = History(**header["history"], removed=removed)
     except (KeyError, TypeError, ConfigurationError) as error:
-        raise CheckpointError(f"{path}: the fit cannot be made again. {error}") from error
+        raise CheckpointError(f"{path}: the header cannot be read ({error}).") from error
     guide = _guide_of(path, model, header, tensors)
     inclusion = _under("history.inclusion.", tensors)
     for group in model.description.gate_groups:  # the file's order is alphabetical
@@ -104,6 +106,9 @@ def load_guide(path: str | Path, model: Network, device: str = "cpu") -> Guide:
         difference.
     """
     header, tensors = _load(path, "fit", resolve_device(device))
+    difference = first_difference(model, _network_of(path, header), ("the network", "the file"))
+    if difference:
+        raise CheckpointError(f"{path}: the saved guide is that of another network: {difference}.")
     return _guide_of(path, model, header, tensors)
 
 
@@ -129,6 +134,13 @@ def load_compact(path: str | Path, device: str = "cpu") -> CompactNetwork:
         return compact_from_state(header["compact"], tensors)
     except (KeyError, RuntimeError, ConfigurationError) as error:
         raise CheckpointError(f"{path}: not a complete pruned network. {error}") from error
+
+
+def _network_of(path: str | Path, header: Mapping[str, Any]) -> Network:
+    try:
+        return network_from_config(header["network"])
+    except (KeyError, TypeError, ConfigurationError) as error:
+        raise CheckpointError(f"{path}: the network cannot be made again. {error}") from error
 
 
 def _guide_of(

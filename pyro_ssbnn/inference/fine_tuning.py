@@ -17,7 +17,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from pyro_ssbnn.errors import SelectionError
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.history import History, Removal
 from pyro_ssbnn.inference.loop import Fit, Run
@@ -25,8 +24,7 @@ from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation, placed
 from pyro_ssbnn.inference.shrinking import may_lose_members
 from pyro_ssbnn.isolation import isolated
-from pyro_ssbnn.selection.rules import Selection, require_nodes, select
-from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.selection.rules import Selection, require_nodes, require_selection, select
 
 __all__ = ["fine_tune"]
 
@@ -64,7 +62,8 @@ def fine_tune(
     options = _without_removal(options or fitted.options)
     inclusion = fitted.guide.inclusion()
     selection = select(inclusion) if selection is None else selection
-    _require_match(selection, fitted.model.description)
+    fitted.require_match("fine_tune")
+    require_selection("fine_tune", selection, fitted.model.description)
     require_nodes(selection, fitted.model.description)
     check_data(fitted.model, x, y)
     x, y = placed(x, y, options)
@@ -103,12 +102,3 @@ def _removable(open: Tensor, inclusion: Tensor) -> list[int]:
 def _without_removal(options: TrainingOptions) -> TrainingOptions:
     warmup = 0.0 if options.kl_warmup is None else options.kl_warmup
     return replace(options, kl_warmup=warmup, remove_below=None)
-
-
-def _require_match(selection: Selection, description: NetworkDescription) -> None:
-    expected = {group.name: group.size for group in description.gate_groups}
-    if dict(selection.sizes) != expected:
-        raise SelectionError(
-            f"fine_tune: the selection is one of {dict(selection.sizes)} members; this network has {expected}."
-            " Make it from the inclusion probabilities of the fit: select(fit.guide.inclusion())."
-        )

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.structure.description import NetworkDescription
+
 __all__ = ["History", "Removal"]
 
 
@@ -53,6 +56,20 @@ class History:
     def elbo(self) -> NDArray[np.float64]:
         """The bound, log-likelihood minus the whole KL, ``[epochs]``, also where a warm-up optimised less."""
         return np.asarray(self.log_likelihood) - np.asarray(self.kl)
+
+    def require_match(self, owner: str, description: NetworkDescription) -> None:
+        """Raise :class:`ConfigurationError` unless this is a history of such a network.
+
+        :param owner: the public function, for the message.
+        """
+        expected = {group.name: group.size for group in description.gate_groups}
+        held = {name: len(rows[-1]) for name, rows in self.inclusion.items() if rows}
+        gone = [r for r in self.removed if not 0 <= r.node < expected.get(r.group, 0)]
+        if (held and held != expected) or gone:
+            raise ConfigurationError(
+                f"{owner}: the history is that of another network, with gates {held or gone}; this one has {expected}."
+                " Give the history of the same fit."
+            )
 
     def active(self, threshold: float = 0.5) -> dict[str, NDArray[np.int64]]:
         """Number of nodes with inclusion above the threshold, ``{group: [epochs]}``."""

@@ -25,11 +25,13 @@ from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.optimizer import optimizer_of
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed
+from pyro_ssbnn.inference.resumption import renew_rates, require_resumable
 from pyro_ssbnn.inference.schedule import kl_weight, set_rates, temperature
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
 from pyro_ssbnn.inference.step import CompiledStep, EagerStep
 from pyro_ssbnn.isolation import isolated, random_state, set_random_state
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Fit", "Run", "fit"]
@@ -65,6 +67,14 @@ class Fit:
         """Gated layers without an active node."""
         return collapsed_layers(self.model.description, self.guide.inclusion())
 
+    def require_match(self, owner: str) -> None:
+        """Raise :class:`ConfigurationError` unless network, guide and history belong together.
+
+        :param owner: the public function, for the message.
+        """
+        require_match(owner, self.model, self.guide)
+        self.history.require_match(owner, self.model.description)
+
 
 def fit(
     model: Network,
@@ -88,12 +98,14 @@ def fit(
     :param guide: a guide to train; by default a new :class:`StructuredGuide`. It is trained in place.
     :param resume: an earlier result to continue from, up to ``options.epochs`` in all; its guide and history are
         trained and extended in place. Continued and uninterrupted runs are the same bit by bit when their options
-        are.
+        are. The remaining epochs follow the options given; seed, dtype, optimizer, batch size, ``hard_gates`` and
+        ``initial_inclusion`` must be those of the run.
     :param augment: changes the predictors of every minibatch, ``[rows, p]`` to ``[rows, p]``, on their device, such as
         :class:`~pyro_ssbnn.ImageAugmentation`. Random numbers from torch's own generators keep runs repeatable.
     :param progress: show a progress bar.
     :param callback: called after each epoch with the epoch's number (from 1) and the unfinished result.
-    :raises ConfigurationError: for both ``guide`` and ``resume``, or another optimizer than the resumed run's.
+    :raises ConfigurationError: for both ``guide`` and ``resume``; for a guide or a run of another network; for options
+        that a resumed run cannot change, or another number of rows.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
     :warns CollapseWarning: when a layer ends without an active node.
@@ -104,11 +116,12 @@ def fit(
         raise ConfigurationError(
             "fit: give resume or guide, not both; resume brings its own guide."
         )
-    if resume is not None and resume.options.optimizer != options.optimizer:
-        raise ConfigurationError(
-            f"fit: the run to resume used optimizer={resume.options.optimizer!r}, the options say"
-            f" {options.optimizer!r}; its state cannot be taken up. Give its guide to go on with a new optimizer."
-        )
+    if resume is not None:
+        resume.require_match("fit")
+        before = (resume.model, resume.options, resume.num_data)
+        require_resumable(model, options, len(x), before)
+    elif guide is not None:
+        require_match("fit", model, guide)
     x, y = placed(x, y, options)
     with isolated(options.seed, x, grad=True):
         if resume is not None:
@@ -171,7 +184,9 @@ class Run:
         removed: dict[str, list[int]] = {}
         for removal in history.removed:
             removed.setdefault(removal.group, []).append(removal.node)
+        wanted = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(earlier.optimizer_state)
+        renew_rates(self.optimizer.param_groups, wanted)
         if removed:
             self.remove(removed)
         set_random_state(earlier.random_state, self.x.device)

@@ -28,6 +28,7 @@ from pyro_ssbnn.isolation import isolated, without_parameters
 from pyro_ssbnn.posterior.networks import MEMORY, likelihood_latents, outputs
 from pyro_ssbnn.posterior.weights import effective_weights
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 from pyro_ssbnn.traces import random_sites
 
@@ -91,9 +92,11 @@ def draw_posterior(
         place, everything else on the row alone.
     :param memory: bytes to work in, beside the answer.
     :param most_bytes: bytes that the answer may take.
-    :raises ConfigurationError: for fewer than one draw, and for an answer larger than ``most_bytes``.
+    :raises ConfigurationError: for a guide of another network, fewer than one draw, and an answer larger than
+        ``most_bytes``.
     :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
     """
+    require_match("draw_posterior", model, guide)
     check_at_least_one("draw_posterior", num_draws=num_draws)
     rows = 0 if x is None else len(x)
     if x is not None:

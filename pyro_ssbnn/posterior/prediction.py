@@ -23,6 +23,7 @@ from pyro_ssbnn.posterior.summary import (
     joined,
 )
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
 __all__ = [
@@ -58,10 +59,11 @@ def predict(
     :param num_draws: S.
     :param seed: of the draws; the caller's random state is left untouched.
     :param memory: bytes to work in, beside x, y and the answer.
-    :raises ConfigurationError: for fewer than one draw, a budget that holds no row, and quantiles of classes or of
-        probabilities outside (0, 1).
+    :raises ConfigurationError: for a guide of another network, fewer than one draw, a budget that holds no row, and
+        quantiles of classes or of probabilities outside (0, 1).
     :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
     """
+    require_match("predict", model, guide)
     check_at_least_one("predict", num_draws=num_draws)
     check_rows("predict", x, y, model.description.inputs.names)
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)

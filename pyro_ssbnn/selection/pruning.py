@@ -32,10 +32,11 @@ from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior.draws import site_values, trace_draws
 from pyro_ssbnn.posterior.weights import cut_weights, folded_weights, mean_weights
-from pyro_ssbnn.selection.rules import Selection, require_nodes, select
+from pyro_ssbnn.selection.rules import Selection, require_nodes, require_selection, select
 from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Pruning", "draw_open_weights", "prune"]
@@ -79,9 +80,13 @@ def prune(
     :param selection: see :func:`~pyro_ssbnn.selection.rules.select`; the median probability model by default.
     :param num_draws: None for the posterior mean weights, or S posterior draws, evaluated together in one batched pass.
     :param seed: of the draws.
-    :raises SelectionError: when a layer that no sum bypasses, or the set of predictors, would keep no member.
+    :raises ConfigurationError: for a guide of another network.
+    :raises SelectionError: for a selection of another network, and when a layer that no sum bypasses, or the set of
+        predictors, would keep no member.
     """
+    require_match("prune", model, guide)
     selection = select(guide.inclusion()) if selection is None else selection
+    require_selection("prune", selection, model.description)
     require_nodes(selection, model.description)
     if num_draws is not None and num_draws < 1:
         raise ConfigurationError(f"prune: num_draws must be at least 1, or None; got {num_draws}.")

@@ -91,6 +91,19 @@ def _wanted(
     return wanted
 
 
+def require_selection(owner: str, selection: Selection, description: NetworkDescription) -> None:
+    """Raise :class:`SelectionError` unless the selection is one of this network's gated groups.
+
+    :param owner: the public function, for the message.
+    """
+    expected = {group.name: group.size for group in description.gate_groups}
+    if dict(selection.sizes) != expected or set(selection.kept) != set(expected):
+        raise SelectionError(
+            f"{owner}: the selection is one of {dict(selection.sizes)} members; this network has {expected}."
+            " Make it from the inclusion probabilities of its guide: select(guide.inclusion())."
+        )
+
+
 def require_nodes(selection: Selection, description: NetworkDescription) -> None:
     """Raise :class:`SelectionError` when what is kept makes the network a constant.
 

@@ -15,6 +15,7 @@ from pyro_ssbnn.structure.description import (
 from pyro_ssbnn.structure.flow import cut_off, without_unread
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.guide import Guide, LogMoments
+from pyro_ssbnn.structure.match import first_difference, require_match
 from pyro_ssbnn.structure.network import Network
 from pyro_ssbnn.structure.sums import PlacedSum, with_sums
 
@@ -31,8 +32,10 @@ __all__ = [
     "NodeGroup",
     "PlacedSum",
     "cut_off",
+    "first_difference",
     "layer_inclusion",
     "put",
+    "require_match",
     "take",
     "with_sums",
     "without_unread",

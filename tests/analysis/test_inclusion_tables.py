@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyro_ssbnn.analysis import inclusion_summary, layer_summary, predictor_norms, slab_norms
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.errors import ConfigurationError, SelectionError
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference import History, Removal
 from pyro_ssbnn.priors import SSGL, SSIG, Gaussian
@@ -126,7 +126,7 @@ def test_layer_summary_without_gates_is_empty(build):
 
 def test_misuse_is_refused(build, by_hand):
     _, other = build([3])
-    with pytest.raises(ConfigurationError, match="made for groups"):
+    with pytest.raises(SelectionError, match="the selection is one of"):
         inclusion_summary(by_hand, select(other.inclusion()))
     with pytest.raises(ConfigurationError, match="2 names, one per predictor; got 1"):
         inclusion_summary(by_hand, feature_names=["a"])

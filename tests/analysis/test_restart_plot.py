@@ -51,9 +51,9 @@ def test_only_the_highest_are_drawn(build):
 
 def test_misuse_is_refused(build):
     (one,) = guides(build, [[0.1, 0.9]])
-    with pytest.raises(ConfigurationError, match="got 1, of 1"):
+    with pytest.raises(ConfigurationError, match="fits of one network; got 1"):
         plot_restart_inclusion([one])
-    with pytest.raises(ConfigurationError, match="got 2, of 2"):
+    with pytest.raises(ConfigurationError, match="expected guides of one network; "):
         plot_restart_inclusion([one, *guides(build, [[0.1, 0.9, 0.5]])])
     with pytest.raises(ConfigurationError, match="no gates"):
         plot_restart_inclusion([build()[1], build()[1]])

@@ -92,18 +92,27 @@ def test_compact_network_round_trips_exactly(fitted, tmp_path, num_draws):
 
 def test_another_network_is_refused_with_the_first_difference(fitted, tmp_path):
     save_fit(fitted, tmp_path / "fit.safetensors")
-    wider = MLP(3, [7], prior=SSGHS(cap=None), likelihood=GaussianLikelihood(), input_inclusion=0.3)
+    named = {"input_inclusion": 0.3, "input_names": ["a", "b", "c"]}
+    prior = {"prior": SSGHS(inclusion=0.5, cap=None), "likelihood": GaussianLikelihood()}
     for other, first in [
-        (wider, r"hidden1\.gate\.logits should be \[7\], the file has \[6\]"),
-        (net(), r"input\.logits should be nothing, the file has \[3\]"),
-        (net(prior=SSGL(), input_inclusion=0.3), r"global\.cap\.loc should be nothing"),
+        (MLP(3, [7], **prior, **named), "hidden1.size is 7 in the network and 6 in the file"),
+        (net(), "input.inclusion is None in the network and 0.3 in the file"),
+        (net(prior=SSGHS(inclusion=0.5), **named), r"hidden1.prior is SSGHS\(.*cap=1.0.*cap=None"),
+        (net(likelihood=CategoricalLikelihood(3), **named), "output.size is 3"),
         (
-            net(likelihood=CategoricalLikelihood(3), input_inclusion=0.3),
-            r"noise\.variance\.loc should be nothing, the file has \[\]",
+            net(likelihood=GaussianLikelihood(rate=0.1), **named),
+            r"the likelihood is GaussianLikelihood\(.*rate=0.1\) in",
+        ),
+        (net(activation="relu", **named), "the activation is 'relu' in the network and 'silu'"),
+        (
+            net(input_inclusion=0.3, input_names=["a", "c", "b"]),
+            "the name of predictor 1 is 'c' in the network and 'b' in the file",
         ),
     ]:
-        with pytest.raises(CheckpointError, match=f"does not match the network: {first}"):
+        with pytest.raises(CheckpointError, match=f"that of another network: {first}"):
             load_guide(tmp_path / "fit.safetensors", other)
+    same = net(**named)
+    assert load_guide(tmp_path / "fit.safetensors", same).description == same.description
 
 
 class TestRefusals:
