@@ -230,7 +230,7 @@ def _batch(rows: Tensor, size: int, network: nn.Module) -> Tensor:
 def _try(case: _Case) -> None:
     try:
         case.network(case.x)
-    except (RuntimeError, IndexError, TypeError) as error:
+    except (RuntimeError, IndexError, TypeError, DataError) as error:
         raise DataError(
             f"measure_latency: network {case.name!r} cannot take inputs {list(case.x.shape)}: {error} Give the"
             " number of predictors it was made for, or rows of them."

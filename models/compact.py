@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.models.activations import ACTIVATIONS
 
 __all__ = ["CompactLinear", "CompactMLP", "CompactNetwork"]
@@ -46,15 +47,21 @@ class CompactNetwork(nn.Module):
 
     :param activation: name of the activation of the hidden layers.
     :param kept: original indices of each hidden layer's kept nodes.
+    :param num_inputs: p, number of original predictors; None for a file that does not say it.
     :param input_index: original indices of the kept predictors, or None when all are kept.
     """
 
     input_index: Tensor | None
 
     def __init__(
-        self, activation: str, kept: Mapping[str, Tensor], input_index: Tensor | None = None
+        self,
+        activation: str,
+        kept: Mapping[str, Tensor],
+        num_inputs: int | None,
+        input_index: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.num_inputs = num_inputs
         self.register_buffer("input_index", input_index)
         self.activation = activation
         self.phi = ACTIVATIONS[activation]()
@@ -67,9 +74,21 @@ class CompactNetwork(nn.Module):
         """Original index of every kept node, ``{layer: [kept]}``."""
         return {name: getattr(self, f"kept_{name}") for name in self.kept_names}
 
+    def check_width(self, x: Tensor) -> None:
+        """Raise :class:`DataError` unless x, ``[N, p]``, has all the original predictors."""
+        if self.num_inputs is not None and x.shape[-1] != self.num_inputs:
+            raise DataError(
+                f"{type(self).__name__}: x must be [N, {self.num_inputs}], the predictors of the network before it was"
+                f" pruned; got {list(x.shape)}."
+            )
+
     def to_config(self) -> dict[str, Any]:
         """Plain record that, with the ``state_dict``, makes the network again; subclasses add ``network``."""
-        return {"activation": self.activation, "kept": list(self.kept_names)}
+        return {
+            "activation": self.activation,
+            "kept": list(self.kept_names),
+            "num_inputs": self.num_inputs,
+        }
 
 
 class CompactMLP(CompactNetwork):
@@ -79,6 +98,7 @@ class CompactMLP(CompactNetwork):
     :param activation: name of the activation between them.
     :param input_index: original indices of the kept predictors, or None when all are kept.
     :param kept: original indices of each hidden layer's kept nodes.
+    :param num_inputs: p, number of original predictors; by default known where all are kept.
     """
 
     def __init__(
@@ -87,12 +107,19 @@ class CompactMLP(CompactNetwork):
         activation: str,
         input_index: Tensor | None,
         kept: dict[str, Tensor],
+        num_inputs: int | None = None,
     ) -> None:
-        super().__init__(activation, kept, input_index)
+        if num_inputs is None and input_index is None:
+            num_inputs = layers[0].weight.shape[-1]
+        super().__init__(activation, kept, num_inputs, input_index)
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Output f, ``[N, num_outputs]``, or ``[S, N, num_outputs]`` for draws, at predictors x, ``[N, p]``."""
+        """Output f, ``[N, num_outputs]``, or ``[S, N, num_outputs]`` for draws, at predictors x, ``[N, p]``.
+
+        :raises DataError: for another number of columns than there were predictors before pruning.
+        """
+        self.check_width(x)
         h = x if self.input_index is None else x.index_select(-1, self.input_index)
         for layer in self.layers[:-1]:
             h = self.phi(layer(h))
@@ -114,4 +141,5 @@ class CompactMLP(CompactNetwork):
             for i in range(len(names) + 1)
         ]
         kept = {name: state[f"kept_{name}"] for name in names}
-        return cls(layers, config["activation"], state.get("input_index"), kept)
+        index, size = state.get("input_index"), config.get("num_inputs")
+        return cls(layers, config["activation"], index, kept, size)

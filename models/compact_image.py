@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -71,7 +72,7 @@ class CompactImageNetwork(CompactNetwork):
         activation: str,
         kept: Mapping[str, Tensor],
     ) -> None:
-        super().__init__(activation, kept)
+        super().__init__(activation, kept, math.prod(shape["image_shape"]))
         self.network, self.shape = network, shape
         self.layers = nn.ModuleDict(layers)
         self._placed = tuple(sums)
@@ -80,7 +81,11 @@ class CompactImageNetwork(CompactNetwork):
         self._draws = len(bias) if bias.ndim == 2 else 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Output f, ``[N, num_outputs]``, or ``[S, N, num_outputs]`` for draws, at images x, ``[N, p]``."""
+        """Output f, ``[N, num_outputs]``, or ``[S, N, num_outputs]`` for draws, at images x, ``[N, p]``.
+
+        :raises DataError: for images of another size.
+        """
+        self.check_width(x)
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return self._wired(x)
         pieces = x.split(max(_ROWS, _PIECE // self._draws))

@@ -132,6 +132,7 @@ class MLP(GatedNetwork):
             self.activation,
             columns if self.description.inputs.gated else None,
             {g.name: layers[g.name].rows for g in self.description.groups[:-1]},
+            self.description.inputs.size,
         )
 
     @classmethod

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,8 +63,8 @@ def to_exported_program(
 
     Save it with ``torch.export.save``; ``program.module()`` maps x ``[N, p]`` to what the network gives.
 
-    :param inputs: p, number of original predictors, or rows of them, ``[N, p]``. Needed only where pruning removed
-        predictors: the network knows which it kept, not how many there were.
+    :param inputs: rows of the original predictors, ``[N, p]``, or p. Needed only where pruning removed predictors and
+        an earlier version saved the network without p.
     :raises DataError: when p is unknown, or not that of the network.
     :raises ExportError: for anything else than a pruned network.
     """
@@ -92,8 +91,8 @@ def export_onnx(
     indices of what each group kept (``input`` only where predictors were selected); ``notes``. The last three are JSON.
 
     :param network: a pruned perceptron or image network, of posterior mean weights or of draws, in float32 or float64.
-    :param inputs: p, number of original predictors, checked at standard normal ones; or rows to check at, ``[N, p]``.
-        Needed only where pruning removed predictors.
+    :param inputs: rows of the original predictors to check at, ``[N, p]``, or p, for standard normal ones (the
+        default). Needed only where pruning removed predictors and an earlier version saved the network without p.
     :param notes: further JSON-able entries for people who look into the file.
     :raises ExportError: when a package is missing, or onnxruntime cannot run the network or gives something else.
     :raises DataError: when p is unknown, or not that of the network.
@@ -209,28 +208,19 @@ def _portable(network: CompactNetwork) -> CompactNetwork:
 
 def _rows(network: CompactNetwork, inputs: int | Tensor | None) -> Tensor:
     """Rows ``[N, p]`` in the network's precision, the given ones or standard normal ones."""
-    index = network.input_index
-    if isinstance(network, CompactImageNetwork):
-        width = math.prod(network.shape["image_shape"])
-    else:
-        width = network.get_buffer("layers.0.weight").shape[-1]
+    size = network.num_inputs
+    inputs = size if inputs is None else inputs
     if inputs is None:
-        if index is not None:
-            raise DataError(
-                f"export: this network reads {len(index)} selected predictors, and does not know among how many."
-                " Give their original number, or rows of them, as inputs."
-            )
-        inputs = width
+        raise DataError(
+            "export: this network reads selected predictors, and its file does not say among how many (an earlier"
+            " version wrote it). Give their original number, or rows of them, as inputs."
+        )
     if not isinstance(inputs, Tensor):
         generator = torch.Generator().manual_seed(0)
         inputs = torch.randn(_CHECKED_ROWS, int(inputs), generator=generator)
-    needed = width if index is None else int(index.max()) + 1
-    given = inputs.shape[-1] if inputs.ndim == 2 and len(inputs) else 0
-    if given < needed or (index is None and given > needed):
-        at_least = "" if index is None else "at least "
+    if inputs.ndim != 2 or not len(inputs) or (size is not None and inputs.shape[1] != size):
         raise DataError(
-            f"export: inputs must be rows [N, p], p {at_least}{needed} for this network; got"
-            f" {list(inputs.shape)}."
+            f"export: inputs must be rows [N, {'p' if size is None else size}]; got {list(inputs.shape)}."
         )
     dtype = next(v.dtype for v in network.buffers() if v.is_floating_point())
     return inputs.detach().cpu().to(dtype)

@@ -93,7 +93,9 @@ def predict_compact(
     :raises ConfigurationError: for an unknown noise that is not given, or draws in another number than the network's.
     :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
     """
-    check_rows("predict_compact", x, y, [f"x{i + 1}" for i in range(x.shape[-1])])
+    size = network.num_inputs if isinstance(network, CompactNetwork) else None
+    names = [f"x{i + 1}" for i in range(x.shape[-1] if size is None else size)]
+    check_rows("predict_compact", x, y, names)
     latents = {}
     if isinstance(likelihood, GaussianLikelihood) and likelihood.scale is None:
         if noise_variance is None:

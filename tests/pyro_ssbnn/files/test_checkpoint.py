@@ -19,13 +19,15 @@ from pyro_ssbnn import (
     load_compact,
     load_fit,
     load_guide,
+    predict_compact,
     prune,
     save_compact,
     save_fit,
 )
-from pyro_ssbnn.errors import CheckpointError
+from pyro_ssbnn.errors import CheckpointError, DataError
 from pyro_ssbnn.files import checkpoint
 from pyro_ssbnn.files.atomic import replacing, write_text
+from pyro_ssbnn.models import compact_from_state
 
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 Y = X[:, 0]
@@ -88,6 +90,20 @@ def test_compact_network_round_trips_exactly(fitted, tmp_path, num_draws):
     assert torch.equal(loaded(X), network(X))
     assert torch.equal(loaded.kept["hidden1"], network.kept["hidden1"])
     assert torch.equal(loaded.input_index, network.input_index)
+    for columns in (1, 2, 4, 50):  # of three predictors some are kept
+        with pytest.raises(DataError, match=rf"x must be \[N, 3\].* got \[5, {columns}\]"):
+            loaded(torch.zeros(5, columns))
+        with pytest.raises(DataError, match=rf"x must be \[N, 3\].* got \[5, {columns}\]"):
+            predict_compact(loaded, GaussianLikelihood(scale=1.0), torch.zeros(5, columns))
+
+
+def test_compact_files_that_do_not_say_the_number_of_predictors_still_load(fitted):
+    network = prune(fitted.model, fitted.guide).network
+    record = network.to_config()
+    del record["num_inputs"]
+    older = compact_from_state(record, network.state_dict())
+    assert older.num_inputs is None
+    assert torch.equal(older(X), network(X))
 
 
 def test_another_network_is_refused_with_the_first_difference(fitted, tmp_path):
