@@ -20,7 +20,9 @@ result = ss.fit(net, x, (y - y.mean()) / y.std(), options)
 
 table = ss.inclusion_summary(result.guide)
 print(table[table["group"] == "input"])  # inclusion probability of every predictor
-posterior = ss.to_arviz(net, result.guide)  # ArviZ: draws, exact inclusion, log p and log q
-pruning = ss.prune(net, result.guide)  # a plain torch module with the selected nodes
+posterior = ss.to_arviz(
+    result.model, result.guide
+)  # ArviZ: draws, exact inclusion, log p and log q
+pruning = ss.prune(result.model, result.guide)  # a plain torch module with the selected nodes
 print(pruning.report)
 prediction = pruning.network(x)

@@ -62,7 +62,7 @@ result = ss.fit(net, x[train], y[train], options, progress=False)
 
 # Gates need thousands of steps, this trial has 240: take the likeliest three quarters of the second layer.
 selection = ss.select(result.guide.inclusion(), nodes={"stage1_conv0": 12})
-pruning = ss.prune(net, result.guide, selection, num_draws=10)  # batch norm is folded in
+pruning = ss.prune(result.model, result.guide, selection, num_draws=10)  # batch norm is folded in
 print(pruning.report)
 probabilities = pruning.network(x[test]).softmax(-1).mean(0)
 accuracy = (probabilities.argmax(-1) == y[test]).float().mean().item()

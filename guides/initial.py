@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.isolation import exclusive
 from pyro_ssbnn.structure.description import NetworkDescription, NodeGroup
 
 __all__ = ["check_weights", "initial_weights", "standardized"]
@@ -17,10 +18,11 @@ __all__ = ["check_weights", "initial_weights", "standardized"]
 def initial_weights(group: NodeGroup, gain: float) -> Tensor:
     """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in), or scales 1 and shifts 0."""
     spread = 1 / math.sqrt(group.fan_in)
-    weight = gain * spread * torch.randn(group.size, group.fan_in)
-    if group.batch_normed:
-        return torch.cat([weight, torch.tensor([1.0, 0.0]).expand(group.size, 2)], -1)
-    bias = spread * (2 * torch.rand(group.size, 1) - 1)
+    with exclusive():  # not from the random numbers of another thread's call
+        weight = gain * spread * torch.randn(group.size, group.fan_in)
+        if group.batch_normed:
+            return torch.cat([weight, torch.tensor([1.0, 0.0]).expand(group.size, 2)], -1)
+        bias = spread * (2 * torch.rand(group.size, 1) - 1)
     return torch.cat([weight, bias], -1)
 
 

@@ -3,6 +3,10 @@
 Every message says where the trouble is, what was expected, what came, and what to do about it.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 __all__ = [
     "CheckpointError",
     "CollapseWarning",
@@ -12,6 +16,7 @@ __all__ = [
     "MissingKLError",
     "NonFiniteLossError",
     "SelectionError",
+    "TrainingInterrupted",
 ]
 
 
@@ -32,6 +37,18 @@ class MissingKLError(RuntimeError):
 
 class NonFiniteLossError(RuntimeError):
     """The training loss became NaN or infinite; the message names the site that caused it."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C or a notebook's stop button.
+
+    :ivar result: the :class:`~pyro_ssbnn.Fit` as of the last epoch that was completed (of the last few, where an epoch
+        takes milliseconds); ``fit(..., resume=error.result)`` goes on as the uninterrupted run would have, bit by bit.
+    """
+
+    def __init__(self, message: str, result: Any) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class SelectionError(ValueError):

@@ -1,5 +1,7 @@
 """Strict fixtures: a cleared parameter store, a fixed seed, validation on; warnings are errors (setup.cfg)."""
 
+from contextlib import contextmanager
+
 import pyro
 import pytest
 import torch
@@ -28,3 +30,32 @@ def assert_mean(samples, expected, sigmas=4.5):
 @pytest.fixture
 def check_mean():
     return assert_mean
+
+
+def process_state():
+    """All of the process that a public call must leave as it was, as values that compare."""
+    store = pyro.get_param_store()
+    return {
+        "random": torch.get_rng_state().tolist(),
+        "parameters": {name: id(value) for name, value in store.named_parameters()},
+        "settings": dict(pyro.settings.get()),
+        "dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "validation": torch.distributions.Distribution._validate_args,
+    }
+
+
+@pytest.fixture
+def process_unchanged():
+    """Context in which the process must come out as it went in, with a parameter of the caller's in Pyro's store."""
+
+    @contextmanager
+    def unchanged():
+        pyro.param("mine", torch.tensor(2.0))
+        before = process_state()
+        yield
+        assert process_state() == before
+
+    return unchanged

@@ -30,7 +30,7 @@ def test_the_vgg_of_the_documents_learns_and_is_pruned_to_rounding(tmp_path):
     names = runpy.run_path(str(EXAMPLES / "vgg.py"))
     assert names["accuracy"] > 0.8
     model, guide, x = (
-        names["net"].double(),
+        names["result"].model.double(),
         names["result"].guide.double(),
         names["x"][:20].double(),
     )

@@ -24,6 +24,7 @@ from pyro_ssbnn.files.atomic import replacing
 from pyro_ssbnn.guides import scale_guide
 from pyro_ssbnn.inference import Fit, History, Removal, TrainingOptions
 from pyro_ssbnn.inference.options import resolve_device
+from pyro_ssbnn.isolation import seeded
 from pyro_ssbnn.models import CompactNetwork, compact_from_state, network_from_config
 from pyro_ssbnn.registry import class_of, record_of
 from pyro_ssbnn.structure.guide import Guide
@@ -100,7 +101,10 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
 
 
 def load_guide(path: str | Path, model: Network, device: str = "cpu") -> Guide:
-    """Load only the guide of a saved fit, for a network built by the caller, whose running statistics are set, too.
+    """Load only the guide of a saved fit, for a network built by the caller.
+
+    The network is changed: its running statistics are set, on the device and in the dtype of the guide, and it is in
+    evaluation mode.
 
     :raises CheckpointError: also when the saved guide is that of another network; the message names the first
         difference.
@@ -178,7 +182,8 @@ def _guide_record(header: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _new_guide(path: str | Path, model: Network, record: Mapping[str, Any]) -> Guide:
     try:
-        guide: Guide = class_of("guide", record)(model, **record["options"])
+        with seeded(0, torch.device("cpu")):  # the initial values are overwritten
+            guide: Guide = class_of("guide", record)(model, **record["options"])
     except (TypeError, ConfigurationError) as error:
         raise CheckpointError(f"{path}: the guide cannot be made again. {error}") from error
     return guide

@@ -16,6 +16,7 @@ penalty.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pyro
@@ -32,7 +33,7 @@ from pyro_ssbnn.guides.initial import standardized
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.optimizer import means_optimizer
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed
+from pyro_ssbnn.inference.preparation import Augmentation, augmented, forget_statistics, placed
 from pyro_ssbnn.inference.schedule import rate_groups, set_rates
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.weights import amplitudes
@@ -66,8 +67,9 @@ def fit_deterministic(
     :param predictor_penalty: kappa, the factor of the group lasso on each predictor's outgoing weights, not negative.
     :param augment: as in :func:`~pyro_ssbnn.fit`.
     :param progress: show a progress bar.
-    :returns: weights of every layer, bias last, ``{group: [size, group_size]}``. Running statistics of batch norms are
-        the model's own, and are those of these weights afterwards.
+    :returns: weights of every layer, bias last, ``{group: [size, group_size]}``. Running statistics of batch norms
+        are the model's own: they start anew, and are those of these weights afterwards; nothing else of the model
+        changes, not its mode, device or dtype.
     :raises ConfigurationError: for a negative penalty, or a predictor's penalty where the predictors are pixels.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number.
@@ -77,8 +79,9 @@ def fit_deterministic(
     check_data(model, x, y)
     x, y = placed(x, y, options)
     with isolated(options.seed, x, grad=True):
-        model.to(x).train()
-        network = _DeterministicNetwork(model, StructuredGuide(model).to(x))
+        trained = deepcopy(model).to(x).train()
+        forget_statistics(trained)  # they belonged to other weights
+        network = _DeterministicNetwork(trained, StructuredGuide(model).to(x))
         optimizer = means_optimizer(network.rates(options, len(x)), options, x.device, weight_decay)
         epochs, batch = options.num_epochs(len(x)), options.batch_rows(len(x))
         bar = tqdm(range(epochs), disable=not progress, unit="epoch")
@@ -100,8 +103,9 @@ def fit_deterministic(
             mean = float(total) / (len(x) // batch)  # the epoch's one synchronisation
             _require_finite(mean, epoch)
             bar.set_postfix_str(f"loss {mean:.4g}", refresh=False)
-        model.train(False)
-    return {name: weight.detach().clone() for name, weight in network.weights.items()}
+        weights = {name: weight.detach().clone() for name, weight in network.weights.items()}
+    model.load_state_dict(trained.state_dict())
+    return weights
 
 
 class _DeterministicNetwork(nn.Module):

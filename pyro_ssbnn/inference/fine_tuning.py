@@ -58,6 +58,7 @@ def fine_tune(
     :raises SelectionError: when a group would keep no member, or the selection is one of another network.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
+    :raises TrainingInterrupted: a ``KeyboardInterrupt`` with the result so far.
     """
     options = _without_removal(options or fitted.options)
     inclusion = fitted.guide.inclusion()
@@ -68,7 +69,7 @@ def fine_tune(
     check_data(fitted.model, x, y)
     x, y = placed(x, y, options)
     with isolated(options.seed, x, grad=True):
-        model, guide = deepcopy(fitted.model).to(x).train(), deepcopy(fitted.guide).to(x)
+        model, guide = deepcopy(fitted.model).to(x), deepcopy(fitted.guide).to(x)
         open = {name: selection.mask(name) for name in selection.kept}
         guide.fix_gates(open)
         closed = {
@@ -87,7 +88,6 @@ def fine_tune(
         if closed:
             run.remove(closed)
         run.train(progress, callback)
-        model.train(False)
     return result
 
 

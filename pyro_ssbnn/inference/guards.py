@@ -21,6 +21,12 @@ __all__ = ["FiniteGuard", "check_data", "collapsed_layers", "has_converged", "wa
 def check_data(model: Network, x: Tensor, y: Tensor) -> None:
     """Raise :class:`DataError` unless x, ``[N, p]``, and y are data for the model: shapes, finite values, targets."""
     expected = model.description.inputs.size
+    for name, values in (("x", x), ("y", y)):
+        if values.is_complex():
+            raise DataError(
+                f"fit: {name} is complex; give real numbers, for example real and imaginary part, or modulus and"
+                " phase, as columns of their own."
+            )
     if x.ndim != 2 or x.shape[1] != expected:
         raise DataError(f"fit: x must be [N, {expected}] for this network; got {list(x.shape)}.")
     if len(x) != len(y):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import pyro
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.errors import ConfigurationError, TrainingInterrupted
 from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.inference.boundary import Boundary
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import (
     FiniteGuard,
@@ -24,7 +26,7 @@ from pyro_ssbnn.inference.guards import (
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.optimizer import optimizer_of
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed
+from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed, require_trainable
 from pyro_ssbnn.inference.resumption import renew_rates, require_resumable
 from pyro_ssbnn.inference.schedule import kl_weight, set_rates, temperature
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
@@ -36,6 +38,7 @@ from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Fit", "Run", "fit"]
 
+_BETWEEN_MARKS = 50  # times what marking the end of an epoch costs, so that it costs at most 2 %
 _WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
 # The same where the step is compiled: a new network then costs ten seconds or more.
 _WORTH_COMPILING = 0.3
@@ -45,7 +48,7 @@ _WORTH_COMPILING = 0.3
 class Fit:
     """A fitted network: model, guide, and all that is needed to go on training.
 
-    :param model: the network.
+    :param model: the network, with the running statistics of this run.
     :param guide: its guide, on the device and in the dtype of the run.
     :param options: the run's options.
     :param history: one row an epoch.
@@ -90,24 +93,31 @@ def fit(
 ) -> Fit:
     """Fit the guide of a network to data.
 
-    :param model: the network, for example :class:`~pyro_ssbnn.models.MLP`. Its batch norms are in training mode
-        meanwhile, and in evaluation mode, with the run's running statistics, afterwards.
-    :param x: predictors ``[N, p]``; moved to the device once.
+    What comes out depends on the arguments alone. The model given stays as it is: the result's model is a copy, on the
+    device and in the dtype of the run, in evaluation mode. Where there are batch norms only that copy has the run's
+    running statistics; they start from those of the model given, so after ``fit_deterministic(model, ...)`` from the
+    deterministic network's.
+
+    :param model: the network, for example :class:`~pyro_ssbnn.models.MLP`.
+    :param x: predictors ``[N, p]``, real numbers of any dtype; converted and moved to the device once.
     :param y: targets, ``[N]`` (``[N, K]`` for several).
     :param options: see :class:`TrainingOptions`.
-    :param guide: a guide to train; by default a new :class:`StructuredGuide`. It is trained in place.
-    :param resume: an earlier result to continue from, up to ``options.epochs`` in all; its guide and history are
-        trained and extended in place. Continued and uninterrupted runs are the same bit by bit when their options
-        are. The remaining epochs follow the options given; seed, dtype, optimizer, batch size, ``hard_gates`` and
-        ``initial_inclusion`` must be those of the run.
+    :param guide: a guide to train; by default a new :class:`StructuredGuide`. It is trained in place, and moved to the
+        device and dtype of the run.
+    :param resume: an earlier result to continue from, up to ``options.epochs`` in all; it stays as it is. Continued
+        and uninterrupted runs are the same bit by bit when their options are. The remaining epochs follow the options
+        given; seed, dtype, optimizer, batch size, ``hard_gates`` and ``initial_inclusion`` must be those of the run.
     :param augment: changes the predictors of every minibatch, ``[rows, p]`` to ``[rows, p]``, on their device, such as
         :class:`~pyro_ssbnn.ImageAugmentation`. Random numbers from torch's own generators keep runs repeatable.
     :param progress: show a progress bar.
-    :param callback: called after each epoch with the epoch's number (from 1) and the unfinished result.
+    :param callback: called after each epoch with the epoch's number (from 1) and the unfinished result. Random numbers
+        that it draws do not change the run.
     :raises ConfigurationError: for both ``guide`` and ``resume``; for a guide or a run of another network; for options
         that a resumed run cannot change, or another number of rows.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
+    :raises TrainingInterrupted: a ``KeyboardInterrupt`` with the result so far. Whatever ends the run early, a guide
+        that was given is left as of the end of an epoch.
     :warns CollapseWarning: when a layer ends without an active node.
     """
     options = options or TrainingOptions()
@@ -125,7 +135,7 @@ def fit(
     x, y = placed(x, y, options)
     with isolated(options.seed, x, grad=True):
         if resume is not None:
-            guide = resume.guide
+            guide = deepcopy(resume.guide)
         elif guide is None:
             guide = StructuredGuide(
                 model,
@@ -133,15 +143,13 @@ def fit(
                 temperature=options.temperature[0],
                 initial_inclusion=options.initial_inclusion,
             )
+        require_trainable(guide)
         guide.to(x)
-        model.to(x)
-        if resume is not None and resume.model is not model:
+        model = deepcopy(model).to(x)
+        if resume is not None:
             model.load_state_dict(resume.model.state_dict())
-        model.train()
         result = Fit(model, guide, options, History(), len(x))
-        run = Run(result, x, y, augment=augment, resume=resume)
-        run.train(progress, callback)
-        model.train(False)
+        Run(result, x, y, augment=augment, resume=resume).train(progress, callback)
     warn_of_collapse(result.collapsed)
     return result
 
@@ -175,40 +183,85 @@ class Run:
         self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
         self.guard = FiniteGuard()
         self.start = time.perf_counter()
+        self.random = random_state(x.device)  # at the end of the last epoch
+        self._boundary: Boundary | None = None
+        self._next_mark = self.start
+        self._in_epoch = False
         if resume is not None:
             self._resume(resume)
 
     def _resume(self, earlier: Fit) -> None:
-        history = self.result.history = earlier.history
+        history = self.result.history = deepcopy(earlier.history)
         self.start -= history.seconds[-1] if len(history) else 0.0
         removed: dict[str, list[int]] = {}
         for removal in history.removed:
             removed.setdefault(removal.group, []).append(removal.node)
         wanted = [dict(group) for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(earlier.optimizer_state)
+        self.optimizer.load_state_dict(deepcopy(earlier.optimizer_state))  # torch shares tensors
         renew_rates(self.optimizer.param_groups, wanted)
         if removed:
             self.remove(removed)
         set_random_state(earlier.random_state, self.x.device)
+        self.random = random_state(self.x.device)
 
     def train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
-        """Run the remaining epochs."""
+        """Run the remaining epochs; whatever ends them, the result is whole, and its model in evaluation mode.
+
+        :raises TrainingInterrupted: for a ``KeyboardInterrupt``.
+        """
+        model = self.result.model.train()
+        try:
+            self._train(progress, callback)
+            self._store()
+        except BaseException as error:
+            self._return()
+            if isinstance(error, KeyboardInterrupt):
+                raise TrainingInterrupted(
+                    f"training was interrupted after {len(self.result.history)} of {self.epochs} epochs; the result as"
+                    " of then is this exception's .result, and fit(..., resume=error.result) goes on from it.",
+                    self.result,
+                ) from error
+            raise
+        finally:
+            model.train(False)
+
+    def _train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
         result, options = self.result, self.result.options
         self._set_step()
         done = len(result.history)
         bar = tqdm(total=self.epochs, initial=done, disable=not progress, unit="epoch", leave=True)
         with bar:
             for epoch in range(done, self.epochs):
+                self._mark()
+                self._in_epoch = True
                 self._epoch(epoch)
                 self.guard.check(epoch)
                 self._shrink()
+                self.random = random_state(self.x.device)
+                self._in_epoch = False
                 bar.set_postfix_str(_status(result.history), refresh=False)
                 bar.update()
                 if callback is not None:
                     self._store()
                     callback(epoch + 1, result)
+                    set_random_state(self.random, self.x.device)
                 if has_converged(result.history, options, result.num_data):
                     break
+
+    def _mark(self) -> None:
+        """Note the end of an epoch, unless one has just been noted."""
+        start = time.perf_counter()
+        if self._boundary is None or start >= self._next_mark:
+            self._boundary = Boundary(self.live, self.optimizer, self.result.history, self.random)
+            now = time.perf_counter()
+            self._next_mark = now + _BETWEEN_MARKS * (now - start)
+
+    def _return(self) -> None:
+        """Go back to the last end of an epoch that was noted, if in the midst of one; a step may be half done."""
+        if self._in_epoch and self._boundary is not None:
+            self._boundary.restore(self.result.history)
+            self.live, self.optimizer = self._boundary.live, self._boundary.optimizer
+            self.random = self._boundary.random
         self._store()
 
     def freeze_gates(self) -> None:
@@ -307,7 +360,7 @@ class Run:
     def _store(self) -> None:
         self.live.store()
         self.result.optimizer_state = self.live.whole_state(self.optimizer.state_dict())
-        self.result.random_state = random_state(self.x.device)
+        self.result.random_state = self.random
 
 
 def _status(history: History) -> str:

@@ -4,22 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.options import TrainingOptions, resolve_device, resolve_dtype
+from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Augmentation", "augmented", "placed"]
+__all__ = ["Augmentation", "augmented", "forget_statistics", "placed", "require_trainable"]
 
 Augmentation = Callable[[Tensor], Tensor]
 """Changes a minibatch's predictors, ``[rows, p]`` to ``[rows, p]``."""
 
 
 def placed(x: Tensor, y: Tensor, options: TrainingOptions) -> tuple[Tensor, Tensor]:
-    """Data on the device and in the dtype of a run; labels keep their dtype."""
+    """Data on the device and in the dtype of a run, apart from the caller's graph; labels keep their dtype."""
     device, dtype = resolve_device(options.device), resolve_dtype(options.dtype)
-    y = y.to(device, dtype) if y.dtype.is_floating_point else y.to(device)
-    return x.to(device, dtype), y
+    labels = not y.dtype.is_floating_point
+    return _plain(x, device, dtype), _plain(y, device, y.dtype if labels else dtype)
+
+
+def _plain(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Values without a gradient of their own, also where they were made in inference mode."""
+    with torch.inference_mode(False):
+        values = values.detach().to(device, dtype)
+        return values.clone() if values.is_inference() else values
+
+
+def require_trainable(guide: Guide) -> None:
+    """Raise :class:`ConfigurationError` for a guide that was built in inference mode."""
+    if any(parameter.is_inference() for parameter in guide.parameters()):
+        raise ConfigurationError(
+            "fit: the guide was built under torch.inference_mode, and such tensors can never be trained; build it"
+            " outside (fit itself may be called inside)."
+        )
+
+
+def forget_statistics(model: Network) -> None:
+    """Set the running statistics of a network's batch norms, torch's own ones too, to those of a new network."""
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        reset = getattr(module, "reset_running_stats", None)
+        if reset is not None:
+            reset()
 
 
 def augmented(augment: Augmentation | None, x: Tensor) -> Tensor:
@@ -29,7 +56,9 @@ def augmented(augment: Augmentation | None, x: Tensor) -> Tensor:
     """
     if augment is None:
         return x
-    changed = augment(x)
+    changed = augment(
+        x.clone()
+    )  # which it may change in place; full batches are the caller's own rows
     if changed.shape != x.shape:
         raise ConfigurationError(
             f"augment must return predictors of the shape it was given, {list(x.shape)}; got {list(changed.shape)}."

@@ -43,6 +43,11 @@ class ChannelStatistics(nn.Module):
         self.register_buffer("running_mean", torch.zeros(size))
         self.register_buffer("running_var", torch.ones(size))
 
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics, as :meth:`torch.nn.BatchNorm2d.reset_running_stats` does."""
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+
     def forward(
         self, y: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
     ) -> Tensor:
