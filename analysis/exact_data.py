@@ -7,15 +7,20 @@ the weights of a single hidden node mix badly where everything else mixes well.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 from torch import Tensor
 
 from pyro_ssbnn._version import __version__
-from pyro_ssbnn.analysis.inference_data import _coordinates, _dataset, _node_dim, _owner
+from pyro_ssbnn.analysis.inference_data import (
+    _array,
+    _coordinates,
+    _dataset,
+    _node_dim,
+    _owner,
+    _predictions,
+)
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact import ExactPosterior, effective_size, r_hat, standard_error
@@ -103,7 +108,8 @@ def exact_to_arviz(
         "constant_data": _dataset(_inclusion(posterior), coords),
     }
     if x is not None:
-        groups |= _predictions(posterior, x, y, seed)
+        predictions = posterior.predict(x, y, seed=seed)
+        groups |= _predictions(predictions.predictive, predictions.log_likelihood, y)
     groups["posterior"].attrs |= ATTRIBUTES
     return assemble({k: v for k, v in groups.items() if v.data_vars}, ATTRIBUTES)
 
@@ -118,9 +124,7 @@ def _posterior(posterior: ExactPosterior, weights: bool) -> dict[str, xr.DataArr
         owner = _owner(description, name)
         trailing = ["target"] if value.ndim > 2 else []
         dims = trailing if owner is None else [_node_dim(description, owner)]
-        arrays[name] = _array(value, dims)
-        if name.endswith(".gate"):
-            arrays[name] = arrays[name].astype(np.int8)
+        arrays[name] = _array(value, dims, gate=name.endswith(".gate"))
     for group in posterior.structures.groups:
         probability = posterior.gate_probability(group.name)
         arrays[f"{group.name}.gate_probability"] = _array(
@@ -149,21 +153,3 @@ def _inclusion(posterior: ExactPosterior) -> dict[str, xr.DataArray]:
         )
         arrays[f"{group.name}.prior_inclusion"] = xr.DataArray(group.inclusion)
     return arrays
-
-
-def _predictions(
-    posterior: ExactPosterior, x: Tensor, y: Tensor | None, seed: int
-) -> dict[str, xr.Dataset]:
-    predictions = posterior.predict(x, y, seed=seed)
-    dims = ["obs_id", "target"]
-    predictive = predictions.predictive
-    groups = {"posterior_predictive": {"obs": _array(predictive, dims[: predictive.ndim - 2])}}
-    if y is not None and predictions.log_likelihood is not None:
-        groups["log_likelihood"] = {"obs": _array(predictions.log_likelihood, ["obs_id"])}
-        groups["observed_data"] = {"obs": xr.DataArray(y.cpu().numpy(), dims=dims[: y.ndim])}
-    return {name: _dataset(arrays, {}) for name, arrays in groups.items()}
-
-
-def _array(value: Tensor, dims: list[str]) -> xr.DataArray:
-    array: Any = value.detach().cpu().numpy()
-    return xr.DataArray(array, dims=["chain", "draw", *dims])

@@ -116,7 +116,7 @@ def to_arviz(
         "sample_stats": _sample_stats(draws),
         "constant_data": _exact_inclusion(guide, coords),
     }
-    groups |= _predictions(draws, y)
+    groups |= _predictions(_one_chain(draws.predictive), _one_chain(draws.log_likelihood), y)
     groups["posterior"].attrs |= ATTRIBUTES
     return assemble({k: v for k, v in groups.items() if v.data_vars}, ATTRIBUTES)
 
@@ -191,9 +191,9 @@ def _posterior(
             dims = [_node_dim(description, owner)]
         else:
             dims = ["target"] if name == "noise.variance" and value.ndim == 2 else []
-        arrays[name] = _draws_array(value, dims, gate=name.endswith(".gate"))
+        arrays[name] = _array(value[None], dims, gate=name.endswith(".gate"))
     for name, value in draws.weights.items():
-        arrays[f"{name}.weight"] = _draws_array(value, [f"{name}_node", f"{name}_incoming"])
+        arrays[f"{name}.weight"] = _array(value[None], [f"{name}_node", f"{name}_incoming"])
     return _dataset(arrays, coords)
 
 
@@ -221,7 +221,7 @@ def _sample_stats(draws: PosteriorDraws) -> xr.Dataset:
     if draws.log_likelihood is not None:
         lp = lp + draws.log_likelihood.double().sum(1)
     stats = {"lp": lp, "log_prior": draws.log_prior, "log_q": draws.log_q}
-    return _dataset({name: _draws_array(value, []) for name, value in stats.items()}, {})
+    return _dataset({name: _array(value[None], []) for name, value in stats.items()}, {})
 
 
 def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
@@ -241,23 +241,30 @@ def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
     return _dataset(arrays, coords)
 
 
-def _predictions(draws: PosteriorDraws, y: Tensor | None) -> dict[str, xr.Dataset]:
+def _predictions(
+    predictive: Tensor | None, log_likelihood: Tensor | None, y: Tensor | None
+) -> dict[str, xr.Dataset]:
+    """Predictions ``[C, S, N]`` or ``[C, S, N, K]``, the log-likelihood ``[C, S, N]``, and what was observed."""
     groups = {}
-    if draws.predictive is not None:
-        dims = ["obs_id", "target"][: draws.predictive.ndim - 1]
-        groups["posterior_predictive"] = {"obs": _draws_array(draws.predictive, dims)}
-    if draws.log_likelihood is not None:
-        groups["log_likelihood"] = {"obs": _draws_array(draws.log_likelihood, ["obs_id"])}
+    if predictive is not None:
+        groups["posterior_predictive"] = {"obs": _array(predictive, ["obs_id", "target"])}
+    if log_likelihood is not None:
+        groups["log_likelihood"] = {"obs": _array(log_likelihood, ["obs_id"])}
     if y is not None:
         dims = ["obs_id", "target"][: y.ndim]
         groups["observed_data"] = {"obs": xr.DataArray(_numpy(y), dims=dims)}
     return {name: _dataset(arrays, {}) for name, arrays in groups.items()}
 
 
-def _draws_array(value: Tensor, dims: list[str], gate: bool = False) -> xr.DataArray:
-    """One chain of draws, ``[1, S, ...]``; gates become whole numbers, which ArviZ plots as such."""
-    array = _numpy(value)[None]
-    return xr.DataArray(array.astype(np.int8) if gate else array, dims=["chain", "draw", *dims])
+def _one_chain(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value[None]
+
+
+def _array(value: Tensor, dims: list[str], gate: bool = False) -> xr.DataArray:
+    """Chains of draws, ``[C, S, ...]``; gates become whole numbers, which ArviZ plots as such."""
+    array = _numpy(value)
+    names = ["chain", "draw", *dims][: value.ndim]
+    return xr.DataArray(array.astype(np.int8) if gate else array, dims=names)
 
 
 def _dataset(arrays: dict[str, xr.DataArray], coords: dict[str, list[str]]) -> xr.Dataset:

@@ -12,15 +12,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from pyro_ssbnn.errors import (
-    CheckpointError,
-    ConfigurationError,
-    DataError,
-    ExportError,
-    MissingKLError,
-    NonFiniteLossError,
-    SelectionError,
-)
+from pyro_ssbnn import errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,16 +36,8 @@ results = Console(highlight=False)
 messages = Console(stderr=True, highlight=False)
 """Standard error: how it goes, and what went wrong."""
 
-_EXPECTED = (
-    CheckpointError,
-    ConfigurationError,
-    DataError,
-    ExportError,
-    MissingKLError,
-    NonFiniteLossError,
-    OSError,  # no permission, no space left
-    SelectionError,
-)
+# What the user can mend; OSError: no permission, no space left.
+_EXPECTED = (OSError, *(getattr(errors, name) for name in errors.__all__ if name.endswith("Error")))
 _SCORES = {
     "accuracy": ("accuracy", "share of rows, 1 is best"),
     "nll": ("negative log-likelihood", "nats per row, 0 is best"),
