@@ -110,6 +110,8 @@ def to_arviz(
         draws = draw_posterior(model, guide, num_draws, x=x, y=y, weights=weights, seed=seed)
     else:
         _check_draws(draws, model.description, x, y, weights)
+    if y is not None:
+        y = model.likelihood.as_target(y, next(guide.parameters()))
     coords = _coordinates(model.description, names)
     groups = {
         "posterior": _posterior(model.description, draws, coords),

@@ -86,6 +86,9 @@ class CoupledGuide(StructuredGuide):
     torch.Size([3])
     """
 
+    coupled: tuple[str, ...] = ()
+    """Groups whose gates are coupled, in forward order."""
+
     def __init__(
         self,
         model: Network,

@@ -94,6 +94,12 @@ class StructuredGuide(PyroModule):
         self.hard = hard
         self.register_buffer("temperature", torch.tensor(temperature))
         description = model.description
+        taken = [g.name for g in description.groups if hasattr(self, g.name)]
+        if taken:
+            raise ConfigurationError(
+                f"{type(self).__name__}: a layer cannot be called {taken[0]!r}, which is an attribute of guides; give"
+                " it another name."
+            )
         shared_initial = {}
         for scope, prior in description.scopes.items():
             members = [g for g in description.groups if g.scope == scope]

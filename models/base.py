@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
+from keyword import iskeyword
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,9 @@ from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.description import NetworkDescription
 
 __all__ = ["GatedNetwork", "compact_from_state", "network_from_config"]
+
+_SITES = ("data", "obs", "draws", "noise")
+"""Sites and plates that no layer may be called."""
 
 
 class GatedNetwork(PyroModule):
@@ -60,12 +64,40 @@ class GatedNetwork(PyroModule):
         self.closed_activation = float(self.phi(torch.zeros((), dtype=torch.float64)))
 
     def _build(self, description: NetworkDescription) -> None:
-        """Make the layers of a description, each under its group's name."""
+        """Make the layers of a description, each under its group's name.
+
+        :raises ConfigurationError: for names that are no Python names, given twice, or taken.
+        """
+        if "description" not in vars(self):  # later ones keep the names
+            self._check_names(description)
         self.description = description
         for group in description.groups:
             geometry = group.geometry
             layer = GroupLinear(group) if geometry is None else GroupConv2d(group, geometry)
             self.add_module(group.name, layer)
+
+    def _check_names(self, description: NetworkDescription) -> None:
+        """Names of layers and sums become modules, plates and prefixes of sites."""
+        owner = type(self).__name__
+        names = [part.name for part in (*description.groups, *description.sums)]
+        bad = [name for name in names if not name.isidentifier() or iskeyword(name)]
+        if bad:
+            raise ConfigurationError(
+                f"{owner}: layers and sums need Python names, which become those of modules and sites; got {bad[0]!r}."
+            )
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConfigurationError(f"{owner}: {twice[0]!r} is the name of two layers or sums.")
+        scopes = {form for s in description.scopes for form in (s, s.replace(".", "_"))}
+        reserved = {description.inputs.name, *scopes, *_SITES}
+        taken = [name for name in names if name in reserved or hasattr(self, name)]
+        if taken:
+            kind = (
+                "the prefix of other sites" if taken[0] in reserved else "an attribute of networks"
+            )
+            raise ConfigurationError(
+                f"{owner}: a layer or sum cannot be called {taken[0]!r}, which is {kind}; give it another name."
+            )
 
     @abstractmethod
     def network(self, x: Tensor) -> Tensor:

@@ -166,8 +166,11 @@ class ExactPosterior:
             trace = poutine.trace(poutine.condition(self.model, data=data)).get_trace(x)
         sites: dict[str, Any] = {**trace.nodes}
         f, obs = sites["_RETURN"]["value"], sites["obs"]
-        score = f.new_zeros(count) if y is None else obs["fn"].log_prob(y)
-        return self.model.likelihood.mean(f), obs["value"], score
+        likelihood = self.model.likelihood
+        score = f.new_zeros(count)
+        if y is not None:
+            score = obs["fn"].log_prob(likelihood.as_target(y, f))
+        return likelihood.mean(f), obs["value"], score
 
     def _averaged(self, table: Tensor) -> Tensor:
         """Expectation of a table ``[2^K, k]`` over each draw's structures, chain by chain to spare memory."""

@@ -77,7 +77,7 @@ def fit_deterministic(
     options = options or TrainingOptions()
     _check_penalties(model, weight_decay, predictor_penalty)
     check_data(model, x, y)
-    x, y = placed(x, y, options)
+    x, y = placed(model.likelihood, x, y, options)
     with isolated(options.seed, x, grad=True):
         trained = deepcopy(model).to(x).train()
         forget_statistics(trained)  # they belonged to other weights

@@ -67,7 +67,7 @@ def fine_tune(
     require_selection("fine_tune", selection, fitted.model.description)
     require_nodes(selection, fitted.model.description)
     check_data(fitted.model, x, y)
-    x, y = placed(x, y, options)
+    x, y = placed(fitted.model.likelihood, x, y, options)
     with isolated(options.seed, x, grad=True):
         model, guide = deepcopy(fitted.model).to(x), deepcopy(fitted.guide).to(x)
         open = {name: selection.mask(name) for name in selection.kept}

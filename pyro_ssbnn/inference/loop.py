@@ -132,7 +132,7 @@ def fit(
         require_resumable(model, options, len(x), before)
     elif guide is not None:
         require_match("fit", model, guide)
-    x, y = placed(x, y, options)
+    x, y = placed(model.likelihood, x, y, options)
     with isolated(options.seed, x, grad=True):
         if resume is not None:
             guide = deepcopy(resume.guide)

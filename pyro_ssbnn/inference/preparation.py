@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.options import TrainingOptions, resolve_device, resolve_dtype
+from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
@@ -18,11 +19,18 @@ Augmentation = Callable[[Tensor], Tensor]
 """Changes a minibatch's predictors, ``[rows, p]`` to ``[rows, p]``."""
 
 
-def placed(x: Tensor, y: Tensor, options: TrainingOptions) -> tuple[Tensor, Tensor]:
-    """Data on the device and in the dtype of a run, apart from the caller's graph; labels keep their dtype."""
+def placed(
+    likelihood: Likelihood, x: Tensor, y: Tensor, options: TrainingOptions
+) -> tuple[Tensor, Tensor]:
+    """Data on the device and in the dtype of a run, apart from the caller's graph.
+
+    Targets are as the likelihood scores them.
+    """
     device, dtype = resolve_device(options.device), resolve_dtype(options.dtype)
-    labels = not y.dtype.is_floating_point
-    return _plain(x, device, dtype), _plain(y, device, y.dtype if labels else dtype)
+    x = _plain(x, device, dtype)
+    with torch.inference_mode(False):
+        y = likelihood.as_target(_plain(y, y.device, y.dtype), x)
+    return x, y
 
 
 def _plain(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

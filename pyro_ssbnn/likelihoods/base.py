@@ -88,7 +88,16 @@ class Likelihood(ABC):
         rows = f.shape[-2]
         weight = 1.0 if num_data is None else num_data / rows
         with poutine.scale(scale=weight), pyro.plate("data", rows, dim=-1):
-            pyro.sample("obs", self.distribution(f, latents), obs=y)
+            observed = None if y is None else self.as_target(y, f)
+            pyro.sample("obs", self.distribution(f, latents), obs=observed)
+
+    def as_target(self, y: Tensor, like: Tensor) -> Tensor:
+        """Targets as the distribution scores them: numbers of the device and dtype of ``like``, from any dtype.
+
+        Every entry of targets comes through here, so that 0 and 1 may be boolean and counts whole numbers. A likelihood
+        of labels gives integers instead.
+        """
+        return y.to(like.device, like.dtype)
 
     def check_target(self, y: Tensor) -> None:
         """Raise :class:`DataError` unless y is a target of this likelihood (finite, right shape and values)."""

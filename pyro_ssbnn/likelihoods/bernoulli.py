@@ -19,7 +19,7 @@ __all__ = ["BernoulliLikelihood"]
 @register("bernoulli")
 @dataclass(frozen=True)
 class BernoulliLikelihood(Likelihood):
-    """Binary targets 0.0 and 1.0 with logistic probabilities."""
+    """Binary targets, 0 and 1 of any dtype, with logistic probabilities."""
 
     predicts_classes = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -46,13 +47,21 @@ class CategoricalLikelihood(Likelihood):
         """Class probabilities, ``[..., N, K]``."""
         return f.softmax(-1)
 
-    def check_target(self, y: Tensor) -> None:
-        """Integer labels 0..K-1 with at least two classes present."""
-        super().check_target(y)
-        if y.dtype.is_floating_point:
+    def as_target(self, y: Tensor, like: Tensor) -> Tensor:
+        """Labels as 64-bit integers, from any integer dtype.
+
+        :raises DataError: for floating numbers.
+        """
+        if y.is_floating_point():
             raise DataError(
                 f"CategoricalLikelihood: y holds class labels, an integer tensor; got {y.dtype}. Use y.long()."
             )
+        return y.to(like.device, torch.long)
+
+    def check_target(self, y: Tensor) -> None:
+        """Integer labels 0..K-1 with at least two classes present."""
+        super().check_target(y)
+        y = self.as_target(y, y)
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= self.num_classes:
             raise DataError(

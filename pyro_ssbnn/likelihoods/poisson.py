@@ -38,5 +38,6 @@ class PoissonLikelihood(Likelihood):
     def check_target(self, y: Tensor) -> None:
         """Non-negative whole numbers."""
         super().check_target(y)
-        if (y < 0).any() or (y != y.round()).any():
+        whole = not y.is_floating_point() or bool((y == y.round()).all())
+        if (y < 0).any() or not whole:
             raise DataError("PoissonLikelihood: y must hold counts 0, 1, 2, ...; got other values.")

@@ -241,7 +241,9 @@ def _predictions(
         distribution = likelihood.distribution(piece, latents)
         found = {"mean": likelihood.mean(piece), "predictive": distribution.sample()}
         if y is not None:
-            found["log_likelihood"] = distribution.log_prob(y[at : at + rows].cpu())
+            found["log_likelihood"] = distribution.log_prob(
+                likelihood.as_target(y[at : at + rows], piece)
+            )
         parts.append({k: v.to(f.dtype) if v.is_floating_point() else v for k, v in found.items()})
     return {k: torch.cat([part[k] for part in parts], 1) for k in parts[0]}
 

@@ -35,6 +35,8 @@ __all__ = [
     "predict_compact",
 ]
 
+_DOUBLE = torch.zeros((), dtype=torch.float64)  # what predictions are added up in, on the CPU
+
 
 def predict(
     model: Network,
@@ -156,7 +158,9 @@ class Ensemble:
         self, x: Tensor, y: Tensor | None, quantiles: Sequence[float]
     ) -> list[PredictiveSummary]:
         passes = x.to(self.like).split(self.block.rows)
-        targets = [None] * len(passes) if y is None else _targets(y).split(self.block.rows)
+        targets: Sequence[Tensor | None] = [None] * len(passes)
+        if y is not None:
+            targets = self.likelihood.as_target(y, _DOUBLE).split(self.block.rows)
         running = [RunningSummary(self.likelihood, t, quantiles) for t in targets]
         for networks in self.networks():
             latents = {k: v.cpu().double() for k, v in networks.latents.items()}
@@ -267,7 +271,3 @@ def _draws_of(network: CompactNetwork, part: slice) -> nn.Module:
     """The network of some of its draws, on the same memory."""
     held = {id(t): t[part] if t.is_floating_point() else t for t in network.buffers()}
     return deepcopy(network, held)
-
-
-def _targets(y: Tensor) -> Tensor:
-    return y.cpu().double() if y.is_floating_point() else y.cpu()
