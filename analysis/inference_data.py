@@ -43,7 +43,7 @@ from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError, DataError
-from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_posterior
+from pyro_ssbnn.posterior.draws import MOST_BYTES, PosteriorDraws, draw_posterior
 from pyro_ssbnn.structure.description import GateGroup, NetworkDescription, NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -74,8 +74,13 @@ def to_arviz(
     weights: bool = False,
     seed: int = 0,
     feature_names: Sequence[str] | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> ArviZData:
     """Turn a fitted network into ArviZ's container (see the module for its groups).
+
+    ArviZ keeps every draw at every row: S N numbers in each of ``posterior_predictive`` and ``log_likelihood`` (while
+    they are made, as many again for each output of the network). What would take more than ``most_bytes`` is refused;
+    2,000 random rows serve most checks of a model, and :func:`~pyro_ssbnn.predict` scores all rows.
 
     :param model: the network, ``result.model`` of a fit.
     :param guide: its guide, ``result.guide``.
@@ -86,9 +91,10 @@ def to_arviz(
     :param weights: keep the effective weights, S times the size of the network.
     :param seed: of the draws; the caller's random state is left untouched.
     :param feature_names: one name per predictor in place of the network's own.
+    :param most_bytes: bytes that the draws may take, 2 GiB by default.
     :returns: ``InferenceData`` with ArviZ 0.x, ``DataTree`` with ArviZ 1.x.
     :raises ConfigurationError: when ``draws`` come with x, or without the weights asked for; for miscounted names; for
-        a guide or draws of another network.
+        a guide or draws of another network; for more draws at more rows than ``most_bytes`` holds.
     :raises DataError: for y without x, or y that does not match the draws.
 
     >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, StructuredGuide
@@ -107,7 +113,8 @@ def to_arviz(
             raise DataError(
                 "to_arviz: y is given without x; give the predictors it was observed at."
             )
-        draws = draw_posterior(model, guide, num_draws, x=x, y=y, weights=weights, seed=seed)
+        options: dict[str, Any] = {"weights": weights, "seed": seed, "most_bytes": most_bytes}
+        draws = draw_posterior(model, guide, num_draws, x=x, y=y, **options)
     else:
         _check_draws(draws, model.description, x, y, weights)
     if y is not None:

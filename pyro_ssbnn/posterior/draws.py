@@ -284,8 +284,8 @@ def _check_size(
     numbers = rows * columns + (model.description.num_weights if weights else 0)
     if numbers * row_bytes > most_bytes:
         raise ConfigurationError(
-            f"the draws would take {numbers * row_bytes / 1e9:,.1f} GB, {numbers:,} numbers each (of {rows:,} rows"
-            f"{', and the weights' if weights else ''}), more than most_bytes={most_bytes / 1e9:,.1f} GB. Give fewer"
-            " rows or draws, or allow more; pyro_ssbnn.predict has means, densities and quantiles of as many as you"
-            " like."
+            f"draw_posterior: the draws would take {numbers * row_bytes / 1e9:,.1f} GB, {numbers:,} numbers each (of"
+            f" {rows:,} rows{', and the weights' if weights else ''}), more than most_bytes={most_bytes / 1e9:,.1f} GB."
+            " Give fewer rows or draws, or allow more; pyro_ssbnn.predict has means, densities and quantiles of as many"
+            " as you like."
         )

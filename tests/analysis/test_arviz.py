@@ -108,6 +108,13 @@ def test_values_are_those_of_the_draws(fitted):
     xr.testing.assert_identical(dataset(again, "posterior"), posterior)
 
 
+def test_more_than_memory_holds_is_refused_with_what_it_costs(fitted):
+    with pytest.raises(
+        ConfigurationError, match=r"2\.4 GB.*1,000,000 rows.*most_bytes=2\.1 GB.*predict"
+    ):
+        to_arviz(*fitted, x=torch.zeros(1_000_000, 3), y=torch.zeros(1_000_000))
+
+
 def test_slab_scale_is_the_prior_function_of_its_latents(fitted):
     posterior = dataset(to_arviz(*fitted, num_draws=4), "posterior")
     tau2 = posterior["hidden2.scale_a"] * posterior["hidden2.scale_b"]
