@@ -65,6 +65,8 @@ class StructuredGuide(PyroModule):
     :meth:`parameter_axes`; and the parameters into :meth:`parameter_groups`, or they are not trained. A name of its own
     (:func:`pyro_ssbnn.register`) lets it be saved.
 
+    :ivar initial: the options of its starting values, by name.
+    :ivar started_from: the weights that :meth:`start_from` took, or None.
     :raises ConfigurationError: for a temperature or a probability outside its domain.
     """
 
@@ -92,6 +94,12 @@ class StructuredGuide(PyroModule):
         self.description, self.likelihood = model.description, model.likelihood
         self.activation = getattr(model, "activation", None)
         self.hard = hard
+        self.initial = {
+            "temperature": temperature,
+            "initial_inclusion": initial_inclusion,
+            "initial_scale": initial_scale,
+        }
+        self.started_from: dict[str, Tensor] | None = None
         self.register_buffer("temperature", torch.tensor(temperature))
         description = model.description
         taken = [g.name for g in description.groups if hasattr(self, g.name)]
@@ -226,6 +234,18 @@ class StructuredGuide(PyroModule):
         guide.load_state_dict(state)
         return guide
 
+    def restarted(self, model: Network) -> Self:
+        """A new guide of the same class and options, at new starting values, or at the weights this one started from.
+
+        ``fit(model, x, y, options, guide=guide.restarted)`` runs again from another seed.
+
+        :param model: the same network, or its like.
+        """
+        guide = type(self)(model, **self.to_config(), **self.initial)
+        if self.started_from is not None:
+            guide.start_from(self.started_from)
+        return guide
+
     @torch.no_grad()
     def close(self, closed: Mapping[str, Tensor]) -> None:
         """Close members for good: their gates never open, and all their weights, in and out, follow the prior.
@@ -271,6 +291,7 @@ class StructuredGuide(PyroModule):
         :raises ConfigurationError: for missing, unknown or wrongly shaped layers, and for values that are not finite.
         """
         check_weights(self.description, weights)
+        self.started_from = {name: weight.detach().clone() for name, weight in weights.items()}
         for group in self.description.groups:
             loc = getattr(self, group.name).weight.loc
             given = weights[group.name].to(loc)

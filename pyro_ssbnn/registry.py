@@ -1,4 +1,4 @@
-"""Names of classes in saved files: priors, likelihoods, guides and networks, the package's and users' own.
+"""Names of classes in saved files: priors, likelihoods, guides, networks, augmentations, the package's and users' own.
 
 A file holds names and numbers, never code. Whoever reads it looks the name up here, so a class of one's own needs a
 name of its own, given by the decorator :func:`register`. Fitting, pruning and predicting need no name: they keep the
@@ -20,6 +20,9 @@ _OWNERS: dict[tuple[str, str], type] = {}  # by family and name, the latest regi
 
 def register(name: str) -> Callable[[_Class], _Class]:
     """Give a prior, likelihood, guide or network the name by which saved files know it; a class decorator.
+
+    So can an augmentation be named, a callable class with ``family = "augmentation"`` and a ``to_config`` of its
+    constructor's arguments.
 
     Files of that class can then be saved, and loaded wherever its module has been imported before. The name belongs to
     this class alone, a subclass needs another. Running a notebook's cell again replaces the class.
@@ -74,7 +77,7 @@ def record_of(cls: type) -> dict[str, str]:
 def class_of(family: str, record: Mapping[str, Any]) -> Any:
     """Class of a :func:`record_of`.
 
-    :param family: "prior", "likelihood", "guide" or "network".
+    :param family: "prior", "likelihood", "guide", "network" or "augmentation".
     :raises ConfigurationError: when no class of that name is registered; the message says which module to import.
     """
     name, module = record.get("name"), record.get("module")
@@ -93,7 +96,7 @@ def _family(cls: type) -> str:
     if not isinstance(family, str):
         raise ConfigurationError(
             f"register: {_path(cls)} is no prior, likelihood, guide or network. Subclass one of the package's, or set"
-            ' its class attribute ``family`` to "guide" or "network".'
+            ' its class attribute ``family`` to "guide", "network" or "augmentation".'
         )
     return family
 

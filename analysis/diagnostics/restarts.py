@@ -30,9 +30,10 @@ from torch import Tensor
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, Check
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
-from pyro_ssbnn.errors import CollapseWarning
+from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.exact import r_hat
 from pyro_ssbnn.inference import Fit, fit
+from pyro_ssbnn.inference.preparation import forget_statistics
 from pyro_ssbnn.likelihoods import BernoulliLikelihood, CategoricalLikelihood
 
 __all__ = [
@@ -51,16 +52,28 @@ _R_HAT = 1.1
 def refitted(
     result: Fit, x: Tensor, y: Tensor, number: int, *, progress: bool = False
 ) -> list[Fit]:
-    """Fit again with the seeds after the run's own, from new starting values; the fit itself stays as it was.
+    """Fit again with the seeds after the run's own, as the run began; the fit itself stays as it was.
+
+    The guide is of the same class and options, at new starting values or at the same deterministic weights, and
+    minibatches are augmented in the same way.
 
     :param number: of new fits; each costs what the fit cost.
+    :raises ConfigurationError: for a fit that cannot begin again; the message says why.
     """
+    if number and result.start.obstacle:
+        raise ConfigurationError(
+            f"diagnose: this fit cannot be run again from another seed: {result.start.obstacle}. Run it with other"
+            " seeds yourself and give all the fits: diagnose([first, second, ...], x, y)."
+        )
     fits = []
     for seed in range(result.options.seed + 1, result.options.seed + 1 + number):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CollapseWarning)  # the checks speak of collapse
             options = replace(result.options, seed=seed)
-            fits.append(fit(copy.deepcopy(result.model), x, y, options, progress=progress))
+            model = copy.deepcopy(result.model)
+            forget_statistics(model)
+            again = {"guide": result.guide.restarted, "augment": result.start.augment}
+            fits.append(fit(model, x, y, options, progress=progress, **again))
     return fits
 
 

@@ -74,8 +74,14 @@ def continued(result: Fit, x: Tensor, y: Tensor, *, share: float, temperature: f
 
     :param share: of the run's epochs, positive; rates start as the run's did and decay by a cosine.
     :param temperature: of the gates' relaxation.
-    :raises ConfigurationError: for a share or a temperature that is not positive.
+    :raises ConfigurationError: for a share or a temperature that is not positive, and where the augmentation of a fit
+        from a file is not known.
     """
+    if result.start.lost:
+        raise ConfigurationError(
+            f"diagnose: the run cannot be continued as it was: its file does not hold its augmentation,"
+            f" {result.start.lost}. Leave temperatures empty."
+        )
     if not share > 0 or not temperature > 0:
         raise ConfigurationError(
             f"diagnose: continuing a run needs a positive share and temperature; got {share} and {temperature}."
@@ -100,6 +106,7 @@ def continued(result: Fit, x: Tensor, y: Tensor, *, share: float, temperature: f
             y,
             options,
             guide=copy.deepcopy(result.guide),
+            augment=result.start.augment,
             progress=False,
         )
 

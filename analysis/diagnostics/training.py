@@ -17,6 +17,7 @@ gradient, is decided by the noise of one minibatch, before any weight has learne
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +133,7 @@ def check_schedule(result: Fit) -> Check:
             "schedule",
             "warning",
             f"At full KL weight the gates could move by {values['travel']:.1f} log-odds in all; to close from inclusion"
-            f" {options.initial_inclusion:g} takes {needed:.1f}. The run is too short for its gate rate.",
+            f" {_initial_inclusion(result):g} takes {needed:.1f}. The run is too short for its gate rate.",
             "Train longer, raise gate_rate, or shorten kl_warmup.",
             values,
         )
@@ -152,7 +153,7 @@ def check_gate_rate(result: Fit) -> Check:
         return Check(
             "gate rate",
             "warning",
-            f"At rate {rate:.3g} a gate goes from inclusion {result.options.initial_inclusion:g} to 1/2 within"
+            f"At rate {rate:.3g} a gate goes from inclusion {_initial_inclusion(result):g} to 1/2 within"
             f" {steps:.1f} steps, less than the {_ADAM_MEMORY} that Adam averages gradients over: noise decides which"
             " nodes stay.",
             "Lower gate_rate (0.02 at 256 rows a step, less for smaller steps).",
@@ -174,8 +175,14 @@ def check_gate_rate(result: Fit) -> Check:
     )
 
 
+def _initial_inclusion(result: Fit) -> float:
+    """What the guide says of itself: one that was given to the run need not start where the options do."""
+    initial: Mapping[str, float] = getattr(result.guide, "initial", {})
+    return initial.get("initial_inclusion", result.options.initial_inclusion)
+
+
 def _initial_logit(result: Fit) -> float:
-    p = result.options.initial_inclusion
+    p = _initial_inclusion(result)
     return math.log(p / (1 - p))
 
 

@@ -24,6 +24,7 @@ from pyro_ssbnn.files.atomic import replacing
 from pyro_ssbnn.guides import scale_guide
 from pyro_ssbnn.inference import Fit, History, Removal, TrainingOptions
 from pyro_ssbnn.inference.options import resolve_device
+from pyro_ssbnn.inference.start import Start
 from pyro_ssbnn.isolation import seeded
 from pyro_ssbnn.models import CompactNetwork, compact_from_state, network_from_config
 from pyro_ssbnn.registry import class_of, record_of
@@ -53,6 +54,8 @@ def save_fit(result: Fit, path: str | Path) -> None:
     """
     result.require_match("save_fit")
     tensors = {f"guide.{k}": v for k, v in result.guide.state_dict().items()}
+    first = getattr(result.guide, "started_from", None) or {}
+    tensors |= {f"start.{k}": v for k, v in first.items()}
     tensors |= {f"network.{k}": v for k, v in result.model.state_dict().items()}
     state = result.optimizer_state.get("state", {})
     for index, slots in state.items():
@@ -63,7 +66,12 @@ def save_fit(result: Fit, path: str | Path) -> None:
     header = {
         "network": result.model.to_config(),
         "options": result.options.to_config(),
-        "guide": {**record_of(type(result.guide)), "options": result.guide.to_config()},
+        "guide": {
+            **record_of(type(result.guide)),
+            "options": result.guide.to_config(),
+            "initial": getattr(result.guide, "initial", {}),
+        },
+        "start": _start_record(result.start),
         "num_data": result.num_data,
         "history": {name: getattr(result.history, name) for name in _SERIES},
         "removed": result.history.removed,
@@ -97,7 +105,8 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
         state.setdefault(int(index), {})[slot] = value
     optimizer = {"state": state, "param_groups": header["optimizer_groups"]}
     random_state = {k: v.cpu() for k, v in _under("random.", tensors).items()}
-    return Fit(model, guide, options, history, header["num_data"], optimizer, random_state)
+    start = _start_of(header)
+    return Fit(model, guide, options, history, header["num_data"], optimizer, random_state, start)
 
 
 def load_guide(path: str | Path, model: Network, device: str = "cpu") -> Guide:
@@ -140,6 +149,34 @@ def load_compact(path: str | Path, device: str = "cpu") -> CompactNetwork:
         raise CheckpointError(f"{path}: not a complete pruned network. {error}") from error
 
 
+def _start_record(start: Start) -> dict[str, Any]:
+    """Record of a start; of an augmentation that has no record of its own, only what it is."""
+    augment, lost = start.augment, start.lost
+    record = None
+    if augment is not None:
+        try:
+            record = {**record_of(type(augment)), "options": augment.to_config()}  # type: ignore[attr-defined]
+        except (AttributeError, ConfigurationError):
+            lost = getattr(augment, "__qualname__", type(augment).__qualname__)
+    return {"augment": record, "lost": lost, "obstacle": start.obstacle}
+
+
+def _start_of(header: Mapping[str, Any]) -> Start:
+    record = header.get("start")
+    if record is None:
+        return Start(obstacle="its file, written up to format 2, does not tell how it began")
+    augment, lost = None, record["lost"]
+    if record["augment"] is not None:
+        try:
+            augment = class_of("augmentation", record["augment"])(**record["augment"]["options"])
+        except (TypeError, ConfigurationError):
+            lost = record["augment"]["name"]
+    obstacle = record["obstacle"]
+    if lost and not obstacle:
+        obstacle = f"its file does not hold its augmentation, {lost}"
+    return Start(augment, lost, obstacle)
+
+
 def _network_of(path: str | Path, header: Mapping[str, Any]) -> Network:
     try:
         return network_from_config(header["network"])
@@ -167,6 +204,9 @@ def _guide_of(
         module.to(device=like.device, dtype=like.dtype)
         module.load_state_dict(state)
     model.train(False)
+    first = _under("start.", tensors)
+    if first:
+        guide.started_from = first  # type: ignore[attr-defined]
     return guide
 
 
@@ -183,7 +223,8 @@ def _guide_record(header: Mapping[str, Any]) -> Mapping[str, Any]:
 def _new_guide(path: str | Path, model: Network, record: Mapping[str, Any]) -> Guide:
     try:
         with seeded(0, torch.device("cpu")):  # the initial values are overwritten
-            guide: Guide = class_of("guide", record)(model, **record["options"])
+            options = {**record["options"], **record.get("initial", {})}
+            guide: Guide = class_of("guide", record)(model, **options)
     except (TypeError, ConfigurationError) as error:
         raise CheckpointError(f"{path}: the guide cannot be made again. {error}") from error
     return guide

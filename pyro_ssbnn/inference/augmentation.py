@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError, DataError
+from pyro_ssbnn.registry import register
 
 __all__ = ["ImageAugmentation"]
 
 
+@register("image")
 @dataclass(frozen=True)
 class ImageAugmentation:
     """Random crop, flip and erasing of flattened images, ``[N, C * H * W]``, for ``fit(..., augment=...)``.
@@ -40,6 +42,7 @@ class ImageAugmentation:
     tensor([[1., 0., 3., 2.]])
     """
 
+    family: ClassVar[str] = "augmentation"
     image_shape: Sequence[int]
     padding: int = 4
     flip: float = 0.5

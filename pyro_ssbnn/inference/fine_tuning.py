@@ -23,6 +23,7 @@ from pyro_ssbnn.inference.loop import Fit, Run
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation, placed
 from pyro_ssbnn.inference.shrinking import may_lose_members
+from pyro_ssbnn.inference.start import Start
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.selection.rules import Selection, require_nodes, require_selection, select
 
@@ -82,7 +83,8 @@ def fine_tune(
             for name, nodes in closed.items()
             for node in nodes
         ]
-        result = Fit(model, guide, options, History(removed=removed), len(x))
+        start = Start(augment, obstacle="it was fine-tuned, which diagnose does not do again")
+        result = Fit(model, guide, options, History(removed=removed), len(x), start=start)
         run = Run(result, x, y, augment=augment)
         run.freeze_gates()
         if closed:

@@ -30,6 +30,7 @@ from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed, re
 from pyro_ssbnn.inference.resumption import renew_rates, require_resumable
 from pyro_ssbnn.inference.schedule import kl_weight, set_rates, temperature
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
+from pyro_ssbnn.inference.start import GuideMaker, Start, makes_guides, resumed_start, start_of
 from pyro_ssbnn.inference.step import CompiledStep, EagerStep
 from pyro_ssbnn.isolation import isolated, random_state, set_random_state
 from pyro_ssbnn.structure.guide import Guide
@@ -55,6 +56,7 @@ class Fit:
     :param num_data: observations fitted to.
     :param optimizer_state: ``state_dict`` of the optimizer.
     :param random_state: state of the random number generators, ``{device type: uint8 tensor}``.
+    :param start: how it began, beside what options and guide tell.
     """
 
     model: Network
@@ -64,6 +66,7 @@ class Fit:
     num_data: int
     optimizer_state: dict = field(default_factory=dict)
     random_state: dict[str, Tensor] = field(default_factory=dict)
+    start: Start = field(default_factory=Start)
 
     @property
     def collapsed(self) -> list[str]:
@@ -85,7 +88,7 @@ def fit(
     y: Tensor,
     options: TrainingOptions | None = None,
     *,
-    guide: Guide | None = None,
+    guide: Guide | GuideMaker | None = None,
     resume: Fit | None = None,
     augment: Augmentation | None = None,
     progress: bool = True,
@@ -103,7 +106,8 @@ def fit(
     :param y: targets, ``[N]`` (``[N, K]`` for several).
     :param options: see :class:`TrainingOptions`.
     :param guide: a guide to train; by default a new :class:`StructuredGuide`. It is trained in place, and moved to the
-        device and dtype of the run.
+        device and dtype of the run. Or what makes one of the network, such as the class :class:`CoupledGuide`: it then
+        starts from the run's seed, too.
     :param resume: an earlier result to continue from, up to ``options.epochs`` in all; it stays as it is. Continued
         and uninterrupted runs are the same bit by bit when their options are. The remaining epochs follow the options
         given; seed, dtype, optimizer, batch size, ``hard_gates`` and ``initial_inclusion`` must be those of the run.
@@ -130,7 +134,7 @@ def fit(
         resume.require_match("fit")
         before = (resume.model, resume.options, resume.num_data)
         require_resumable(model, options, len(x), before)
-    elif guide is not None:
+    elif guide is not None and not makes_guides(guide):
         require_match("fit", model, guide)
     x, y = placed(model.likelihood, x, y, options)
     with isolated(options.seed, x, grad=True):
@@ -143,12 +147,19 @@ def fit(
                 temperature=options.temperature[0],
                 initial_inclusion=options.initial_inclusion,
             )
+        elif makes_guides(guide):
+            guide = guide(model)
+            require_match("fit", model, guide)
         require_trainable(guide)
+        if resume is None:
+            start = start_of(guide, model, augment)
+        else:
+            start = resumed_start(resume.start, augment, resume.options, options)
         guide.to(x)
         model = deepcopy(model).to(x)
         if resume is not None:
             model.load_state_dict(resume.model.state_dict())
-        result = Fit(model, guide, options, History(), len(x))
+        result = Fit(model, guide, options, History(), len(x), start=start)
         Run(result, x, y, augment=augment, resume=resume).train(progress, callback)
     warn_of_collapse(result.collapsed)
     return result

@@ -61,6 +61,9 @@ class Guide(Protocol):
     def narrowed(self, model: Network, kept: Mapping[str, Tensor]) -> Guide:
         """Guide of the same family and parameters for a network narrowed to these members."""
 
+    def restarted(self, model: Network) -> Guide:
+        """A new guide of the same class and options, at new starting values; what restarts are made by."""
+
     def close(self, closed: Mapping[str, Tensor]) -> None:
         """Close members for good, ``{group: [closed]}``: their weights follow the prior."""
 
