@@ -127,17 +127,19 @@ def _posterior(posterior: ExactPosterior, weights: bool) -> dict[str, xr.DataArr
         arrays[name] = _array(value, dims, gate=name.endswith(".gate"))
     for group in posterior.structures.groups:
         probability = posterior.gate_probability(group.name)
-        arrays[f"{group.name}.gate_probability"] = _array(
+        arrays[f"{group.path}.gate_probability"] = _array(
             probability, [_node_dim(description, group)]
         )
     if weights:
-        nodes = {group.name for group in (description.inputs, *description.groups)}
+        nodes = description.paths
         values = {
             k: v if k.rpartition(".")[0] in nodes or v.ndim > 2 else v.unsqueeze(-1)
             for k, v in {**posterior.latents, **posterior.gates}.items()
         }
         for name, value in effective_weights(description, values).items():
-            arrays[f"{name}.weight"] = _array(value, [f"{name}_node", f"{name}_incoming"])
+            layer = description.layer(name)
+            dims = [f"{layer.path}_node", f"{layer.path}_incoming"]
+            arrays[layer.weight_site] = _array(value, dims)
     return arrays
 
 
@@ -147,9 +149,9 @@ def _inclusion(posterior: ExactPosterior) -> dict[str, xr.DataArray]:
     for group in posterior.structures.groups:
         dims = [_node_dim(posterior.model.description, group)]
         inclusion = posterior.inclusion()[group.name].numpy()
-        arrays[f"{group.name}.inclusion"] = xr.DataArray(inclusion, dims=dims)
-        arrays[f"{group.name}.inclusion_error"] = xr.DataArray(
+        arrays[f"{group.path}.inclusion"] = xr.DataArray(inclusion, dims=dims)
+        arrays[f"{group.path}.inclusion_error"] = xr.DataArray(
             errors[group.name].numpy(), dims=dims
         )
-        arrays[f"{group.name}.prior_inclusion"] = xr.DataArray(group.inclusion)
+        arrays[f"{group.path}.prior_inclusion"] = xr.DataArray(group.inclusion)
     return arrays

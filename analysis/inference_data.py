@@ -164,15 +164,15 @@ def _check_draws(
 def _coordinates(description: NetworkDescription, predictors: list[str]) -> dict[str, list[str]]:
     """Names of all nodes and incoming weights, by dimension."""
     members = {description.inputs.name: predictors}
-    coords = {"predictor": predictors}
+    coords = {_node_dim(description, description.inputs): predictors}
     for group in description.groups:
         members[group.name] = [f"{group.name}[{j}]" for j in range(group.size)]
-        coords[f"{group.name}_node"] = members[group.name]
+        coords[f"{group.path}_node"] = members[group.name]
     for total in description.sums:
         members[total.name] = [f"{total.name}[{j}]" for j in range(total.size)]
     for group in description.groups:
         own = ["scale", "shift"] if group.batch_normed else ["bias"]
-        coords[f"{group.name}_incoming"] = [*_incoming(group, members[group.source]), *own]
+        coords[f"{group.path}_incoming"] = [*_incoming(group, members[group.source]), *own]
     return coords
 
 
@@ -192,17 +192,19 @@ def _posterior(
     for layer in description.groups:
         slab_scale = _slab_scale(layer, draws.latents)
         if slab_scale is not None:
-            variables[f"{layer.name}.slab_scale"] = slab_scale
+            variables[f"{layer.path}.slab_scale"] = slab_scale
     arrays = {}
     for name, value in variables.items():
         owner = _owner(description, name)
-        if owner is not None:
-            dims = [_node_dim(description, owner)]
-        else:
-            dims = ["target"] if name == "noise.variance" and value.ndim == 2 else []
+        shared = (
+            ["target"] if value.ndim == 2 else []
+        )  # a likelihood's latent may have one a target
+        dims = shared if owner is None else [_node_dim(description, owner)]
         arrays[name] = _array(value[None], dims, gate=name.endswith(".gate"))
     for name, value in draws.weights.items():
-        arrays[f"{name}.weight"] = _array(value[None], [f"{name}_node", f"{name}_incoming"])
+        layer = description.layer(name)
+        dims = [f"{layer.path}_node", f"{layer.path}_incoming"]
+        arrays[layer.weight_site] = _array(value[None], dims)
     return _dataset(arrays, coords)
 
 
@@ -210,11 +212,11 @@ def _owner(description: NetworkDescription, site: str) -> GateGroup | None:
     """The group whose node (or predictor) a site's last dimension counts; None for network-wide sites."""
     prefix, _, _ = site.rpartition(".")
     everyone = (description.inputs, *description.groups)
-    return next((group for group in everyone if group.name == prefix), None)
+    return next((group for group in everyone if group.path == prefix), None)
 
 
 def _node_dim(description: NetworkDescription, group: GateGroup) -> str:
-    return "predictor" if group is description.inputs else f"{group.name}_node"
+    return f"{group.prefix}predictor" if group is description.inputs else f"{group.path}_node"
 
 
 def _slab_scale(group: NodeGroup, latents: dict[str, Tensor]) -> Tensor | None:
@@ -222,7 +224,7 @@ def _slab_scale(group: NodeGroup, latents: dict[str, Tensor]) -> Tensor | None:
         split = {name: name.rpartition(".") for name in latents}
         return {key: latents[n].reshape(shape) for n, (p, _, key) in split.items() if p == prefix}
 
-    return group.prior.slab_scale(of(group.name, [-1, group.size]), of(group.scope, [-1, 1]))
+    return group.prior.slab_scale(of(group.path, [-1, group.size]), of(group.scope_path, [-1, 1]))
 
 
 def _sample_stats(draws: PosteriorDraws) -> xr.Dataset:
@@ -239,12 +241,12 @@ def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
         dims = [_node_dim(guide.description, group)]
         exact = {"long_name": "posterior inclusion probability q(z = 1), exact"}
         probabilities = inclusion_probabilities(guide, group.name)
-        arrays[f"{group.name}.inclusion"] = xr.DataArray(probabilities, dims=dims, attrs=exact)
+        arrays[f"{group.path}.inclusion"] = xr.DataArray(probabilities, dims=dims, attrs=exact)
         logits = gate_logits(guide, group.name)
-        arrays[f"{group.name}.inclusion_logit"] = xr.DataArray(
+        arrays[f"{group.path}.inclusion_logit"] = xr.DataArray(
             logits, dims=dims, attrs={"long_name": "posterior log-odds of inclusion, exact"}
         )
-        arrays[f"{group.name}.prior_inclusion"] = xr.DataArray(
+        arrays[f"{group.path}.prior_inclusion"] = xr.DataArray(
             group.inclusion, attrs={"long_name": "prior inclusion probability"}
         )
     return _dataset(arrays, coords)

@@ -35,7 +35,6 @@ from pyro_ssbnn.guides.structured import (
     CLOSED_LOGIT,
     OPEN_LOGIT,
     StructuredGuide,
-    _module_name,
     _with_bias,
 )
 from pyro_ssbnn.registry import register
@@ -71,8 +70,8 @@ class CoupledGuide(StructuredGuide):
 
     :param model: the network.
     :param coupled: names of the groups whose gates are coupled; by default all that are small enough.
-    :param options: ``temperature`` (of gates that are not coupled), ``initial_inclusion`` and ``initial_scale`` of
-        :class:`StructuredGuide`. Gates are hard.
+    :param options: ``temperature`` (of gates that are not coupled), ``initial_inclusion``, ``initial_scale`` and
+        ``likelihood`` of :class:`StructuredGuide`. Gates are hard.
     :raises ConfigurationError: for an unknown, ungated or too large group, or when no group can be coupled.
 
     >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, TrainingOptions, fit
@@ -97,12 +96,14 @@ class CoupledGuide(StructuredGuide):
         temperature: float = 0.5,
         initial_inclusion: float = 0.5,
         initial_scale: float = 0.1,
+        likelihood: bool = True,
     ) -> None:
         super().__init__(
             model,
             temperature=temperature,
             initial_inclusion=initial_inclusion,
             initial_scale=initial_scale,
+            likelihood=likelihood,
         )
         self.coupled = _coupled_groups(self.description.gate_groups, coupled)
         if self.description.inputs.name in self.coupled:
@@ -126,11 +127,11 @@ class CoupledGuide(StructuredGuide):
 
     def forward(self, *args: object, **kwargs: object) -> None:
         """Sample every latent; the arguments are the model's, and are not used."""
-        shared = {s: getattr(self, _module_name(s))(s) for s in self.description.scopes}
+        shared = self._sample_shared()
         inputs, columns = self.description.inputs, None
         gates: dict[str, SourceGates] = {}
         if inputs.gated:
-            with pyro.plate(inputs.name, inputs.size, dim=-1):
+            with pyro.plate(inputs.path, inputs.size, dim=-1):
                 gate = self.input(inputs.gate_site, self.temperature, True)
             columns = (_with_bias(gate), _with_bias(marginal_inclusion(self.input)))
             if inputs.name in self.coupled:
@@ -147,7 +148,7 @@ class CoupledGuide(StructuredGuide):
             if gate is not None and group.name in self.coupled:
                 gates[group.name] = source_gates(self._gate_site(group.name), gate, closes=False)
         if self.noise is not None:
-            self.noise()
+            self.noise(self.description.prefix)
 
     def inclusion_logits(self, name: str) -> Tensor:
         """Log-odds of inclusion of a gated group, ``[size]``; exact marginals of coupled gates.
@@ -250,7 +251,7 @@ class CoupledGuide(StructuredGuide):
 
     def to_config(self) -> dict[str, Any]:
         """The constructor's options that fix the form of the guide."""
-        return {"coupled": list(self.coupled)}
+        return {"coupled": list(self.coupled), **self._likelihood_config()}
 
     def _in_units_of_u(self, group: NodeGroup, loc: Tensor) -> Tensor:
         """Means of u for means of t u; kappa says what a coupled law is of, whatever the plain guide centres."""

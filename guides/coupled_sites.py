@@ -166,13 +166,13 @@ class CoupledGroupGuide(GroupGuide):
         :param columns: draw and probability of the gates of single columns, where the weights do not respond.
         """
         group, gate = self.group, None
-        with pyro.plate(group.name, group.size, dim=-1):
+        with pyro.plate(group.path, group.size, dim=-1):
             if group.gated:
                 gate = self.gate(group.gate_site, temperature, True)
                 open, inclusion = gate.unsqueeze(-1), marginal_inclusion(self.gate).unsqueeze(-1)
             else:
                 open = inclusion = temperature.new_ones(1, 1)
-            local = self.scales(group.name, scale_guide(group.prior).origins(group, shared))
+            local = self.scales(group.path, scale_guide(group.prior).origins(group, shared))
             if source is not None and isinstance(self.weight, CoupledWeightSite):
                 scale = group.prior.slab_scale(local, shared)
                 law = self.weight.law(source, open, inclusion, group.prior.scale, scale)

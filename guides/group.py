@@ -49,7 +49,7 @@ class GroupGuide(PyroModule):
         :param columns: draw and probability of the gates of the single columns, ``[..., 1, group_size]``.
         """
         group = self.group
-        with pyro.plate(group.name, group.size, dim=-1):
+        with pyro.plate(group.path, group.size, dim=-1):
             if group.gated:
                 open = self.gate(group.gate_site, temperature, hard).unsqueeze(-1)
                 inclusion = self.gate.logits.sigmoid().unsqueeze(-1)
@@ -57,7 +57,7 @@ class GroupGuide(PyroModule):
                 open = inclusion = temperature.new_ones(1, 1)
             prior = group.prior
             guide = scale_guide(prior)
-            local = self.scales(group.name, guide.origins(group, shared))
+            local = self.scales(group.path, guide.origins(group, shared))
             if columns is not None:
                 open, inclusion = open * columns[0], inclusion * columns[1]
             loc = self.standardized_loc(local, shared)

@@ -52,6 +52,8 @@ class StructuredGuide(PyroModule):
         fill.
     :param initial_inclusion: starting value of every gate's probability, in (0, 1).
     :param initial_scale: starting standard deviation of a weight, times sqrt(fan-in).
+    :param likelihood: sample the latents of the network's likelihood, too. False for a network inside a larger model
+        that has a likelihood of its own and calls ``net.network(x)``.
 
     With hard gates every Pyro ELBO estimates the same evidence bound. With soft gates the objective is the
     *relaxed* one: the expected log-likelihood is taken over relaxed gates y while Bernoulli KL and slab KL keep
@@ -81,8 +83,10 @@ class StructuredGuide(PyroModule):
         temperature: float = 0.5,
         initial_inclusion: float = 0.95,
         initial_scale: float = 0.1,
+        likelihood: bool = True,
     ) -> None:
-        super().__init__()
+        # Pyro's parameter store knows the parameters by this name, so that guides of several networks get on there.
+        super().__init__(model.description.prefix.removesuffix("."))
         if not temperature > 0:
             raise ConfigurationError(
                 f"StructuredGuide: temperature must be positive; got {temperature}."
@@ -127,7 +131,8 @@ class StructuredGuide(PyroModule):
             if not guide.centred:
                 loc = standardized(group, weights, guide.initial_slab_scale(group, local, shared))
             self.add_module(group.name, GroupGuide(group, local, loc, scale, initial_inclusion))
-        self.noise = likelihood_guide(model.likelihood)
+        self.noise = likelihood_guide(model.likelihood) if likelihood else None
+        self.samples_likelihood = likelihood
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Sample every latent; the arguments are the model's, and are not used.
@@ -139,10 +144,10 @@ class StructuredGuide(PyroModule):
 
     def forward(self, *args: object, **kwargs: object) -> None:
         """Sample every latent; the arguments are the model's, and are not used."""
-        shared = {s: getattr(self, _module_name(s))(s) for s in self.description.scopes}
+        shared = self._sample_shared()
         inputs, columns = self.description.inputs, None
         if inputs.gated:
-            with pyro.plate(inputs.name, inputs.size, dim=-1):
+            with pyro.plate(inputs.path, inputs.size, dim=-1):
                 gate = self.input(inputs.gate_site, self.temperature, self.hard)
             columns = tuple(_with_bias(v) for v in (gate, self.input.logits.sigmoid()))
         for group in self.description.groups:
@@ -150,7 +155,12 @@ class StructuredGuide(PyroModule):
             part = getattr(self, group.name)
             part(self.temperature, self.hard, gated_columns, shared[group.scope])
         if self.noise is not None:
-            self.noise()
+            self.noise(self.description.prefix)
+
+    def _sample_shared(self) -> dict[str, dict[str, Tensor]]:
+        """Sample the network-wide latents, by scope."""
+        scopes, site = self.description.scopes, self.description.site
+        return {scope: getattr(self, _module_name(scope))(site(scope)) for scope in scopes}
 
     def inclusion(self) -> dict[str, Tensor]:
         """Exact inclusion probabilities q(z = 1) of every gated group, ``{group: [size]}``, detached."""
@@ -301,12 +311,15 @@ class StructuredGuide(PyroModule):
 
     def to_config(self) -> dict[str, Any]:
         """The constructor's options that fix the form of the guide, plain where it is to be saved."""
-        return {"hard": self.hard}
+        return {"hard": self.hard, **self._likelihood_config()}
+
+    def _likelihood_config(self) -> dict[str, Any]:
+        return {} if self.samples_likelihood else {"likelihood": False}
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by what they are: ``means.{layer}``, ``log_scales`` of weights, ``latents``, ``gates`` (logits).
 
-        ``latents`` are the log-medians and log-scales of the positive latents: slab scales and noise.
+        ``latents`` are the medians and scales of slab scales and of the likelihood's latents.
         """
         layers = self.description.groups
         kinds: dict[str, list[Parameter]] = {
@@ -320,6 +333,7 @@ class StructuredGuide(PyroModule):
                 kinds["log_scales"].append(module.log_scale)
             elif isinstance(module, LogNormalSite):
                 kinds["latents"] += [module.loc, module.log_scale]
+        kinds["latents"] += [] if self.noise is None else [*self.noise.parameters()]
         return kinds
 
 

@@ -36,14 +36,21 @@ class GatedNetwork(PyroModule):
     :param likelihood: distribution of the targets; it also sets the number of outputs.
     :param output_prior: ungated prior of the output layer, by default Normal(0, 1) weights.
     :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS`.
-    :raises ConfigurationError: for an unknown activation or a gated output layer.
+    :param prefix: the names of all sites and plates begin with ``{prefix}.``, so that several networks may stand in one
+        model; by default they are bare.
+    :raises ConfigurationError: for an unknown activation, a gated output layer, or a prefix that is no Python name.
     """
 
     family: ClassVar[str] = "network"
     description: NetworkDescription
 
     def __init__(
-        self, prior: Prior, likelihood: Likelihood, output_prior: Prior | None, activation: str
+        self,
+        prior: Prior,
+        likelihood: Likelihood,
+        output_prior: Prior | None,
+        activation: str,
+        prefix: str | None = None,
     ) -> None:
         super().__init__()
         output_prior = Gaussian() if output_prior is None else output_prior
@@ -58,7 +65,7 @@ class GatedNetwork(PyroModule):
                 " Use its ungated form, such as Gaussian, GroupLasso or GroupHorseshoe."
             )
         self.prior, self.output_prior, self.likelihood = prior, output_prior, likelihood
-        self.activation = activation
+        self.activation, self.prefix = activation, prefix
         self.phi = ACTIVATIONS[activation]()
         # In double, so that float64 networks prune to rounding.
         self.closed_activation = float(self.phi(torch.zeros((), dtype=torch.float64)))
@@ -70,8 +77,9 @@ class GatedNetwork(PyroModule):
         """
         if "description" not in vars(self):  # later ones keep the names
             self._check_names(description)
-        self.description = description
-        for group in description.groups:
+        prefix = self.prefix
+        self.description = description if prefix is None else description.prefixed(prefix)
+        for group in self.description.groups:
             geometry = group.geometry
             layer = GroupLinear(group) if geometry is None else GroupConv2d(group, geometry)
             self.add_module(group.name, layer)
@@ -112,17 +120,21 @@ class GatedNetwork(PyroModule):
 
         :param x: predictors ``[N, p]``.
         :param y: targets ``[N]`` (or ``[N, K]``) to condition on; None samples them.
-        :param num_data: size of the whole data set when x and y are a minibatch of it.
+        :param num_data: rows of the whole data set. In minibatch SVI it must be given: x and y are otherwise taken for
+            all the data there are, and the posterior comes out too wide.
         :returns: the output layer's f, ``[..., N, num_outputs]``.
         """
         f = self.network(x)
-        self.likelihood.observe(f, y, num_data)
+        self.likelihood.observe(f, y, num_data, self.description.prefix)
         return f
 
     def sample_shared(self, like: Tensor) -> dict[str, Latents]:
         """Sample the network-wide latents, by scope."""
         scopes = self.description.scopes
-        return {scope: prior.sample_shared(scope, like) for scope, prior in scopes.items()}
+        return {
+            scope: prior.sample_shared(self.description.site(scope), like)
+            for scope, prior in scopes.items()
+        }
 
     def narrowed(self, kept: Mapping[str, Tensor]) -> Self:
         """The network without the other members of these groups, under the priors of the whole network.
@@ -166,6 +178,7 @@ class GatedNetwork(PyroModule):
             "likelihood": self.likelihood.to_config(),
             "output_prior": self.output_prior.to_config(),
             "activation": self.activation,
+            **({} if self.prefix is None else {"prefix": self.prefix}),
         }
 
     @classmethod

@@ -44,8 +44,9 @@ class ImageNetwork(GatedNetwork):
         likelihood: Likelihood,
         output_prior: Prior | None,
         activation: str,
+        prefix: str | None = None,
     ) -> None:
-        super().__init__(prior, likelihood, output_prior, activation)
+        super().__init__(prior, likelihood, output_prior, activation, prefix)
         owner = type(self).__name__
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ConfigurationError(

@@ -46,6 +46,7 @@ class LeNet(ImageNetwork):
     :param kernel_size: side of the kernels in pixels.
     :param padding: zeros around the maps. With an activation that is not 0 at 0, a closed filter then cannot be pruned
         exactly, and pruning says so.
+    :param prefix: what all site names begin with, see :class:`GatedNetwork`.
     :raises ConfigurationError: for shapes or widths outside their domain, images too small for the convolutions, and
         the theory's prior inclusion, which is known for perceptrons only.
     """
@@ -62,8 +63,9 @@ class LeNet(ImageNetwork):
         activation: str = "silu",
         kernel_size: int = 5,
         padding: int = 0,
+        prefix: str | None = None,
     ) -> None:
-        super().__init__(image_shape, prior, likelihood, output_prior, activation)
+        super().__init__(image_shape, prior, likelihood, output_prior, activation, prefix)
         if not filters:
             raise ConfigurationError("LeNet: at least one convolution is needed; got none.")
         self.filters, self.hidden = list(filters), list(hidden)

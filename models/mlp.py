@@ -45,6 +45,7 @@ class MLP(GatedNetwork):
     :param input_inclusion: prior inclusion probability of each predictor; None (default) leaves predictors ungated.
         A gate closes all outgoing first-layer weights of its predictor.
     :param input_names: a name for each predictor, ``x1``, ``x2``, ... by default.
+    :param prefix: what all site names begin with, see :class:`GatedNetwork`.
     :raises ConfigurationError: for widths, names or probabilities outside their domain.
     """
 
@@ -59,8 +60,9 @@ class MLP(GatedNetwork):
         activation: str = "silu",
         input_inclusion: float | None = None,
         input_names: Sequence[str] | None = None,
+        prefix: str | None = None,
     ) -> None:
-        super().__init__(prior, likelihood, output_prior, activation)
+        super().__init__(prior, likelihood, output_prior, activation, prefix)
         self._check(num_inputs, hidden, input_inclusion, input_names)
         names = tuple(input_names or (f"x{i + 1}" for i in range(num_inputs)))
         self._build(
@@ -115,7 +117,7 @@ class MLP(GatedNetwork):
         shared = self.sample_shared(x)
         h = x
         if description.inputs.gated:
-            with pyro.plate(description.inputs.name, description.inputs.size, dim=-1):
+            with pyro.plate(description.inputs.path, description.inputs.size, dim=-1):
                 gate = sample_gate(description.inputs, x)
             h = h * gate.unsqueeze(-2)  # type: ignore[union-attr]
         for group in description.groups:

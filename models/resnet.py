@@ -47,6 +47,7 @@ class ResNet(ImageNetwork):
     :param output_prior: ungated prior of the classifier, by default Normal(0, 1) weights.
     :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS` that is 0 at 0: another one would pass a constant
         on from closed channels, which padded convolutions cut off at the border.
+    :param prefix: what all site names begin with, see :class:`GatedNetwork`.
     :raises ConfigurationError: for a depth, widths or activation outside their domain, and the theory's prior
         inclusion, which is known for perceptrons only.
     """
@@ -61,8 +62,9 @@ class ResNet(ImageNetwork):
         output_prior: Prior | None = None,
         activation: str = "relu",
         widths: Sequence[int] = _WIDTHS,
+        prefix: str | None = None,
     ) -> None:
-        super().__init__(image_shape, prior, likelihood, output_prior, activation)
+        super().__init__(image_shape, prior, likelihood, output_prior, activation, prefix)
         self.depth, self.widths = depth, list(widths)
         self._residual(self.widths[0] if widths else 0, self.widths, depth, beside=2)
 
@@ -148,8 +150,11 @@ class WideResNet(ResNet):
         likelihood: Likelihood,
         output_prior: Prior | None = None,
         activation: str = "relu",
+        prefix: str | None = None,
     ) -> None:
-        ImageNetwork.__init__(self, image_shape, prior, likelihood, output_prior, activation)
+        ImageNetwork.__init__(
+            self, image_shape, prior, likelihood, output_prior, activation, prefix
+        )
         if widen < 1:
             raise ConfigurationError(f"WideResNet: widen must be at least 1; got {widen}.")
         self.depth, self.widen = depth, widen

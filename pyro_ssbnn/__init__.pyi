@@ -114,6 +114,7 @@ from .registry import register as register
 from . import distributions as distributions
 from .priors import Prior as Prior
 from .likelihoods import Likelihood as Likelihood
+from .likelihoods import LatentSite as LatentSite
 from .guides import ScaleGuide as ScaleGuide
 from .guides import scale_guide as scale_guide
 from .guides import likelihood_guide as likelihood_guide

@@ -31,7 +31,7 @@ from pyro_ssbnn.analysis.diagnostics.report import SCALE_RATIO, SIGMAS, Check
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.likelihoods import BernoulliLikelihood, CategoricalLikelihood
 from pyro_ssbnn.posterior.draws import draw_latents
-from pyro_ssbnn.posterior.networks import likelihood_latents, outputs
+from pyro_ssbnn.posterior.networks import outputs
 
 __all__ = ["check_calibration", "check_prior_predictive", "check_replicates"]
 
@@ -251,13 +251,13 @@ def _prior_outputs(result: Fit, x: Tensor, seed: int) -> tuple[Tensor, Tensor, T
     rows, anchor = x[:_PRIOR_ROWS], next(result.guide.parameters()).new_zeros(1, x.shape[1])
 
     def prior() -> None:
-        likelihood.sample_latents(model.network(anchor))
+        likelihood.sample_latents(model.network(anchor), model.description.prefix)
 
     parts = []
     for values in draw_latents(model, result.guide, _PRIOR_DRAWS, seed, program=prior):
         with torch.no_grad():
             f = outputs(model, values, rows).double()
-        latents = likelihood_latents(model.description, values)
+        latents = likelihood.latents_of(values, model.description.prefix)
         with pyro.validation_enabled(
             False
         ):  # rates beyond the floating point range are an answer here, no error

@@ -113,6 +113,7 @@ def _chunk(
     model, guide = result.model, result.guide
     values = site_values(drawn)
     num_draws = len(next(iter(values.values())))
+    noise = [model.description.site(name) for name in model.likelihood.latent_names]
     model_sites: dict[str, Any] = {**replayed.nodes}
     guide_sites: dict[str, Any] = {**drawn.nodes}
     priors: dict[str, Array] = {}
@@ -126,13 +127,13 @@ def _chunk(
         else:
             score = site["fn"].log_prob(values[name])
         kind = {"gate": "gates", "weight": "weights"}.get(part, "scales")
-        kind = "noise" if name.startswith("noise.") else kind
+        kind = "noise" if name in noise else kind
         total = score.double().reshape(num_draws, -1).sum(-1).cpu().numpy()
         priors[kind] = priors.get(kind, 0.0) + total
     f = outputs(model, values, x)
     mean = model.likelihood.mean(f).double().reshape(num_draws, -1).numpy()
     quantities = {f"mean[{i}]": column for i, column in enumerate(mean.T)}
-    groups = {g.name for g in (guide.description.inputs, *guide.description.groups)}
+    groups = guide.description.paths
     for name, value in values.items():
         flat = value.double().cpu().reshape(num_draws, -1).numpy()
         if name.endswith(".gate"):

@@ -156,7 +156,7 @@ class ExactPosterior:
         self, values: dict[str, Tensor], x: Tensor, y: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         description = self.model.description
-        nodes = {group.name for group in (description.inputs, *description.groups)}
+        nodes = description.paths
         # Sites outside every node plate carry a dimension of 1 in its place.
         data = {
             k: v if k.rpartition(".")[0] in nodes else v.unsqueeze(1) for k, v in values.items()
@@ -165,7 +165,7 @@ class ExactPosterior:
         with pyro.plate("draws", count, dim=-2):
             trace = poutine.trace(poutine.condition(self.model, data=data)).get_trace(x)
         sites: dict[str, Any] = {**trace.nodes}
-        f, obs = sites["_RETURN"]["value"], sites["obs"]
+        f, obs = sites["_RETURN"]["value"], sites[description.site("obs")]
         likelihood = self.model.likelihood
         score = f.new_zeros(count)
         if y is not None:

@@ -41,9 +41,9 @@ class GroupLayer(PyroModule):
         :returns: amplitude z t, ``[..., size]`` (None for 1), and standardised weights, ``[..., size, group_size]``.
         """
         group = self.group
-        with pyro.plate(group.name, group.size, dim=-1):
+        with pyro.plate(group.path, group.size, dim=-1):
             amplitude = sample_gate(group, like)
-            local = group.prior.sample_local(group.name, group.prior_size, shared, like)
+            local = group.prior.sample_local(group.path, group.prior_size, shared, like)
             slab_scale = group.prior.slab_scale(local, shared)
             prior = IsotropicNormal(like.new_full((), group.prior.scale), group.group_size)
             weight = pyro.sample(group.weight_site, prior)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.likelihoods.base import Likelihood
+from pyro_ssbnn.likelihoods.base import LatentSite, Likelihood
 from pyro_ssbnn.likelihoods.bernoulli import BernoulliLikelihood
 from pyro_ssbnn.likelihoods.categorical import CategoricalLikelihood
 from pyro_ssbnn.likelihoods.gaussian import GaussianLikelihood
@@ -27,6 +27,7 @@ __all__ = [
     "BernoulliLikelihood",
     "CategoricalLikelihood",
     "GaussianLikelihood",
+    "LatentSite",
     "Likelihood",
     "PoissonLikelihood",
     "likelihood_from_config",

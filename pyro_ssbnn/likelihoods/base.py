@@ -14,15 +14,43 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_ssbnn.distributions.mixture import mixture_quantile
-from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.registry import name_of, record_of
 
-__all__ = ["Likelihood"]
+__all__ = ["LatentSite", "Likelihood"]
+
+
+@dataclass(frozen=True)
+class LatentSite:
+    """A latent of a likelihood's own: its prior, and what its guide needs to know.
+
+    :param prior: distribution of one value, without batch dimensions: a vector is one event, ``to_event(1)``.
+    :param initial: value at which the guide's median starts; by default that of draws from the prior.
+    :param sampled_kl: whether its KL may be estimated by its draw. Needed where there is no closed form from the
+        guide, LogNormal for positive values and Normal for real ones, to the prior.
+    :raises ConfigurationError: for a prior with batch dimensions.
+    """
+
+    prior: TorchDistribution
+    initial: float | Tensor | None = None
+    sampled_kl: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prior.batch_shape:
+            raise ConfigurationError(
+                f"LatentSite: the prior must have no batch dimensions; got {list(self.prior.batch_shape)}. Make them"
+                " one event with prior.to_event()."
+            )
 
 
 @dataclass(frozen=True)
 class Likelihood(ABC):
-    """Distribution of the targets given the network's output."""
+    """Distribution of the targets given the network's output.
+
+    A subclass is a frozen dataclass whose fields are plain numbers, strings or lists of them; it gives
+    :meth:`distribution` and :meth:`mean`, and declares latents of its own in :meth:`latent_sites`. Model, guide,
+    training and draws then work as they are, and files, once it is registered (``docs/own_network.md``).
+    """
 
     family: ClassVar[str] = "likelihood"
     predicts_classes: ClassVar[bool] = False
@@ -41,13 +69,47 @@ class Likelihood(ABC):
         """Columns of the network's output f."""
         return 1
 
-    def sample_latents(self, like: Tensor) -> dict[str, Tensor]:
-        """Sample the likelihood's own latents (none by default); ``like`` fixes dtype and device."""
+    def latent_sites(self, like: Tensor) -> dict[str, LatentSite]:
+        """The likelihood's own latents by site name, independent of each other; none by default.
+
+        :param like: a tensor of the wanted dtype and device.
+        """
         return {}
+
+    @property
+    def latent_names(self) -> tuple[str, ...]:
+        """Site names of the likelihood's own latents."""
+        return tuple(self.latent_sites(torch.zeros(())))
+
+    def sample_latents(self, like: Tensor, prefix: str = "") -> dict[str, Tensor]:
+        """Sample the likelihood's own latents; returns them by their names without the prefix.
+
+        :param like: a tensor of the wanted dtype and device.
+        :param prefix: what the site names begin with in this network.
+        """
+        sites = self.latent_sites(like)
+        return {name: pyro.sample(f"{prefix}{name}", site.prior) for name, site in sites.items()}
+
+    def latents_of(self, values: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+        """The likelihood's own latents among values by site name, as :meth:`distribution` takes them.
+
+        :raises ConfigurationError: when one of them is missing.
+        """
+        missing = [name for name in self.latent_names if f"{prefix}{name}" not in values]
+        if missing:
+            raise ConfigurationError(
+                f"{type(self).__name__}: no values of {missing}. A guide made with likelihood=False has no posterior of"
+                " them; predict by the larger model that it belongs to."
+            )
+        return {name: values[f"{prefix}{name}"] for name in self.latent_names}
 
     @abstractmethod
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
-        """Distribution of y, batch shape ``[..., N]``, from f, ``[..., N, num_outputs]``."""
+        """Distribution of y, batch shape ``[..., N]``, from f, ``[..., N, num_outputs]``.
+
+        :param latents: the likelihood's own latents by name, without prefix. S draws of a scalar come as ``[S, 1]``, of
+            a vector of K as ``[S, 1, K]``, so that they broadcast with f.
+        """
 
     @abstractmethod
     def mean(self, f: Tensor) -> Tensor:
@@ -82,14 +144,24 @@ class Likelihood(ABC):
             whole=member.support.is_discrete,
         )
 
-    def observe(self, f: Tensor, y: Tensor | None, num_data: int | None) -> None:
-        """Sample or observe site ``obs`` in plate ``data``, scaled from the minibatch to ``num_data`` rows."""
-        latents = self.sample_latents(f)
+    def observe(
+        self, f: Tensor, y: Tensor | None, num_data: int | None = None, prefix: str = ""
+    ) -> None:
+        """Sample the latents, and sample or observe site ``obs`` in plate ``data``.
+
+        :param f: the network's output, ``[..., N, num_outputs]``.
+        :param y: targets to condition on, ``[N]`` (``[N, K]`` for several); None samples them.
+        :param num_data: rows of the whole data set, when f and y are a minibatch of it: the log-likelihood then counts
+            ``num_data / N`` times, as the priors count once. Without it a minibatch is taken for all the data, and the
+            posterior is as wide as if there were no more.
+        :param prefix: what all these names begin with in this network.
+        """
+        latents = self.sample_latents(f, prefix)
         rows = f.shape[-2]
         weight = 1.0 if num_data is None else num_data / rows
-        with poutine.scale(scale=weight), pyro.plate("data", rows, dim=-1):
+        with poutine.scale(scale=weight), pyro.plate(f"{prefix}data", rows, dim=-1):
             observed = None if y is None else self.as_target(y, f)
-            pyro.sample("obs", self.distribution(f, latents), obs=observed)
+            pyro.sample(f"{prefix}obs", self.distribution(f, latents), obs=observed)
 
     def as_target(self, y: Tensor, like: Tensor) -> Tensor:
         """Targets as the distribution scores them: numbers of the device and dtype of ``like``, from any dtype.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyro
 import torch
 from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
@@ -14,7 +13,7 @@ from torch import Tensor
 from pyro_ssbnn.checks import check_positive
 from pyro_ssbnn.distributions.mixture import normal_mixture_quantile
 from pyro_ssbnn.errors import DataError
-from pyro_ssbnn.likelihoods.base import Likelihood
+from pyro_ssbnn.likelihoods.base import LatentSite, Likelihood
 from pyro_ssbnn.registry import register
 
 __all__ = ["GaussianLikelihood"]
@@ -47,8 +46,8 @@ class GaussianLikelihood(Likelihood):
         """One column a target."""
         return self.num_targets
 
-    def sample_latents(self, like: Tensor) -> dict[str, Tensor]:
-        """Sample ``noise.variance``, a scalar, or ``[K]`` for several targets, unless the scale is known."""
+    def latent_sites(self, like: Tensor) -> dict[str, LatentSite]:
+        """``noise.variance``, a scalar, or ``[K]`` for several targets, unless the scale is known."""
         if self.scale is not None:
             return {}
         prior = dist.InverseGamma(
@@ -56,7 +55,8 @@ class GaussianLikelihood(Likelihood):
         )
         if self.num_targets > 1:
             prior = prior.expand([self.num_targets]).to_event(1)
-        return {"noise.variance": pyro.sample("noise.variance", prior)}
+        # Of standardised targets: the prior itself is too wide to start from.
+        return {"noise.variance": LatentSite(prior, initial=0.25)}
 
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Normal around f."""

@@ -25,7 +25,7 @@ from pyro_ssbnn.checks import check_at_least_one, check_rows
 from pyro_ssbnn.distributions import CoupledNormal, GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.isolation import isolated, without_parameters
-from pyro_ssbnn.posterior.networks import MEMORY, likelihood_latents, outputs
+from pyro_ssbnn.posterior.networks import MEMORY, outputs
 from pyro_ssbnn.posterior.weights import effective_weights
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -216,7 +216,7 @@ def _latents(model: Network, values: Mapping[str, Tensor]) -> dict[str, Any]:
     """Latents ``[d, ...]`` beside the standardised weights, without the dimension of 1 of sites outside node plates."""
     description = model.description
     bulky = {g.weight_site for g in description.groups}
-    nodes = {g.name for g in (description.inputs, *description.groups)}
+    nodes = description.paths
     kept = {k: v for k, v in values.items() if k not in bulky}
     return {
         "latents": {
@@ -230,9 +230,8 @@ def _predictions(
 ) -> dict[str, Any]:
     """Means, draws of y and log-likelihoods of some draws at all rows, in the precision of f, ``[d, N, K]``."""
     likelihood = model.likelihood
-    latents = {
-        k: v.cpu().double() for k, v in likelihood_latents(model.description, values).items()
-    }
+    own = likelihood.latents_of(values, model.description.prefix)
+    latents = {k: v.cpu().double() for k, v in own.items()}
     parts = []
     # The size of the pieces follows from the draws alone: a row is given the same random numbers in any memory.
     rows = max(1, _BLOCK_OUTPUTS // (f.shape[0] * f.shape[2]))

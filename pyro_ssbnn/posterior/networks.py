@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.posterior.weights import cut_weights, folded_weights
-from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["MEMORY", "Block", "DrawnNetworks", "drawn_networks", "outputs"]
@@ -96,7 +95,7 @@ def drawn_networks(
     gates = {g.name: values[g.gate_site].bool() for g in description.gate_groups}
     if not _foldable(model):
         gates = {}
-    latents = likelihood_latents(description, values)
+    latents = model.likelihood.latents_of(values, description.prefix)
     num_draws = len(next(iter(weights.values())))
     for at in range(0, num_draws, draws):
         part = slice(at, at + draws)
@@ -129,14 +128,6 @@ def outputs(
             f[at : at + networks.num_draws, row : row + len(rows)] = networks(rows.to(like))
         at += networks.num_draws
     return f
-
-
-def likelihood_latents(
-    description: NetworkDescription, values: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The likelihood's own among the values of all sites: those of no group and no scope of the priors."""
-    owners = {description.inputs.name, *(g.name for g in description.groups), *description.scopes}
-    return {k: v for k, v in values.items() if k.rpartition(".")[0] not in owners}
 
 
 def _foldable(model: Network) -> bool:

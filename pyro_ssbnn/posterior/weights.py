@@ -20,7 +20,7 @@ __all__ = ["amplitudes", "cut_weights", "effective_weights", "folded_weights", "
 def amplitudes(group: NodeGroup, values: Mapping[str, Tensor]) -> Tensor | None:
     """Amplitude z t of a group's nodes, ``[..., size]``, from values of its sites; None for 1."""
     slab_scale = group.prior.slab_scale(
-        _latents_of(group.name, values), _latents_of(group.scope, values)
+        _latents_of(group.path, values), _latents_of(group.scope_path, values)
     )
     gate = values[group.gate_site] if group.gated else None
     if gate is None or slab_scale is None:
@@ -134,5 +134,5 @@ def _with_column_gates(group: NodeGroup, weight: Tensor, values: Mapping[str, Te
     """Weights with those of closed columns at zero; the bias, last, is never closed."""
     if group.column_gate is None:
         return weight
-    gate = values[f"{group.column_gate}.gate"]
+    gate = values[f"{group.prefix}{group.column_gate}.gate"]
     return weight * torch.cat([gate, torch.ones_like(gate[..., :1])], -1).unsqueeze(-2)

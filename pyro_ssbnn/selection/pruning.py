@@ -109,7 +109,8 @@ def draw_open_weights(
     They are those of plain layers, running statistics folded in. Closed nodes come out as zero. Uses the caller's
     random state.
     """
-    gates = {f"{name}.gate": selection.mask(name) for name in selection.kept}
+    groups = [model.description[name] for name in selection.kept]
+    gates = {group.gate_site: selection.mask(group.name) for group in groups}
     like = next(guide.parameters())
     gates = {site: mask.to(like).expand(num_draws, -1) for site, mask in gates.items()}
     values = site_values(trace_draws(poutine.condition(guide, data=gates), num_draws))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -27,14 +27,16 @@ __all__ = ["GateGroup", "InputGroup", "NetworkDescription", "NodeGroup", "layer_
 class GateGroup:
     """A set of nodes or predictors that may carry gates.
 
-    :param name: prefix of its sites, name of its plate.
+    :param name: its name in the network: of the module, in selections, tables and files.
     :param size: number of nodes (or predictors).
     :param inclusion: prior inclusion probability of each, or None when they carry no gates.
+    :param prefix: what stands before the names of all sites and plates of its network, such as ``left.``.
     """
 
     name: str
     size: int
     inclusion: float | None
+    prefix: str = field(default="", kw_only=True)
 
     @property
     def gated(self) -> bool:
@@ -52,9 +54,14 @@ class GateGroup:
         return math.log(self.inclusion) - math.log1p(-self.inclusion)
 
     @property
+    def path(self) -> str:
+        """Name of its plate, and what its sites' names begin with."""
+        return f"{self.prefix}{self.name}"
+
+    @property
     def gate_site(self) -> str:
         """Name of the gate's sample site."""
-        return f"{self.name}.gate"
+        return f"{self.path}.gate"
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class NodeGroup(GateGroup):
     :param columns_per_source: incoming weights that one source node feeds: 1 in a dense layer after a dense layer, k^2
         in a convolution, the pixels of a map in a dense layer after convolutions. Neighbouring columns belong to one
         source; a convolution of the image counts each channel of the (ungated) predictors as a source.
-    :param scope: site prefix of the prior's network-wide latents.
+    :param scope: name of the prior's network-wide latents: their sites are ``{prefix}{scope}.*``.
     :param column_gate: name of the group whose gates close single incoming weights, if any.
     :param removed_fan_in: incoming weights that left the network with their sources during training; the prior still
         counts them.
@@ -154,7 +161,12 @@ class NodeGroup(GateGroup):
     @property
     def weight_site(self) -> str:
         """Name of the standardised weights' sample site."""
-        return f"{self.name}.weight"
+        return f"{self.path}.weight"
+
+    @property
+    def scope_path(self) -> str:
+        """What the names of the prior's network-wide sites begin with."""
+        return f"{self.prefix}{self.scope}"
 
 
 @dataclass(frozen=True)
@@ -170,6 +182,33 @@ class NetworkDescription:
     inputs: InputGroup
     groups: tuple[NodeGroup, ...]
     sums: tuple[PlacedSum, ...] = ()
+
+    def prefixed(self, prefix: str) -> NetworkDescription:
+        """The same network with other names for all its sites and plates, which begin with ``{prefix}.``.
+
+        :raises ConfigurationError: unless the prefix is a Python name, or several joined by dots.
+        """
+        if not all(part.isidentifier() for part in prefix.split(".")):
+            raise ConfigurationError(
+                f"prefix: expected a Python name, or several joined by dots, such as 'left'; got {prefix!r}."
+            )
+        lead = f"{prefix}."
+        groups = tuple(replace(group, prefix=lead) for group in self.groups)
+        return replace(self, inputs=replace(self.inputs, prefix=lead), groups=groups)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all its sites and plates begin with, such as ``left.``; empty by default."""
+        return self.inputs.prefix
+
+    def site(self, name: str) -> str:
+        """Name of a site outside the groups, such as ``obs`` or a likelihood's latent."""
+        return f"{self.prefix}{name}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Names of the plates over predictors and nodes."""
+        return tuple(group.path for group in (self.inputs, *self.groups))
 
     @property
     def gate_groups(self) -> tuple[GateGroup, ...]:
