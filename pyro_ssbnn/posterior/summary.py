@@ -21,7 +21,13 @@ from torch import Tensor
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 
-__all__ = ["PredictiveSummary", "RunningSummary", "check_quantiles", "joined"]
+__all__ = [
+    "PredictiveSummary",
+    "RunningSummary",
+    "check_quantiles",
+    "joined",
+    "predictive_quantiles",
+]
 
 _PIECE = 2**17  # outputs among which quantiles are searched together
 
@@ -114,16 +120,12 @@ class RunningSummary:
 
     :param likelihood: of the targets.
     :param y: targets of the rows to score, ``[N]`` (``[N, K]``).
-    :param probabilities: of quantiles; the outputs of all draws are kept where there are any.
     """
 
-    def __init__(
-        self, likelihood: Likelihood, y: Tensor | None, probabilities: Sequence[float] = ()
-    ) -> None:
-        self.likelihood, self.y, self.probabilities = likelihood, y, tuple(probabilities)
+    def __init__(self, likelihood: Likelihood, y: Tensor | None) -> None:
+        self.likelihood, self.y = likelihood, y
         self._count = 0
         self._values: dict[str, Tensor] = {}
-        self._kept: list[tuple[Tensor, Mapping[str, Tensor]]] = []
 
     def add(self, f: Tensor, latents: Mapping[str, Tensor], num_draws: int) -> None:
         """Take in d more draws (moments by Chan, Golub and LeVeque's update).
@@ -151,8 +153,6 @@ class RunningSummary:
         if self.y is not None:
             score = distribution.log_prob(self.y).logsumexp(0)
             v["scores"] = torch.logaddexp(v["scores"], score) if before else score
-        if self.probabilities:
-            self._kept.append((f, latents))
 
     def _average(self, name: str, value: Tensor, share: float) -> None:
         mean = self._values.get(name)
@@ -170,19 +170,23 @@ class RunningSummary:
             entropy=_entropy(v["mean"], v["mean"].ndim > 1) if "aleatoric" in v else None,
             aleatoric=v.get("aleatoric"),
             num_draws=self._count,
-            probabilities=self.probabilities,
-            quantiles=self._quantiles() if self.probabilities else None,
         )
 
-    def _quantiles(self) -> Tensor:
-        f = torch.cat([f for f, _ in self._kept])
-        latents = {k: torch.cat([of[k] for _, of in self._kept]) for k in self._kept[0][1]}
-        rows = max(1, _PIECE // (self._count * f.shape[-1]))
-        pieces = [
-            torch.stack([self.likelihood.quantile(p, piece, latents) for p in self.probabilities])
-            for piece in f.split(rows, 1)
-        ]
-        return torch.cat(pieces, 1).cummax(0).values  # ascending, rounding apart
+
+def predictive_quantiles(
+    likelihood: Likelihood, f: Tensor, latents: Mapping[str, Tensor], probabilities: Sequence[float]
+) -> Tensor:
+    """Quantiles of the predictive mixture, ``[Q, N]`` (``[Q, N, K]``), ascending.
+
+    :param f: outputs of all S draws, ``[S, N, K]``, or ``[1, N, K]`` of one set of weights, float64.
+    :param latents: the likelihood's, ``[S, 1, ...]``.
+    """
+    rows = max(1, _PIECE // (f.shape[0] * f.shape[2]))
+    pieces = [
+        torch.stack([likelihood.quantile(p, piece, latents) for p in probabilities])
+        for piece in f.split(rows, 1)
+    ]
+    return torch.cat(pieces, 1).cummax(0).values  # ascending, rounding apart
 
 
 def check_quantiles(likelihood: Likelihood, probabilities: Sequence[float]) -> None:
