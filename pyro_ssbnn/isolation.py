@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
 __all__ = [
@@ -63,7 +64,7 @@ def isolated(seed: int, like: Tensor, *, grad: bool = False) -> Iterator[None]:
         seeded(seed, like.device),
         without_parameters(),
         pyro.settings.context(module_local_params=False),  # modules of either kind run under it
-        poutine.block(),
+        poutine.block() if am_i_wrapped() else nullcontext(),  # it costs a little at every site
         pyro.validation_enabled(False),
         torch.inference_mode(False),
         torch.set_grad_enabled(grad),

@@ -43,8 +43,9 @@ class Boundary:
             value.copy_(before)
         self.optimizer.load_state_dict(self._state)
         epochs, removed = self._lengths
-        series = (history.log_likelihood, history.kl, history.kl_weight, history.seconds)
-        for rows in (*series, *history.inclusion.values()):
+        for series in (history.log_likelihood, history.kl, history.kl_weight, history.seconds):
+            del series[epochs:]
+        for rows in history.inclusion.values():
             del rows[epochs:]
         del history.removed[removed:]
 

@@ -192,6 +192,7 @@ class TestShrinking:
         assert torch.equal(live.guide.conv2.weight.loc[0], kept)
 
     @pytest.mark.parametrize("prior", ["ss-ig", "ss-gl", "ss-ghs-random-cap"])
+    @torch.no_grad()
     def test_narrow_and_whole_network_have_the_same_output(self, prior):
         live = self.live(PRIORS[prior])
         draws = site_values(poutine.trace(live.guide).get_trace())
