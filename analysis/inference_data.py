@@ -140,10 +140,10 @@ def _check_draws(
     for group in description.gate_groups:
         gates = draws.latents.get(group.gate_site)
         if gates is None or gates.shape[-1] != group.size:
-            held = "none" if gates is None else gates.shape[-1]
+            number = 0 if gates is None else gates.shape[-1]
             raise ConfigurationError(
                 f"to_arviz: the draws are of another network: it has {group.size} gates in {group.name}, they hold"
-                f" {held}. Make them with draw_posterior(model, guide, ...)."
+                f" {number}. Make them with draw_posterior(model, guide, ...)."
             )
     if x is not None:
         raise ConfigurationError("to_arviz: give draws or x; draws bring their own predictions.")

@@ -251,7 +251,7 @@ class StructuredGuide(PyroModule):
 
         :param model: the same network, or its like.
         """
-        guide = type(self)(model, **self.to_config(), **self.initial)
+        guide = type(self)(model, **{**self.to_config(), **self.initial})
         if self.started_from is not None:
             guide.start_from(self.started_from)
         return guide

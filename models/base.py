@@ -87,7 +87,8 @@ class GatedNetwork(PyroModule):
     def _check_names(self, description: NetworkDescription) -> None:
         """Names of layers and sums become modules, plates and prefixes of sites."""
         owner = type(self).__name__
-        names = [part.name for part in (*description.groups, *description.sums)]
+        names = [group.name for group in description.groups]
+        names += [total.name for total in description.sums]
         bad = [name for name in names if not name.isidentifier() or iskeyword(name)]
         if bad:
             raise ConfigurationError(
@@ -127,6 +128,19 @@ class GatedNetwork(PyroModule):
         f = self.network(x)
         self.likelihood.observe(f, y, num_data, self.description.prefix)
         return f
+
+    def __repr__(self) -> str:
+        if "description" not in vars(self):  # an error while it is being made
+            return f"{type(self).__name__} without layers"
+        return "\n".join(
+            [
+                f"{type(self).__name__}: {self.description.in_words()}",
+                f"  {self.description.num_weights:,} weights, activation {self.activation}",
+                f"  prior {self.prior}",
+                f"  output prior {self.output_prior}",
+                f"  likelihood {self.likelihood}",
+            ]
+        )
 
     def sample_shared(self, like: Tensor) -> dict[str, Latents]:
         """Sample the network-wide latents, by scope."""

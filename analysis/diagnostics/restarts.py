@@ -72,8 +72,8 @@ def refitted(
             options = replace(result.options, seed=seed)
             model = copy.deepcopy(result.model)
             forget_statistics(model)
-            again = {"guide": result.guide.restarted, "augment": result.start.augment}
-            fits.append(fit(model, x, y, options, progress=progress, **again))
+            maker, augment = result.guide.restarted, result.start.augment
+            fits.append(fit(model, x, y, options, guide=maker, augment=augment, progress=progress))
     return fits
 
 

@@ -52,6 +52,30 @@ class History:
     def __len__(self) -> int:
         return len(self.kl)
 
+    def __repr__(self) -> str:
+        lines = [
+            f"History of {len(self)} epoch{'' if len(self) == 1 else 's'}",
+            *self.last_in_words(),
+        ]
+        return "\n".join(lines)
+
+    def last_in_words(self) -> list[str]:
+        """Lines on the last epoch: the bound and its parts, active members, members removed so far."""
+        if not len(self):
+            return []
+        lines = [
+            f"  ELBO {self.log_likelihood[-1] - self.kl[-1]:.4g} = log-likelihood {self.log_likelihood[-1]:.4g}"
+            f" - KL {self.kl[-1]:.4g}, in {self.seconds[-1]:.1f} s"
+        ]
+        counts = [
+            f"{name} {int((p[-1] > 0.5).sum())} of {len(p[-1])}"
+            for name, p in self.inclusion.items()
+        ]
+        gone = f"; {len(self.removed)} removed" if self.removed else ""
+        if counts:
+            lines.append(f"  active {', '.join(counts)}{gone}")
+        return lines
+
     @property
     def elbo(self) -> NDArray[np.float64]:
         """The bound, log-likelihood minus the whole KL, ``[epochs]``, also where a warm-up optimised less."""

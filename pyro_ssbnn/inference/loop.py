@@ -30,7 +30,7 @@ from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed, re
 from pyro_ssbnn.inference.resumption import renew_rates, require_resumable
 from pyro_ssbnn.inference.schedule import kl_weight, set_rates, temperature
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
-from pyro_ssbnn.inference.start import GuideMaker, Start, makes_guides, resumed_start, start_of
+from pyro_ssbnn.inference.start import GuideMaker, Start, is_guide, resumed_start, start_of
 from pyro_ssbnn.inference.step import CompiledStep, EagerStep
 from pyro_ssbnn.isolation import isolated, random_state, set_random_state
 from pyro_ssbnn.structure.guide import Guide
@@ -67,6 +67,15 @@ class Fit:
     optimizer_state: dict = field(default_factory=dict)
     random_state: dict[str, Tensor] = field(default_factory=dict)
     start: Start = field(default_factory=Start)
+
+    def __repr__(self) -> str:
+        kinds = f"{type(self.guide).__name__} of {type(self.model).__name__}"
+        planned = self.options.num_epochs(self.num_data)
+        first = (
+            f"Fit of a {kinds} to {self.num_data:,} rows, epoch {len(self.history)} of {planned}"
+        )
+        network = f"  {self.model.description.in_words()}"
+        return "\n".join([first, network, *self.history.last_in_words()])
 
     @property
     def collapsed(self) -> list[str]:
@@ -134,7 +143,7 @@ def fit(
         resume.require_match("fit")
         before = (resume.model, resume.options, resume.num_data)
         require_resumable(model, options, len(x), before)
-    elif guide is not None and not makes_guides(guide):
+    elif guide is not None and is_guide(guide):
         require_match("fit", model, guide)
     x, y = placed(model.likelihood, x, y, options)
     with isolated(options.seed, x, grad=True):
@@ -147,7 +156,7 @@ def fit(
                 temperature=options.temperature[0],
                 initial_inclusion=options.initial_inclusion,
             )
-        elif makes_guides(guide):
+        elif not is_guide(guide):
             guide = guide(model)
             require_match("fit", model, guide)
         require_trainable(guide)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeGuard
 
 import torch
+from typing_extensions import TypeIs
 
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation
@@ -14,7 +14,7 @@ from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["GuideMaker", "Start", "makes_guides", "resumed_start", "start_of"]
+__all__ = ["GuideMaker", "Start", "is_guide", "resumed_start", "start_of"]
 
 GuideMaker = Callable[[Network], Guide]
 """Makes a new guide of a network: a guide's class, its method ``restarted``, or a function."""
@@ -37,9 +37,9 @@ class Start:
     obstacle: str = ""
 
 
-def makes_guides(guide: Guide | GuideMaker) -> TypeGuard[GuideMaker]:
-    """Whether this is no guide, but makes them."""
-    return not hasattr(guide, "description")
+def is_guide(guide: Guide | GuideMaker) -> TypeIs[Guide]:
+    """Whether this is a guide, and not what makes one: both can be called."""
+    return hasattr(guide, "description")
 
 
 def start_of(guide: Guide, model: Network, augment: Augmentation | None) -> Start:

@@ -82,7 +82,8 @@ class CompiledStep(EagerStep):
         with torch.no_grad():
             if self._compiled is None:
                 key = self._key(x, y)
-                found = _COMPILED.get(key) or self._compile(inputs)
+                found = None if key is None else _COMPILED.get(key)
+                found = found or self._compile(inputs)
                 if key is not None:
                     _COMPILED[key] = found
                 self._compiled, self.observed, self.latent = found
@@ -100,7 +101,9 @@ class CompiledStep(EagerStep):
         tensors = [str((t.shape, t.dtype, t.device)) for t in (x, y)]
         kinds = [type(v).__qualname__ for v in (self.model, self.guide, self.elbo)]
         options = [self.guide.hard, self.elbo.num_particles, self.elbo.local_reparameterization]
-        network = [config, repr(self.model.description)]  # which removals change
+        description = self.model.description  # which removals change
+        parts = (description.inputs, *description.groups, *description.sums)
+        network = [config, [repr(part) for part in parts]]
         network.append(self.guide.to_config())
         # The compiled graph runs without guards, so what torch looks at while it traces is part of the key.
         options += [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]

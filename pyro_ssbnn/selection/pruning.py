@@ -60,6 +60,14 @@ class Pruning:
     selection: Selection
     report: pd.DataFrame
 
+    def __repr__(self) -> str:
+        total = self.report.loc["total"]
+        work = f"multiply-adds {total['multiply_adds']:,} -> {total['multiply_adds_kept']:,}"
+        return (
+            f"Pruning: weights {total['weights']:,} -> {total['weights_kept']:,}, {work}\n"
+            f"  {self.selection}"
+        )
+
     @property
     def num_elements(self) -> int:
         """Numbers that the compact network computes with: all its weights and biases, of all draws."""

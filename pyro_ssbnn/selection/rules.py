@@ -31,6 +31,10 @@ class Selection:
     sizes: dict[str, int]
     rule: str
 
+    def __repr__(self) -> str:
+        kept = ", ".join(f"{name} {len(k)} of {self.sizes[name]}" for name, k in self.kept.items())
+        return f"Selection: {kept or 'no gated groups'} ({self.rule})"
+
     def mask(self, group: str) -> Tensor:
         """Kept members as a boolean vector ``[size]``."""
         mask = torch.zeros(self.sizes[group], dtype=torch.bool, device=self.kept[group].device)

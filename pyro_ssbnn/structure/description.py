@@ -22,6 +22,8 @@ from pyro_ssbnn.structure.sums import PlacedSum, with_sums
 
 __all__ = ["GateGroup", "InputGroup", "NetworkDescription", "NodeGroup", "layer_inclusion"]
 
+_SHOWN = 6  # layers that are named in a line
+
 
 @dataclass(frozen=True)
 class GateGroup:
@@ -175,6 +177,8 @@ class NetworkDescription:
 
     >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood
     >>> net = MLP(4, [8], prior=SSIG(inclusion=0.1), likelihood=GaussianLikelihood())
+    >>> net.description
+    NetworkDescription: 4 predictors -> hidden1 8 gated -> output 1; 49 weights
     >>> [(g.name, g.size, g.fan_in, g.gated) for g in net.description.groups]
     [('hidden1', 8, 4, True), ('output', 1, 8, False)]
     """
@@ -182,6 +186,20 @@ class NetworkDescription:
     inputs: InputGroup
     groups: tuple[NodeGroup, ...]
     sums: tuple[PlacedSum, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"NetworkDescription: {self.in_words()}; {self.num_weights:,} weights"
+
+    def in_words(self) -> str:
+        """The layers with their sizes in one line; of deep networks the first and the last."""
+        inputs = self.inputs
+        plural = "" if inputs.size == 1 else "s"
+        parts = [f"{inputs.size:,} {'gated ' if inputs.gated else ''}predictor{plural}"]
+        parts += [f"{g.name} {g.size:,}{' gated' if g.gated else ''}" for g in self.groups]
+        left_out = len(parts) - _SHOWN
+        if left_out > 1:
+            parts[3 : 3 + left_out] = [f"... {left_out} layers ..."]
+        return " -> ".join(parts)
 
     def prefixed(self, prefix: str) -> NetworkDescription:
         """The same network with other names for all its sites and plates, which begin with ``{prefix}.``.

@@ -62,10 +62,10 @@ def _facts(of: Network | Guide, known: list[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "the number of predictors": inputs.size,
         "the list of layers": [group.name for group in description.groups],
-        f"{inputs.name}.inclusion": inputs.inclusion,
     }
-    for group in description.groups:
-        facts |= {f"{group.name}.{f.name}": getattr(group, f.name) for f in fields(group)}
+    for group in (inputs, *description.groups):
+        own = {f"{group.name}.{f.name}": getattr(group, f.name) for f in fields(group)}
+        facts |= {name: value for name, value in own.items() if name != f"{inputs.name}.names"}
     facts |= {f"the sum {total.name}": total for total in description.sums}
     facts |= {f"the {name}": getattr(of, name) for name in known}
     facts |= {f"the name of predictor {i}": name for i, name in enumerate(inputs.names)}
