@@ -19,7 +19,7 @@ from torch.nn.functional import one_hot
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact.convergence import standard_error
 from pyro_ssbnn.exact.structures import Structures
-from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Estimate", "ExactPosterior", "ExactPredictions"]
@@ -141,7 +141,7 @@ class ExactPosterior:
         values = {k: v.flatten(0, 1) for k, v in {**self.latents, **self.gates}.items()}
         widest = max(group.size for group in self.model.description.groups)
         chunk = max(1, _CHUNK_ELEMENTS // (widest * max(1, len(x))))
-        with torch.no_grad(), seeded(seed, x.device):
+        with isolated(seed, x):
             parts = [
                 self._predict_chunk({k: v[at : at + chunk] for k, v in values.items()}, x, y)
                 for at in range(0, self.structure.numel(), chunk)

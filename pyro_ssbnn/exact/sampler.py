@@ -10,7 +10,7 @@ from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact.density import EnumeratedDensity
 from pyro_ssbnn.exact.posterior import ExactPosterior
 from pyro_ssbnn.exact.tempering import SamplerOptions, TemperedDraws, temper
-from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["sample_exact", "sample_exact_each"]
@@ -81,7 +81,7 @@ def sample_exact_each(
     x = x.detach().cpu().double()
     y = targets.detach().cpu()
     y = y.double() if y.dtype.is_floating_point else y
-    with seeded(seed, x.device):
+    with isolated(seed, x, grad=True):
         density = EnumeratedDensity(model, x, y[0])
         runs = _run(density, y, options, progress)
         return [_posterior(density, runs, index, y[index]) for index in range(len(y))]
