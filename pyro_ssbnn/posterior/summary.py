@@ -73,8 +73,13 @@ class PredictiveSummary:
         :param probability: that y lies in it; half of the rest lies on either side.
         :raises ConfigurationError: when the two quantiles are not among those asked for.
 
-        >>> found = predict(model, guide, x, quantiles=(0.05, 0.95))  # doctest: +SKIP
-        >>> lower, upper = found.interval(0.9)  # doctest: +SKIP
+        >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, StructuredGuide, predict
+        >>> net = MLP(3, [4], prior=SSIG(inclusion=0.3), likelihood=GaussianLikelihood())
+        >>> x = torch.randn(20, 3)
+        >>> found = predict(net, StructuredGuide(net), x, quantiles=(0.05, 0.95))  # a fit's guide, as a rule
+        >>> lower, upper = found.interval(0.9)
+        >>> bool((lower < upper).all())
+        True
         """
         wanted = ((1 - probability) / 2, (1 + probability) / 2)
         at = [
