@@ -17,7 +17,6 @@ import torch
 from pyro.distributions import Bernoulli
 from torch import Size, Tensor
 from torch.distributions import biject_to, constraints, transform_to
-from torch.distributions.utils import clamp_probs
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.types import _size
 
@@ -134,10 +133,8 @@ class RelaxedGate(Gate):
 
     def rsample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008
         """Draw gates of shape ``sample_shape + batch_shape``, differentiable in the logits."""
-        uniform = clamp_probs(
-            torch.rand_like(self.logits.expand(self._extended_shape(sample_shape)))
-        )
-        noisy = self.logits + uniform.log() - (-uniform).log1p()
+        uniform = torch.rand_like(self.logits.expand(self._extended_shape(sample_shape)))
+        noisy = self.logits + torch.logit(uniform, torch.finfo(uniform.dtype).eps)
         soft = torch.sigmoid(noisy / self.temperature)
         if not self.hard:
             return soft

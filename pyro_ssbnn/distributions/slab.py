@@ -29,8 +29,9 @@ class IsotropicNormal(TorchDistribution):
     One object in place of ``Normal(0, scale).expand([m]).to_event(1)``: the constant is known to be shared by the m
     weights, so density and KL reduce to one row-wise sum of squares.
 
-    :param scale: standard deviation, batch shape (often a scalar).
+    :param scale: standard deviation, broadcastable to the batch shape (often a scalar).
     :param event_size: m, the number of weights of a node.
+    :param batch_shape: by default that of the scale, which is kept as it is given.
     """
 
     arg_constraints = {"scale": constraints.positive}  # noqa: RUF012
@@ -38,16 +39,22 @@ class IsotropicNormal(TorchDistribution):
     has_rsample = True
 
     def __init__(
-        self, scale: Tensor, event_size: int, *, validate_args: bool | None = None
+        self,
+        scale: Tensor,
+        event_size: int,
+        batch_shape: _size | None = None,
+        *,
+        validate_args: bool | None = None,
     ) -> None:
         self.scale = scale
-        super().__init__(scale.shape, Size([event_size]), validate_args=validate_args)
+        shape = scale.shape if batch_shape is None else Size(batch_shape)
+        super().__init__(shape, Size([event_size]), validate_args=validate_args)
 
     def expand(
         self, batch_shape: _size, _instance: IsotropicNormal | None = None
     ) -> IsotropicNormal:
-        """Expand the batch shape."""
-        return type(self)(self.scale.expand(batch_shape), self.event_shape[0], validate_args=False)
+        """Expand the batch shape; the scale broadcasts."""
+        return type(self)(self.scale, self.event_shape[0], batch_shape, validate_args=False)
 
     def rsample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008
         """Draw of shape ``sample_shape + batch_shape + (m,)``."""
@@ -75,6 +82,8 @@ class GatedNormal(TorchDistribution):
     :param inclusion: probability that the weight is open, same shape rule; it weights the closed-form KL
         (Rao-Blackwellised over the gate), where ``open`` weights the density.
     :param closed_scale: :math:`\sigma_0`, standard deviation of the prior, scalar tensor.
+    :param batch_shape: of the law, by default that of the parameters together. They are kept as they are given: what
+        all particles share is not multiplied by their number, and costs no more than with one.
 
     .. note:: ``rsample`` returns the *open* slab's draw also where the gate is closed. The value is not used there (the
        weight is 0) and its density cancels against the prior's, so every ELBO is unchanged; but the straight-through
@@ -96,30 +105,32 @@ class GatedNormal(TorchDistribution):
         open: Tensor,
         inclusion: Tensor,
         closed_scale: Tensor,
+        batch_shape: _size | None = None,
         *,
         validate_args: bool | None = None,
     ) -> None:
         self.loc, self.log_scale = loc, log_scale
         self.open, self.inclusion = open, inclusion
         self.closed_scale = closed_scale
-        batch_shape = torch.broadcast_shapes(loc.shape[:-1], open.shape[:-1])
-        super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
+        if batch_shape is None:
+            batch_shape = torch.broadcast_shapes(loc.shape[:-1], open.shape[:-1])
+        super().__init__(Size(batch_shape), loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: _size, _instance: GatedNormal | None = None) -> GatedNormal:
-        """Expand the batch shape: loc and scale are views, the gates keep their last dimension."""
-        shape = Size([*batch_shape, *self.event_shape])
+        """Expand the batch shape; the parameters broadcast."""
         return type(self)(
-            self.loc.expand(shape),
-            self.log_scale.expand(shape),
-            self.open.expand([*batch_shape, self.open.shape[-1]]),
+            self.loc,
+            self.log_scale,
+            self.open,
             self.inclusion,
             self.closed_scale,
+            batch_shape,
             validate_args=False,
         )
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation of the open slab, ``[*batch, m]``."""
+        """Standard deviation of the open slab, of the shape of ``log_scale``."""
         return self.log_scale.exp()
 
     def rsample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008

@@ -24,6 +24,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from pyro_ssbnn.distributions import GatedNormal
+from pyro_ssbnn.layers.affine import affine
 from pyro_ssbnn.layers.convolution import convolution
 from pyro_ssbnn.layers.normalization import scale_and_shift
 
@@ -45,7 +46,7 @@ class LocalReparameterization(Messenger):
         slab = msg["fn"]
         if isinstance(slab, GatedNormal) and msg["value"] is None and not msg["is_observed"]:
             # A view of the mean: cheap, and an identity by which the model's layer finds the slab.
-            value = slab.loc.view(slab.loc.shape)
+            value = slab.loc.expand(slab.shape())
             msg["value"], msg["done"] = value, True
             self._slabs[id(value)] = (value, slab)  # the value is kept alive, so is its id
 
@@ -53,13 +54,18 @@ class LocalReparameterization(Messenger):
         x, weight, *rest = msg["args"]
         if id(weight) not in self._slabs:
             return
-        _, slab = self._slabs[id(weight)]
+        weight, slab = self._slabs[id(weight)]
         transform: Any = msg["fn"]  # linear in the weights, and in x but for the bias
-        mean = transform(x, slab.loc, *rest)
-        variance = transform(x.square(), (2 * slab.log_scale).exp(), *rest)
+        loc, log_scale, shape = weight, slab.log_scale.expand(slab.shape()), ()
+        if transform is affine.__wrapped__:
+            # One product for all particles, but noise for each.
+            loc, log_scale, shape = slab.loc, slab.log_scale, (*slab.batch_shape[:-1], 1, 1)
+        mean = transform(x, loc, *rest)
+        variance = transform(x.square(), (2 * log_scale).exp(), *rest)
         # A kernel without bias has variance 0 where it sees nothing but zeros: the root has no gradient there.
         deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
-        msg["value"] = torch.addcmul(mean, deviation, torch.randn_like(mean))
+        noise = mean.new_empty(torch.broadcast_shapes(mean.shape, shape)).normal_()
+        msg["value"] = torch.addcmul(mean, deviation, noise)
         msg["done"] = True
 
     def _pyro_gated_convolution(self, msg: Message) -> None:
