@@ -390,6 +390,7 @@ class TestShrinking:
 
     @pytest.mark.parametrize("training", [False, True])
     @pytest.mark.parametrize("prior", ["ss-ig", "ss-gl", "ss-ghs-random-cap"])
+    @torch.no_grad()
     def test_narrow_and_whole_network_have_the_same_output(self, prior, training):
         live = self.live(PRIORS[prior])
         live.model.train(training)
@@ -414,6 +415,7 @@ class TestShrinking:
         return whole, draws
 
     @pytest.mark.parametrize("prior", ["ss-ig", "ss-gl", "ss-ghs-random-cap"])
+    @torch.no_grad()
     def test_bound_is_that_of_the_whole_with_closed_gates(self, prior):
         live = self.live(PRIORS[prior])
         kls = []
