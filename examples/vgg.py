@@ -25,7 +25,7 @@ class VGG(ss.ImageNetwork):
     ):
         super().__init__(image_shape, prior, likelihood, output_prior, activation)
         self.stages = [list(stage) for stage in stages]
-        layout = ss.ImageLayout("VGG", self.image_shape)
+        layout = ss.Layout("VGG", self.image_shape)
         for i, stage in enumerate(self.stages):
             for j, filters in enumerate(stage):
                 geometry = ss.ConvolutionGeometry(3, padding=1)
@@ -36,7 +36,7 @@ class VGG(ss.ImageNetwork):
     @staticmethod
     def wire(net, x):
         """The forward pass, of the Pyro model and of its pruned form."""
-        h = net.images(x)
+        h = net.inputs(x)
         for i, stage in enumerate(net.shape["stages"]):
             for j in range(len(stage)):
                 h = net.phi(net.layer(f"stage{i}_conv{j}", h))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import singledispatch
+from typing import Any
 
 import pyro
 import torch
@@ -41,7 +42,7 @@ class LatentGuide(PyroModule):
     def forward(self, prefix: str = "") -> Tensor:
         """Sample the site."""
         law = self.family(self.loc, self.log_scale.exp()).to_event(self.event_dim)
-        infer = {"kl": "sampled"} if self.sampled_kl else {}
+        infer: Any = {"kl": "sampled"} if self.sampled_kl else {}
         return pyro.sample(f"{prefix}{self.name}", law, infer=infer)
 
 
@@ -77,7 +78,7 @@ def likelihood_guide(likelihood: Likelihood) -> PyroModule | None:
     return LatentsGuide(likelihood) if likelihood.latent_names else None
 
 
-def _family(name: str, support: constraints.Constraint) -> type[Normal] | type[LogNormal]:
+def _family(name: str, support: Any) -> type[Normal] | type[LogNormal]:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     if support is constraints.real:

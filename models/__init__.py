@@ -2,10 +2,9 @@
 
 from pyro_ssbnn.models.activations import ACTIVATIONS
 from pyro_ssbnn.models.base import GatedNetwork, compact_from_state, network_from_config
-from pyro_ssbnn.models.compact import CompactLinear, CompactMLP, CompactNetwork
-from pyro_ssbnn.models.compact_image import CompactConv2d, CompactImageNetwork
+from pyro_ssbnn.models.compact import CompactConv2d, CompactLinear, CompactNetwork
 from pyro_ssbnn.models.image import ImageNetwork
-from pyro_ssbnn.models.layout import ImageLayout
+from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.models.lenet import LeNet
 from pyro_ssbnn.models.mlp import MLP
 from pyro_ssbnn.models.resnet import ResNet, WideResNet
@@ -15,13 +14,11 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "CompactConv2d",
-    "CompactImageNetwork",
     "CompactLinear",
-    "CompactMLP",
     "CompactNetwork",
     "GatedNetwork",
-    "ImageLayout",
     "ImageNetwork",
+    "Layout",
     "LeNet",
     "ResNet",
     "WideResNet",

@@ -1,4 +1,4 @@
-"""What all networks share: the targets given f, the record they are made again from, their narrowing."""
+"""What all networks share: layers from a layout, one wiring of the model and its pruned form, records, narrowing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import GroupConv2d, GroupLayer, GroupLinear
 from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
 from pyro_ssbnn.models.activations import ACTIVATIONS
-from pyro_ssbnn.models.compact import CompactNetwork
+from pyro_ssbnn.models.compact import CompactNetwork, plain_layer
+from pyro_ssbnn.models.layout import Layout
+from pyro_ssbnn.models.wiring import Addition, SampledWiring, Wiring
 from pyro_ssbnn.priors import Gaussian, Latents, Prior, from_config
 from pyro_ssbnn.registry import class_of, record_of
 from pyro_ssbnn.structure.axes import Axis, take
+from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import NetworkDescription
 
 __all__ = ["GatedNetwork", "compact_from_state", "network_from_config"]
@@ -31,6 +34,10 @@ _SITES = ("data", "obs", "draws", "noise")
 
 class GatedNetwork(PyroModule):
     """A Pyro model whose layers are node groups; subclasses say which layers, and how they are put together.
+
+    A subclass calls :meth:`_lay_out` at the end of its ``__init__``, and gives :meth:`wire` and :meth:`_shape_config`;
+    prior, guide, training and pruning then work as they are, and files under a name of its own
+    (:func:`pyro_ssbnn.register`).
 
     :param prior: prior of the hidden layers' nodes.
     :param likelihood: distribution of the targets; it also sets the number of outputs.
@@ -43,6 +50,8 @@ class GatedNetwork(PyroModule):
 
     family: ClassVar[str] = "network"
     description: NetworkDescription
+    image_shape: tuple[int, ...] = ()
+    """Channels, height and width of images, where predictors are images."""
 
     def __init__(
         self,
@@ -70,6 +79,11 @@ class GatedNetwork(PyroModule):
         # In double, so that float64 networks prune to rounding.
         self.closed_activation = float(self.phi(torch.zeros((), dtype=torch.float64)))
 
+    def _lay_out(self, layout: Layout) -> None:
+        """Make the layers: those laid out under the prior, and an output layer on top."""
+        layout.dense("output", self.likelihood.num_outputs)
+        self._build(layout.description(self.prior, self.output_prior))
+
     def _build(self, description: NetworkDescription) -> None:
         """Make the layers of a description, each under its group's name.
 
@@ -83,6 +97,8 @@ class GatedNetwork(PyroModule):
             geometry = group.geometry
             layer = GroupLinear(group) if geometry is None else GroupConv2d(group, geometry)
             self.add_module(group.name, layer)
+        for total in description.sums:
+            self.add_module(total.name, Addition(total))
 
     def _check_names(self, description: NetworkDescription) -> None:
         """Names of layers and sums become modules, plates and prefixes of sites."""
@@ -108,13 +124,26 @@ class GatedNetwork(PyroModule):
                 f"{owner}: a layer or sum cannot be called {taken[0]!r}, which is {kind}; give it another name."
             )
 
+    @staticmethod
     @abstractmethod
-    def network(self, x: Tensor) -> Tensor:
-        """Sample the weights and map x, ``[N, p]``, to f, without the likelihood."""
+    def wire(net: Wiring, x: Tensor) -> Tensor:
+        """Put the layers together: f of predictors x, ``[N, p]``.
+
+        A static method, because the pruned network is wired by it too: everything comes from ``net``, the numbers of
+        layers from ``net.shape``. A layer gives no activation; widths are those of the tensors that come.
+        """
 
     @abstractmethod
     def _shape_config(self) -> dict[str, Any]:
         """Plain record of what the subclass adds."""
+
+    def _wire_config(self) -> dict[str, Any]:
+        """Plain record that :meth:`wire` reads as ``net.shape``; networks of images have ``image_shape`` in it."""
+        return self._shape_config()
+
+    def network(self, x: Tensor) -> Tensor:
+        """Sample the weights and map x, ``[N, p]``, to f, without the likelihood."""
+        return self.wire(SampledWiring(self, self.sample_shared(x)), x)
 
     def forward(self, x: Tensor, y: Tensor | None = None, num_data: int | None = None) -> Tensor:
         """Sample all latents and the targets ``obs``; returns f.
@@ -195,8 +224,23 @@ class GatedNetwork(PyroModule):
             **({} if self.prefix is None else {"prefix": self.prefix}),
         }
 
+    def assemble(self, layers: Mapping[str, CutLayer]) -> CompactNetwork:
+        """Put cut layers together to a plain torch network, batch norms folded into its convolutions."""
+        description = self.description
+        kept = {name: cut.rows for name, cut in layers.items()}
+        first = description.groups[0]
+        return CompactNetwork(
+            type(self),
+            {group.name: plain_layer(group, layers[group.name]) for group in description.groups},
+            self.activation,
+            {name: kept[name] for name in list(kept)[:-1]},
+            shape=self._wire_config(),
+            num_inputs=description.inputs.size,
+            input_index=layers[first.name].columns if description.inputs.gated else None,
+            sums=description.narrowed(kept).sums,
+        )
+
     @classmethod
-    @abstractmethod
     def compact_from_state(
         cls, config: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> CompactNetwork:
@@ -204,6 +248,7 @@ class GatedNetwork(PyroModule):
 
         :raises KeyError: when an entry or a tensor is missing.
         """
+        return CompactNetwork.from_state(cls, config, state)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

@@ -1,18 +1,25 @@
-"""Layers of an image network one after another: fan-ins, map sizes and sources are counted along the way."""
+"""Layers of a network one after another: fan-ins, map sizes and sources are counted along the way."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pyro_ssbnn.checks import check_probability
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.priors import Prior
-from pyro_ssbnn.structure.description import NodeGroup, layer_inclusion
+from pyro_ssbnn.priors import Prior, TheoryInclusion
+from pyro_ssbnn.structure.description import (
+    InputGroup,
+    NetworkDescription,
+    NodeGroup,
+    layer_inclusion,
+)
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.sums import PlacedSum
 
-__all__ = ["ImageLayout", "Maps"]
+__all__ = ["Layout", "Maps"]
 
 
 @dataclass(frozen=True)
@@ -25,32 +32,50 @@ class Maps:
     columns: int
 
 
-class ImageLayout:
-    """The layers of an image network in forward order; each reads what came last, unless told otherwise.
+class Layout:
+    """The layers of a network in forward order; each reads what came last, unless told otherwise.
 
     :param owner: name of the network, for messages.
-    :param image_shape: channels, height and width (C, H, W).
+    :param inputs: p, number of predictors, or channels, height and width (C, H, W) of images.
+    :param inclusion: prior inclusion probability of each predictor, whose gates close its weights in the first layer;
+        None leaves predictors ungated.
+    :param names: a name for each predictor, ``x1``, ``x2``, ... by default.
     :ivar current: what the next layer reads.
+    :raises ConfigurationError: for no predictors, an inclusion outside (0, 1), or names that do not match.
 
     >>> from pyro_ssbnn import SSIG, Gaussian
-    >>> layout = ImageLayout("Net", (3, 8, 8))
+    >>> layout = Layout("Net", (3, 8, 8))
     >>> layout.convolution("conv1", 4, ConvolutionGeometry(3, padding=1), batch_norm=True)
     >>> layout.pool(2)
     >>> layout.dense("output", 10)
-    >>> [(g.name, g.fan_in, g.own) for g in layout.groups(SSIG(inclusion=0.1), Gaussian())]
+    >>> [(g.name, g.fan_in, g.own) for g in layout.description(SSIG(inclusion=0.1), Gaussian()).groups]
     [('conv1', 27, 2), ('output', 64, 1)]
     """
 
-    def __init__(self, owner: str, image_shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        owner: str,
+        inputs: int | Sequence[int],
+        *,
+        inclusion: float | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
         self.owner = owner
-        self.current = Maps("input", *image_shape)
+        maps = (inputs, 1, 1) if isinstance(inputs, int) else tuple(inputs)
+        self.current = Maps("input", *maps)
+        size = math.prod(maps)
+        self._check_size("the predictors", size)
+        if inclusion is not None:
+            check_probability(f"{owner} input_inclusion", inclusion)
+        if names is not None and len(set(names)) != size:
+            raise ConfigurationError(
+                f"{owner}: input_names must be {size} different names, one per predictor; got {len(names)} names,"
+                f" {len(set(names))} of them different."
+            )
+        names = tuple(names or (f"x{i + 1}" for i in range(size)))
+        self._inputs = InputGroup("input", size, inclusion, names)
         self._layers: list[dict[str, Any]] = []
         self._sums: list[PlacedSum] = []
-
-    @property
-    def sums(self) -> tuple[PlacedSum, ...]:
-        """The sums, in forward order."""
-        return tuple(self._sums)
 
     def convolution(
         self, name: str, size: int, geometry: ConvolutionGeometry, *, batch_norm: bool = False
@@ -122,21 +147,28 @@ class ImageLayout:
         self._sums.append(PlacedSum(name, size, placed))
         self.current = replace(maps, source=name, channels=size)
 
-    def groups(self, prior: Prior, output_prior: Prior) -> tuple[NodeGroup, ...]:
+    def description(self, prior: Prior, output_prior: Prior) -> NetworkDescription:
         """The layers as node groups: hidden ones under the prior, the last under the output prior.
 
         :raises ConfigurationError: when the prior gives another number of inclusion probabilities than there are hidden
-            layers.
+            layers, or the theory's, which are known for perceptrons only.
         """
-        sizes = [layer["size"] for layer in self._layers]
+        dense = all("geometry" not in layer for layer in self._layers)
+        if isinstance(prior.inclusion, TheoryInclusion) and not dense:
+            raise ConfigurationError(
+                f"{self.owner}: the theory's prior inclusion is known for perceptrons only; give a number, or one per"
+                " layer."
+            )
+        widths = [self._inputs.size, *(layer["size"] for layer in self._layers)]
         *hidden, last = self._layers
-        inclusion = layer_inclusion(prior, [0, *sizes])
         groups = [
             NodeGroup(inclusion=probability, prior=prior, **layer)
-            for probability, layer in zip(inclusion, hidden, strict=True)
+            for probability, layer in zip(layer_inclusion(prior, widths), hidden, strict=True)
         ]
-        output = NodeGroup(inclusion=None, prior=output_prior, scope="output.global", **last)
-        return (*groups, output)
+        groups.append(NodeGroup(inclusion=None, prior=output_prior, scope="output.global", **last))
+        if self._inputs.gated:
+            groups[0] = replace(groups[0], column_gate=self._inputs.name)
+        return NetworkDescription(self._inputs, tuple(groups), tuple(self._sums))
 
     def _check_size(self, name: str, size: int) -> None:
         if size < 1:

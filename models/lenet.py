@@ -11,7 +11,7 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import max_pool
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.image import ImageNetwork
-from pyro_ssbnn.models.layout import ImageLayout
+from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.priors import Prior
 from pyro_ssbnn.registry import register
@@ -70,7 +70,7 @@ class LeNet(ImageNetwork):
             raise ConfigurationError("LeNet: at least one convolution is needed; got none.")
         self.filters, self.hidden = list(filters), list(hidden)
         self.geometry = ConvolutionGeometry(kernel_size, padding=padding)
-        layout = ImageLayout("LeNet", self.image_shape)
+        layout = Layout("LeNet", self.image_shape)
         for layer, size in enumerate(filters, 1):
             layout.convolution(f"conv{layer}", size, self.geometry)
             layout.pool(_POOL)
@@ -81,7 +81,7 @@ class LeNet(ImageNetwork):
     @staticmethod
     def wire(net: Wiring, x: Tensor) -> Tensor:
         """Convolutions, activation, pooling; then dense layers."""
-        h = net.images(x)
+        h = net.inputs(x)
         for layer in range(len(net.shape["filters"])):
             h = max_pool(net.phi(net.layer(f"conv{layer + 1}", h)), _POOL)
         h = h.flatten(-3)

@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyro
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_probability
-from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.layers import sample_gate
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.base import GatedNetwork
-from pyro_ssbnn.models.compact import CompactLinear, CompactMLP
+from pyro_ssbnn.models.compact import CompactNetwork
+from pyro_ssbnn.models.layout import Layout
+from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.priors import Prior
 from pyro_ssbnn.registry import register
-from pyro_ssbnn.structure.cut import CutLayer
-from pyro_ssbnn.structure.description import (
-    InputGroup,
-    NetworkDescription,
-    NodeGroup,
-    layer_inclusion,
-)
 
 __all__ = ["MLP"]
 
@@ -63,86 +54,22 @@ class MLP(GatedNetwork):
         prefix: str | None = None,
     ) -> None:
         super().__init__(prior, likelihood, output_prior, activation, prefix)
-        self._check(num_inputs, hidden, input_inclusion, input_names)
-        names = tuple(input_names or (f"x{i + 1}" for i in range(num_inputs)))
-        self._build(
-            NetworkDescription(
-                InputGroup("input", num_inputs, input_inclusion, names),
-                self._groups(num_inputs, list(hidden), input_inclusion is not None),
-            )
-        )
+        self.hidden = list(hidden)
+        layout = Layout("MLP", num_inputs, inclusion=input_inclusion, names=input_names)
+        for layer, size in enumerate(hidden, 1):
+            layout.dense(f"hidden{layer}", size)
+        self._lay_out(layout)
 
     @staticmethod
-    def _check(
-        num_inputs: int,
-        hidden: Sequence[int],
-        input_inclusion: float | None,
-        input_names: Sequence[str] | None,
-    ) -> None:
-        if num_inputs < 1 or any(width < 1 for width in hidden):
-            raise ConfigurationError(
-                f"MLP: every width must be at least 1; got num_inputs={num_inputs}, hidden={list(hidden)}."
-            )
-        if input_inclusion is not None:
-            check_probability("MLP input_inclusion", input_inclusion)
-        if input_names is not None and len(set(input_names)) != num_inputs:
-            raise ConfigurationError(
-                f"MLP: input_names must be {num_inputs} different names, one per predictor;"
-                f" got {len(input_names)} names, {len(set(input_names))} of them different."
-            )
+    def wire(net: Wiring, x: Tensor) -> Tensor:
+        """Dense layers with the activation between them."""
+        h = net.inputs(x)
+        for layer in range(net.shape["depth"]):
+            h = net.phi(net.layer(f"hidden{layer + 1}", h))
+        return net.layer("output", h)
 
-    def _groups(self, inputs: int, hidden: list[int], gated_inputs: bool) -> tuple[NodeGroup, ...]:
-        widths = [inputs, *hidden, self.likelihood.num_outputs]
-        inclusion = [*layer_inclusion(self.prior, widths), None]
-        groups: list[NodeGroup] = []
-        for layer, (size, probability) in enumerate(zip(widths[1:], inclusion, strict=True)):
-            last = layer == len(hidden)
-            groups.append(
-                NodeGroup(
-                    name="output" if last else f"hidden{layer + 1}",
-                    size=size,
-                    inclusion=probability,
-                    fan_in=widths[layer],
-                    prior=self.output_prior if last else self.prior,
-                    source=groups[-1].name if groups else "input",
-                    scope="output.global" if last else "global",
-                    column_gate="input" if gated_inputs and not groups else None,
-                )
-            )
-        return tuple(groups)
-
-    def network(self, x: Tensor) -> Tensor:
-        """Sample the weights and map x, ``[N, p]``, to f, without the likelihood."""
-        description = self.description
-        shared = self.sample_shared(x)
-        h = x
-        if description.inputs.gated:
-            with pyro.plate(description.inputs.path, description.inputs.size, dim=-1):
-                gate = sample_gate(description.inputs, x)
-            h = h * gate.unsqueeze(-2)  # type: ignore[union-attr]
-        for group in description.groups:
-            h = self.layer(group.name)(h, shared[group.scope])
-            if group is not description.groups[-1]:
-                h = self.phi(h)
-        return h
-
-    def assemble(self, layers: Mapping[str, CutLayer]) -> CompactMLP:
-        """Put cut layers together to a plain torch perceptron."""
-        columns = layers[self.description.groups[0].name].columns
-        return CompactMLP(
-            [CompactLinear(cut.weight, cut.bias) for cut in layers.values()],
-            self.activation,
-            columns if self.description.inputs.gated else None,
-            {g.name: layers[g.name].rows for g in self.description.groups[:-1]},
-            self.description.inputs.size,
-        )
-
-    @classmethod
-    def compact_from_state(
-        cls, config: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> CompactMLP:
-        """Make a pruned perceptron from its record and its tensors."""
-        return CompactMLP.from_state(config, state)
+    def _wire_config(self) -> dict[str, Any]:
+        return {"depth": len(self.hidden)}
 
     def _shape_config(self) -> dict[str, Any]:
         inputs = self.description.inputs
@@ -152,3 +79,34 @@ class MLP(GatedNetwork):
             "input_inclusion": inputs.inclusion,
             "input_names": list(inputs.names),
         }
+
+    @classmethod
+    def compact_from_state(
+        cls, config: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> CompactNetwork:
+        """Make a pruned perceptron from its record and its tensors, also those of before."""
+        if "layers" not in config:
+            config, state = _renamed(config, state)
+        return super().compact_from_state(config, state)
+
+
+def _renamed(
+    config: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Record and tensors of a file that numbers a perceptron's layers, as earlier versions did."""
+    names = [*config["kept"], "output"]
+    tensors = {name: value for name, value in state.items() if not name.startswith("layers.")}
+    for number, name in enumerate(names):
+        for key in ("weight", "bias"):
+            tensors[f"layers.{name}.{key}"] = state[f"layers.{number}.{key}"]
+    size = config.get("num_inputs")
+    if size is None and "input_index" not in state:
+        size = state["layers.0.weight"].shape[-1]
+    record = {
+        **config,
+        "num_inputs": size,
+        "shape": {"depth": len(names) - 1},
+        "layers": dict.fromkeys(names),
+        "sums": [],
+    }
+    return record, tensors

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.image import ImageNetwork
-from pyro_ssbnn.models.layout import ImageLayout
+from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.priors import Prior
 from pyro_ssbnn.registry import register
@@ -89,7 +89,7 @@ class ResNet(ImageNetwork):
             raise ConfigurationError(
                 f"{owner}: a stage cannot have fewer filters than the one before it; got {[stem, *widths]}."
             )
-        layout = ImageLayout(owner, self.image_shape)
+        layout = Layout(owner, self.image_shape)
         layout.convolution("stem", stem, ConvolutionGeometry(3, padding=1), batch_norm=True)
         for stage, width in enumerate(widths, 1):
             for block in range(1, self.blocks + 1):
@@ -105,7 +105,7 @@ class ResNet(ImageNetwork):
     @staticmethod
     def wire(net: Wiring, x: Tensor) -> Tensor:
         """Stem, blocks with their shortcuts, mean of each map, classifier."""
-        h = net.phi(net.layer("stem", net.images(x)))
+        h = net.phi(net.layer("stem", net.inputs(x)))
         for stage in range(1, 4):
             for block in range(1, net.shape["blocks"] + 1):
                 name, stride = f"stage{stage}_block{block}", _stride(stage, block)

@@ -1,16 +1,20 @@
-"""How the layers of an image network are put together, said once: for the Pyro model and for its pruned form."""
+"""How the layers of a network are put together, said once: for the Pyro model and for its pruned form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_ssbnn.layers import sample_gate
+from pyro_ssbnn.priors import Latents
 from pyro_ssbnn.structure.sums import PlacedSum
 
-__all__ = ["Addition", "Wiring"]
+__all__ = ["Addition", "SampledWiring", "Wiring"]
 
 
 class Wiring(Protocol):
@@ -20,8 +24,8 @@ class Wiring(Protocol):
     def shape(self) -> Mapping[str, Any]:
         """Record of the network's shape: what its ``_wire_config`` gives, its ``_shape_config`` by default."""
 
-    def images(self, x: Tensor) -> Tensor:
-        """Flattened images ``[N, p]`` as ``[N, C, H, W]``."""
+    def inputs(self, x: Tensor) -> Tensor:
+        """Predictors ``[N, p]`` as the first layer reads them: gated or selected; images as ``[N, C, H, W]``."""
 
     def layer(self, name: str, h: Tensor) -> Tensor:
         """Pre-activations of a layer, ``[..., N, size, H', W']`` or ``[..., N, size]``."""
@@ -31,6 +35,49 @@ class Wiring(Protocol):
 
     def add(self, name: str, *terms: Tensor) -> Tensor:
         """The sum of that name, of its terms in the description's order, ``[..., N, places, H, W]``."""
+
+
+@dataclass(frozen=True)
+class SampledWiring:
+    """One pass through a Pyro model: its layers sample as they are called.
+
+    :param network: the :class:`~pyro_ssbnn.models.GatedNetwork`.
+    :param shared: values of the network-wide latents, by scope.
+    """
+
+    network: Any
+    shared: Mapping[str, Latents]
+
+    @property
+    def shape(self) -> Mapping[str, Any]:
+        """Record of the network's shape."""
+        shape: Mapping[str, Any] = self.network._wire_config()
+        return shape
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Sample the predictors' gates, and fold images."""
+        inputs, image = self.network.description.inputs, self.network.image_shape
+        if inputs.gated:
+            with pyro.plate(inputs.path, inputs.size, dim=-1):
+                gate = sample_gate(inputs, x)
+            x = x * gate.unsqueeze(-2)  # type: ignore[union-attr]
+        return x.unflatten(-1, image) if image else x
+
+    def layer(self, name: str, h: Tensor) -> Tensor:
+        """Sample a layer's weights and map h."""
+        layer = self.network.layer(name)
+        result: Tensor = layer(h, self.shared[layer.group.scope])
+        return result
+
+    def phi(self, h: Tensor) -> Tensor:
+        """The activation."""
+        result: Tensor = self.network.phi(h)
+        return result
+
+    def add(self, name: str, *terms: Tensor) -> Tensor:
+        """The sum of that name."""
+        result: Tensor = getattr(self.network, name)(*terms)
+        return result
 
 
 class Addition(nn.Module):

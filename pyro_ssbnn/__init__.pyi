@@ -88,8 +88,6 @@ from .selection import model_size as model_size
 from .selection import prune as prune
 from .selection import Pruning as Pruning
 from .models import CompactNetwork as CompactNetwork
-from .models import CompactMLP as CompactMLP
-from .models import CompactImageNetwork as CompactImageNetwork
 
 # Files, speed, export
 from .files.checkpoint import save_fit as save_fit
@@ -120,7 +118,7 @@ from .guides import scale_guide as scale_guide
 from .guides import likelihood_guide as likelihood_guide
 from .models import GatedNetwork as GatedNetwork
 from .models import ImageNetwork as ImageNetwork
-from .models import ImageLayout as ImageLayout
+from .models import Layout as Layout
 from .layers import ConvolutionGeometry as ConvolutionGeometry
 from .layers import max_pool as max_pool
 from .layers import GroupLayer as GroupLayer

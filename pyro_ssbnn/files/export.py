@@ -25,12 +25,7 @@ from pyro_ssbnn._version import __version__
 from pyro_ssbnn.errors import DataError, ExportError
 from pyro_ssbnn.files.atomic import replacing
 from pyro_ssbnn.files.rounding import rounding_tolerance
-from pyro_ssbnn.models import (
-    CompactImageNetwork,
-    CompactMLP,
-    CompactNetwork,
-    compact_from_state,
-)
+from pyro_ssbnn.models import CompactNetwork, compact_from_state
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -197,7 +192,7 @@ def _run_onnx(file: Path, x: Tensor) -> Tensor:
 
 def _portable(network: CompactNetwork) -> CompactNetwork:
     """A copy on the CPU whose tensors own their memory: slices of others would be saved with the whole."""
-    if not isinstance(network, CompactMLP | CompactImageNetwork):
+    if not isinstance(network, CompactNetwork):
         raise ExportError(
             "export: expected a pruned network, prune(...).network or load_compact(...); got"
             f" {type(network).__name__}. Other networks go through torch.export or torch.onnx directly."

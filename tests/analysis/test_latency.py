@@ -165,7 +165,9 @@ def test_dense_network_keeps_everything_and_pruned_what_is_selected(fitted):
     model, guide = fitted
     networks = dense_and_pruned(model, guide, num_draws=3, seed=4)
     assert list(networks) == ["dense mean", "pruned mean", "dense 3 draws", "pruned 3 draws"]
-    shapes = {name: [tuple(la.weight.shape) for la in n.layers] for name, n in networks.items()}
+    shapes = {
+        name: [tuple(la.weight.shape) for la in n.layers.values()] for name, n in networks.items()
+    }
     assert shapes["dense mean"] == [(6, 5), (4, 6), (1, 4)]
     assert shapes["pruned mean"] == [(2, 2), (1, 2), (1, 1)]
     assert shapes["dense 3 draws"] == [(3, 6, 5), (3, 4, 6), (3, 1, 4)]

@@ -18,7 +18,7 @@ from pyro_ssbnn import (
     select,
 )
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
-from pyro_ssbnn.models import ACTIVATIONS, CompactImageNetwork, compact_from_state
+from pyro_ssbnn.models import ACTIVATIONS, CompactNetwork, compact_from_state
 from pyro_ssbnn.selection.pruning import draw_open_weights
 
 PRIORS = [
@@ -156,7 +156,7 @@ def test_file_round_trip(tmp_path, num_draws):
     compact = prune(model, guide, at_random(2), num_draws=num_draws).network
     save_compact(compact, tmp_path / "compact.safetensors")
     loaded = load_compact(tmp_path / "compact.safetensors")
-    assert isinstance(loaded, CompactImageNetwork)
+    assert isinstance(loaded, CompactNetwork)
     assert loaded.to_config() == compact.to_config()
     assert torch.equal(loaded(X), compact(X))
     for name, indices in compact.kept.items():

@@ -12,7 +12,7 @@ class OneLayer(ss.ImageNetwork):
 
     def __init__(self, *names):
         super().__init__((1, 2, 2), ss.SSGHS(), ss.GaussianLikelihood(), None, "relu")
-        layout = ss.ImageLayout("OneLayer", self.image_shape)
+        layout = ss.Layout("OneLayer", self.image_shape)
         for name in names:
             layout.dense(name, 3)
         self._lay_out(layout)

@@ -401,8 +401,9 @@ class TestShrinking:
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)
 
     def draws(self, live):
-        draws = site_values(poutine.trace(live.guide).get_trace())
-        whole = site_values(poutine.trace(live.whole_guide).get_trace())
+        with torch.no_grad():  # both have the same names in Pyro's parameter store
+            draws = site_values(poutine.trace(live.guide).get_trace())
+            whole = site_values(poutine.trace(live.whole_guide).get_trace())
         kept = live.whole_model.description.with_sums(live.kept)
         nodes = {g.name: g for g in live.whole_model.description.groups}
         for site in whole:

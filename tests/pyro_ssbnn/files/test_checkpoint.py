@@ -12,8 +12,10 @@ from pyro_ssbnn import (
     MLP,
     SSGHS,
     SSGL,
+    SSIG,
     CategoricalLikelihood,
     GaussianLikelihood,
+    StructuredGuide,
     TrainingOptions,
     fit,
     load_compact,
@@ -23,6 +25,7 @@ from pyro_ssbnn import (
     prune,
     save_compact,
     save_fit,
+    select,
 )
 from pyro_ssbnn.errors import CheckpointError, DataError
 from pyro_ssbnn.files import checkpoint
@@ -234,3 +237,43 @@ def test_no_warnings_on_the_way(fitted, tmp_path):
         save_fit(fitted, tmp_path / "fit.safetensors")
         load_fit(tmp_path / "fit.safetensors")
     assert caught == []
+
+
+@pytest.mark.parametrize(
+    ("gated", "num_draws", "says_size"), [(True, None, True), (False, 3, False), (True, 2, False)]
+)
+def test_pruned_perceptrons_of_earlier_files_are_read(tmp_path, gated, num_draws, says_size):
+    """Their layers are numbered, and there is no record of how they are put together."""
+    net = MLP(
+        4,
+        [5, 3],
+        prior=SSIG(inclusion=0.4),
+        likelihood=GaussianLikelihood(),
+        input_inclusion=0.5 if gated else None,
+    )
+    inclusion = {g.name: torch.rand(g.size) for g in net.description.gate_groups}
+    for values in inclusion.values():
+        values[0] = 0.9
+    compact = prune(net, StructuredGuide(net), select(inclusion), num_draws=num_draws).network
+    record = {key: compact.to_config()[key] for key in ("network", "activation", "kept")}
+    if says_size:
+        record["num_inputs"] = 4
+    numbers = {name: str(i) for i, name in enumerate(compact.layers)}
+    tensors = {}
+    for name, value in compact.state_dict().items():
+        first, *rest = name.split(".")
+        renamed = ".".join([first, numbers[rest[0]], rest[1]]) if rest else name
+        tensors[renamed] = value.contiguous()
+    metadata = {
+        "format": "pyro_ssbnn",
+        "format_version": "2",
+        "kind": "compact",
+        "header": json.dumps({"compact": record, "notes": {}}),
+    }
+    save_file(tensors, tmp_path / "old", metadata=metadata)
+    loaded = load_compact(tmp_path / "old")
+    x = torch.randn(6, 4)
+    assert torch.equal(loaded(x), compact(x))
+    assert loaded.num_inputs == (4 if says_size or not gated else None)
+    save_compact(loaded, tmp_path / "new")
+    assert torch.equal(load_compact(tmp_path / "new")(x), compact(x))

@@ -69,7 +69,7 @@ def test_onnx_gives_what_the_network_gives(options, tmp_path):
     network, file = pruned(**options), tmp_path / "deep" / "net.onnx"
     done = export_onnx(network, file, notes={"source": "test"})
     onnx.checker.check_model(file, full_check=True)
-    dtype = network.layers[0].weight.dtype
+    dtype = network.layers.hidden1.weight.dtype
     for rows in (1, 2, 7, 100):
         x = torch.randn(rows, PREDICTORS, dtype=dtype)
         expected, found = network(x), run(file, x)
@@ -142,7 +142,7 @@ class TestCheck:
 
     def test_another_networks_translation_is_noticed(self, tmp_path):
         network = pruned()
-        network.layers[1].weight[0, 0] += 1e-3
+        network.layers.hidden2.weight[0, 0] += 1e-3
         with pytest.raises(ExportError, match="differs"):
             export_onnx(network, tmp_path / "net.onnx")
 
@@ -206,6 +206,6 @@ def test_exported_program_gives_what_the_network_gives(options):
     file.seek(0)
     loaded = torch.export.load(file).module()
     for rows in (1, 7):
-        x = torch.randn(rows, PREDICTORS, dtype=network.layers[0].weight.dtype)
+        x = torch.randn(rows, PREDICTORS, dtype=network.layers.hidden1.weight.dtype)
         np.testing.assert_array_equal(program.module()(x), network(x))
         np.testing.assert_array_equal(loaded(x), network(x))

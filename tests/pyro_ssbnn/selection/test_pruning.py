@@ -152,7 +152,7 @@ def test_compact_network_is_physically_smaller_and_keeps_indices():
         expected = (inclusion[name] > 0.5).nonzero().flatten()
         assert torch.equal(compact.kept[name], expected)
     assert torch.equal(compact.input_index, (inclusion["input"] > 0.5).nonzero().flatten())
-    shapes = [tuple(layer.weight.shape) for layer in compact.layers]
+    shapes = [tuple(layer.weight.shape) for layer in compact.layers.values()]
     kept = pruning.selection.counts
     assert shapes == [
         (kept["hidden1"], kept["input"]),
