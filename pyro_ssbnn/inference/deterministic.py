@@ -123,6 +123,7 @@ class _DeterministicNetwork(nn.Module):
         bulky = {group.weight_site for group in groups}
         sites = [name for name in random_sites(trace) if name not in bulky]
         self.fixed = {name: _centre(nodes[name]["fn"]).detach() for name in sites}
+        self.noise = model.likelihood.latents_of(self.fixed, model.description.prefix)
         self.scales = {group.name: amplitudes(group, self.fixed) for group in groups}
         self.weights = nn.ParameterDict()
         for group in groups:
@@ -143,7 +144,7 @@ class _DeterministicNetwork(nn.Module):
             weight, scale = self.weights[group.name], self.scales[group.name]
             values[group.weight_site] = standardized(group, weight, scale)
         f = poutine.condition(self.model.network, data=values)(x)
-        return self.model.likelihood.distribution(f, values).log_prob(y)
+        return self.model.likelihood.distribution(f, self.noise).log_prob(y)
 
     def predictor_norms(self) -> Tensor:
         """Norm of the weights that read each predictor, ``[p]``."""

@@ -95,13 +95,14 @@ class Likelihood(ABC):
 
         :raises ConfigurationError: when one of them is missing.
         """
-        missing = [name for name in self.latent_names if f"{prefix}{name}" not in values]
+        names = self.latent_names
+        missing = [name for name in names if f"{prefix}{name}" not in values]
         if missing:
             raise ConfigurationError(
                 f"{type(self).__name__}: no values of {missing}. A guide made with likelihood=False has no posterior of"
                 " them; predict by the larger model that it belongs to."
             )
-        return {name: values[f"{prefix}{name}"] for name in self.latent_names}
+        return {name: values[f"{prefix}{name}"] for name in names}
 
     @abstractmethod
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:

@@ -23,6 +23,7 @@ from pyro_ssbnn import (
     TrainingOptions,
     draw_posterior,
     fit,
+    fit_deterministic,
     load_fit,
     predict,
     prune,
@@ -163,6 +164,14 @@ class TestPrefix:
         posterior = to_arviz(again.model, again.guide, x=X, y=Y)["posterior"]
         assert posterior["of.mine.hidden1.slab_scale"].dims[2:] == ("of.mine.hidden1_node",)
         assert posterior["of.mine.noise.variance"].dims == ("chain", "draw")
+
+    def test_deterministic_fits_are_equal(self):
+        weights = [
+            fit_deterministic(mlp(prefix=p).float(), X.float(), Y.float(), progress=False,
+                              options=TrainingOptions(epochs=3))
+            for p in (None, "left")
+        ]  # fmt: skip
+        assert_close(*weights)
 
     def test_of_an_image_network(self):
         net = LeNet(
