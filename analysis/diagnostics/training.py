@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, SIGMAS, Check
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.inference.schedule import rate_factor, temperature
+from pyro_ssbnn.inference.schedule import Schedule, rate_factor, temperature
 
 __all__ = ["check_convergence", "check_gate_rate", "check_schedule", "trend"]
 
@@ -99,7 +99,7 @@ def check_convergence(result: Fit) -> Check:
 def check_schedule(result: Fit) -> Check:
     """Whether the run reached the end of its schedule, and whether the gates could travel."""
     options, history = result.options, result.history
-    planned, done = options.num_epochs(result.num_data), len(history)
+    planned, done = Schedule(options, result.num_data).records, len(history)
     progress = (done - 1) / max(planned - 1, 1)
     factor = rate_factor(options, min(progress, 1.0))
     weight = history.kl_weight[-1]
@@ -189,14 +189,10 @@ def _initial_logit(result: Fit) -> float:
 def _travel(result: Fit) -> float:
     """Sum of the gate rates over the steps at full KL weight, log-odds."""
     options, history = result.options, result.history
-    planned = options.num_epochs(result.num_data)
-    steps = result.num_data // options.batch_rows(result.num_data)
-    factors = [
-        rate_factor(options, min(epoch / max(planned - 1, 1), 1.0))
-        for epoch, weight in enumerate(history.kl_weight)
-        if weight >= 1
-    ]
-    return options.gate_step(result.num_data) * steps * sum(factors)
+    schedule = Schedule(options, result.num_data)
+    ranges = [schedule.steps_of(k) for k, weight in enumerate(history.kl_weight) if weight >= 1]
+    factors = [(last - first) * schedule.rate_factor(first) for first, last in ranges]
+    return options.gate_step(result.num_data) * sum(factors)
 
 
 def _swings(result: Fit) -> dict[str, float]:

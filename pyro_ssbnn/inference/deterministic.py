@@ -34,7 +34,7 @@ from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.optimizer import means_optimizer
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation, augmented, forget_statistics, placed
-from pyro_ssbnn.inference.schedule import rate_groups, set_rates
+from pyro_ssbnn.inference.schedule import Schedule, rate_groups, set_rates
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.weights import amplitudes
 from pyro_ssbnn.structure.description import NodeGroup
@@ -83,13 +83,14 @@ def fit_deterministic(
         forget_statistics(trained)  # they belonged to other weights
         network = _DeterministicNetwork(trained, StructuredGuide(model).to(x))
         optimizer = means_optimizer(network.rates(options, len(x)), options, x.device, weight_decay)
-        epochs, batch = options.num_epochs(len(x)), options.batch_rows(len(x))
-        bar = tqdm(range(epochs), disable=not progress, unit="epoch")
+        schedule, batch = Schedule(options, len(x)), options.batch_rows(len(x))
+        bar = tqdm(range(schedule.epochs), disable=not progress, unit="epoch")
         for epoch in bar:
-            set_rates(optimizer.param_groups, options, epoch / max(epochs - 1, 1))
             order = torch.randperm(len(x), device=x.device)
             total = x.new_zeros(())
-            for rows in order[: len(x) // batch * batch].split(batch):
+            minibatches = order[: schedule.epoch_steps * batch].split(batch)
+            for step, rows in enumerate(minibatches, epoch * schedule.epoch_steps):
+                set_rates(optimizer.param_groups, schedule.rate_factor(step))
                 inputs = augmented(augment, x.index_select(0, rows))
                 loss = -network.log_likelihood(inputs, y.index_select(0, rows)).mean()
                 if predictor_penalty:
@@ -100,7 +101,7 @@ def fit_deterministic(
                     torch.nn.utils.clip_grad_norm_(network.parameters(), options.clip_norm)
                 optimizer.step()
                 total = total + loss.detach()
-            mean = float(total) / (len(x) // batch)  # the epoch's one synchronisation
+            mean = float(total) / schedule.epoch_steps  # the epoch's one synchronisation
             _require_finite(mean, epoch)
             bar.set_postfix_str(f"loss {mean:.4g}", refresh=False)
         weights = {name: weight.detach().clone() for name, weight in network.weights.items()}

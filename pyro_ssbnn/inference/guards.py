@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from pyro_ssbnn.errors import CollapseWarning, DataError, NonFiniteLossError
-from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import cut_off
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["FiniteGuard", "check_data", "collapsed_layers", "has_converged", "warn_of_collapse"]
+__all__ = ["FiniteGuard", "Patience", "check_data", "collapsed_layers", "warn_of_collapse"]
 
 
 def check_data(model: Network, x: Tensor, y: Tensor) -> None:
@@ -44,12 +45,16 @@ def check_data(model: Network, x: Tensor, y: Tensor) -> None:
 
 
 class FiniteGuard:
-    """Remembers, on the device and without synchronising, the first step at which each ELBO term was not finite."""
+    """Remembers, on the device and without synchronising, the first step at which each ELBO term was not finite.
 
-    def __init__(self) -> None:
+    :param epoch_steps: steps of an epoch, for the message.
+    :param first_step: steps of the run before those watched.
+    """
+
+    def __init__(self, epoch_steps: int, first_step: int = 0) -> None:
         self.sites: tuple[str, ...] = ()
         self._first: Tensor | None = None
-        self._steps = 0
+        self._steps, self._epoch_steps = first_step, epoch_steps
 
     def watch(self, sites: tuple[str, ...], terms: Tensor) -> None:
         """Note one step's terms, ``[sites]``."""
@@ -58,8 +63,8 @@ class FiniteGuard:
         self._first = torch.where(terms.isfinite(), self._first, self._first.clamp(max=self._steps))
         self._steps += 1
 
-    def check(self, epoch: int) -> None:
-        """Raise :class:`NonFiniteLossError` if any term has been not finite; call once an epoch (it synchronises)."""
+    def check(self) -> None:
+        """Raise :class:`NonFiniteLossError` if any term has been not finite; it synchronises, so call it rarely."""
         if self._first is None:
             return
         first = self._first.tolist()
@@ -71,8 +76,9 @@ class FiniteGuard:
             cause = "every term at once: the step before it made parameters that are not finite"
         else:
             cause = f"first in {', '.join(culprits)}"
+        epoch = int(step) // self._epoch_steps + 1
         raise NonFiniteLossError(
-            f"the ELBO is not finite in epoch {epoch + 1} (step {int(step) + 1} of the run), {cause}."
+            f"the ELBO is not finite in epoch {epoch} (step {int(step) + 1} of the run), {cause}."
             " Scale the data (standardised predictors and targets), lower mean_rate and scale_rate, or set clip_norm"
             " (try 1.0); dtype='float64' tells overflow from divergence."
         )
@@ -100,12 +106,29 @@ def warn_of_collapse(layers: Sequence[str]) -> None:
         )
 
 
-def has_converged(history: History, options: TrainingOptions, num_data: int) -> bool:
-    """Whether the best ELBO of the last ``patience`` epochs is no better than the best before them."""
-    if options.patience is None:
-        return False
-    full = [e for e, weight in zip(history.elbo, history.kl_weight, strict=True) if weight == 1.0]
-    if len(full) <= options.patience:
-        return False
-    recent, before = max(full[-options.patience :]), max(full[: -options.patience])
-    return recent - before < options.min_delta * num_data
+class Patience:
+    """Whether the bound, at full KL weight, has stopped rising: what was seen is kept, not read again."""
+
+    def __init__(self, options: TrainingOptions, num_data: int) -> None:
+        self._least = options.min_delta * num_data
+        self._recent: deque[float] | None = None
+        if options.patience is not None:
+            self._recent = deque(maxlen=options.patience)
+        self._before = -math.inf  # best of those that are no longer recent
+
+    def watch(self, elbo: Iterable[float], kl_weight: Iterable[float]) -> None:
+        """Take in rows of the history, oldest first."""
+        if self._recent is None:
+            return
+        for bound, weight in zip(elbo, kl_weight, strict=True):
+            if weight == 1.0:
+                if len(self._recent) == self._recent.maxlen:
+                    self._before = max(self._before, self._recent[0])
+                self._recent.append(float(bound))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the best of the last ``patience`` rows is no better than the best before them."""
+        if self._recent is None or self._before == -math.inf:
+            return False
+        return max(self._recent) - self._before < self._least

@@ -1,4 +1,4 @@
-"""What a training run leaves behind for plots and tables: one row an epoch."""
+"""What a training run leaves behind for plots and tables: one row an epoch, or several of a long one."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Removal(NamedTuple):
 @dataclass
 class History:
     """ELBO with its parts, and every inclusion probability, epoch by epoch.
+
+    An epoch of more than 500 steps has several rows (``TrainingOptions.parts``), each a part of it.
 
     :param log_likelihood: expected log-likelihood of the whole data set, nats, mean over the epoch's steps.
     :param kl: KL of guide from prior, unweighted, nats; a removed node's part is that of a gate closed for good.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -18,9 +19,9 @@ from pyro_ssbnn.inference.boundary import Boundary
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import (
     FiniteGuard,
+    Patience,
     check_data,
     collapsed_layers,
-    has_converged,
     warn_of_collapse,
 )
 from pyro_ssbnn.inference.history import History
@@ -28,7 +29,7 @@ from pyro_ssbnn.inference.optimizer import optimizer_of
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed, require_trainable
 from pyro_ssbnn.inference.resumption import renew_rates, require_resumable
-from pyro_ssbnn.inference.schedule import kl_weight, set_rates, temperature
+from pyro_ssbnn.inference.schedule import Schedule, row_order, set_rates
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
 from pyro_ssbnn.inference.start import GuideMaker, Start, is_guide, resumed_start, start_of
 from pyro_ssbnn.inference.step import CompiledStep, EagerStep
@@ -70,10 +71,8 @@ class Fit:
 
     def __repr__(self) -> str:
         kinds = f"{type(self.guide).__name__} of {type(self.model).__name__}"
-        planned = self.options.num_epochs(self.num_data)
-        first = (
-            f"Fit of a {kinds} to {self.num_data:,} rows, epoch {len(self.history)} of {planned}"
-        )
+        planned, parts = self.options.num_epochs(self.num_data), self.options.parts(self.num_data)
+        first = f"Fit of a {kinds} to {self.num_data:,} rows, epoch {len(self.history) / parts:g} of {planned}"
         network = f"  {self.model.description.in_words()}"
         return "\n".join([first, network, *self.history.last_in_words()])
 
@@ -123,14 +122,14 @@ def fit(
     :param augment: changes the predictors of every minibatch, ``[rows, p]`` to ``[rows, p]``, on their device, such as
         :class:`~pyro_ssbnn.ImageAugmentation`. Random numbers from torch's own generators keep runs repeatable.
     :param progress: show a progress bar.
-    :param callback: called after each epoch with the epoch's number (from 1) and the unfinished result. Random numbers
-        that it draws do not change the run.
+    :param callback: called after each epoch (each part of it that is a row of the history) with its number (from 1) and
+        the unfinished result. Random numbers that it draws do not change the run.
     :raises ConfigurationError: for both ``guide`` and ``resume``; for a guide or a run of another network; for options
         that a resumed run cannot change, or another number of rows.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
     :raises TrainingInterrupted: a ``KeyboardInterrupt`` with the result so far. Whatever ends the run early, a guide
-        that was given is left as of the end of an epoch.
+        that was given is left as of the end of an epoch, or of a few where they have few steps.
     :warns CollapseWarning: when a layer ends without an active node.
     """
     options = options or TrainingOptions()
@@ -174,6 +173,15 @@ def fit(
     return result
 
 
+class _Record(NamedTuple):
+    """One row of the history to be, still on the device."""
+
+    means: Tensor
+    kl_weight: float
+    seconds: float
+    inclusion: dict[str, Tensor]
+
+
 class Run:
     """One run of the training loop over a :class:`Fit` in the making.
 
@@ -194,21 +202,26 @@ class Run:
     ) -> None:
         self.result, self.x, self.y, self.augment = result, x, y, augment
         options = result.options
-        self.epochs, self.warmup = options.num_epochs(len(x)), options.warmup_epochs(len(x))
+        self.schedule = Schedule(options, len(x))
         self.batch = options.batch_rows(len(x))
-        self.steps = len(x) // self.batch  # a random remainder waits for the next epoch
         self.live = LiveNetwork(result.model, result.guide)
         self.columns: Tensor | None = None  # predictors left, None for all
         self.live_x = x
         self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
-        self.guard = FiniteGuard()
+        self.kl_weight = x.new_ones(())
         self.start = time.perf_counter()
-        self.random = random_state(x.device)  # at the end of the last epoch
+        self.random = random_state(x.device)  # at the end of the last block
+        self._unread: list[_Record] = []
         self._boundary: Boundary | None = None
         self._next_mark = self.start
-        self._in_epoch = False
+        self._in_block = False
         if resume is not None:
             self._resume(resume)
+        history = result.history
+        self._first_step = self.schedule.steps_of(len(history))[0]
+        self.guard = FiniteGuard(self.schedule.epoch_steps, self._first_step)
+        self.patience = Patience(options, len(x))
+        self.patience.watch(history.elbo, history.kl_weight)
 
     def _resume(self, earlier: Fit) -> None:
         history = self.result.history = deepcopy(earlier.history)
@@ -236,9 +249,10 @@ class Run:
         except BaseException as error:
             self._return()
             if isinstance(error, KeyboardInterrupt):
+                done = len(self.result.history) / self.schedule.parts
                 raise TrainingInterrupted(
-                    f"training was interrupted after {len(self.result.history)} of {self.epochs} epochs; the result as"
-                    " of then is this exception's .result, and fit(..., resume=error.result) goes on from it.",
+                    f"training was interrupted after {done:g} of {self.schedule.epochs} epochs; the result as of then"
+                    " is this exception's .result, and fit(..., resume=error.result) goes on from it.",
                     self.result,
                 ) from error
             raise
@@ -246,30 +260,36 @@ class Run:
             model.train(False)
 
     def _train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
-        result, options = self.result, self.result.options
+        history, schedule = self.result.history, self.schedule
         self._set_step()
-        done = len(result.history)
-        bar = tqdm(total=self.epochs, initial=done, disable=not progress, unit="epoch", leave=True)
+        done = len(history)
+        unit = "epoch" if schedule.parts == 1 else "part"
+        bar = tqdm(total=schedule.records, initial=done, disable=not progress, unit=unit)
         with bar:
-            for epoch in range(done, self.epochs):
-                self._mark()
-                self._in_epoch = True
-                self._epoch(epoch)
-                self.guard.check(epoch)
-                self._shrink()
+            for record in range(done, schedule.records):
+                if not self._unread:
+                    self._mark()
+                self._in_block = True
+                self._train_record(record)
+                decides = (record + 1) % schedule.block == 0
+                if not decides and callback is None and record + 1 < schedule.records:
+                    continue
+                bar.update(len(self._unread))
+                self._read()
+                if decides:
+                    self._shrink()
                 self.random = random_state(self.x.device)
-                self._in_epoch = False
-                bar.set_postfix_str(_status(result.history), refresh=False)
-                bar.update()
+                self._in_block = False
+                bar.set_postfix_str(_status(history), refresh=False)
                 if callback is not None:
                     self._store()
-                    callback(epoch + 1, result)
+                    callback(record + 1, self.result)
                     set_random_state(self.random, self.x.device)
-                if has_converged(result.history, options, result.num_data):
+                if decides and self.patience.exhausted:
                     break
 
     def _mark(self) -> None:
-        """Note the end of an epoch, unless one has just been noted."""
+        """Note the end of a block, unless one has just been noted."""
         start = time.perf_counter()
         if self._boundary is None or start >= self._next_mark:
             self._boundary = Boundary(self.live, self.optimizer, self.result.history, self.random)
@@ -277,8 +297,8 @@ class Run:
             self._next_mark = now + _BETWEEN_MARKS * (now - start)
 
     def _return(self) -> None:
-        """Go back to the last end of an epoch that was noted, if in the midst of one; a step may be half done."""
-        if self._in_epoch and self._boundary is not None:
+        """Go back to the last end of a block that was noted, if in the midst of one; a step may be half done."""
+        if self._in_block and self._boundary is not None:
             self._boundary.restore(self.result.history)
             self.live, self.optimizer = self._boundary.live, self._boundary.optimizer
             self.random = self._boundary.random
@@ -290,32 +310,44 @@ class Run:
             if group["kind"] == "gates":
                 group["base_rate"] = 0.0
 
-    def _epoch(self, epoch: int) -> None:
-        options, step = self.result.options, self.step
-        progress = epoch / max(self.epochs - 1, 1)
-        set_rates(self.optimizer.param_groups, options, progress)
-        for guide in (self.live.guide, self.result.guide):
-            guide.temperature.fill_(temperature(options, progress))
-        beta = kl_weight(self.warmup, epoch)
-        weight, total = self.x.new_full((), beta), self.x.new_zeros(())
-        for x, y in self._minibatches():
-            terms = step(x, y, weight)
+    def _train_record(self, record: int) -> None:
+        """Train an epoch, or the part of it that is one record of the history; nothing is read from the device."""
+        options, step, schedule = self.result.options, self.step, self.schedule
+        first, last = schedule.steps_of(record)
+        total = self.x.new_zeros(())
+        for number, (x, y) in enumerate(self._minibatches(first, last), first):
+            self._follow_schedule(number)
+            terms = step(x, y, self.kl_weight)
             if options.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self.live.guide.parameters(), options.clip_norm)
             self.optimizer.step()
             self.guard.watch((*step.observed, *step.latent), terms)
             total = total + terms
-        means = (total / self.steps).tolist()  # the epoch's one synchronisation
-        observed = len(step.observed)
-        self._record(sum(means[:observed]), sum(means[observed:]) + self.live.removed_kl, beta)
+        means, weight = total / (last - first), schedule.kl_weight(first)
+        seconds = time.perf_counter() - self.start
+        self._unread.append(_Record(means, weight, seconds, self.live.inclusion()))
 
-    def _minibatches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _follow_schedule(self, step: int) -> None:
+        """Set rates, KL weight and temperature for a step (from 0)."""
+        schedule = self.schedule
+        set_rates(self.optimizer.param_groups, schedule.rate_factor(step))
+        self.kl_weight.fill_(schedule.kl_weight(step))
+        if schedule.anneals or step == self._first_step:
+            for guide in (self.live.guide, self.result.guide):
+                guide.temperature.fill_(schedule.temperature(step))
+
+    def _minibatches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Minibatches of these steps; each epoch has its own order of the rows, by the run's seed."""
         whole = self.live_x if self.augment is None else self.x
         if self.batch == len(self.x):
-            yield self._changed(whole), self.y
+            for _ in range(first, last):
+                yield self._changed(whole), self.y
             return
-        order = torch.randperm(len(self.x), device=self.x.device)
-        for rows in order[: self.steps * self.batch].split(self.batch):
+        epoch, start = divmod(first, self.schedule.epoch_steps)
+        order = row_order(self.result.options.seed, epoch, self.x)
+        # a random remainder waits for the next epoch
+        part = order[start * self.batch : (start + last - first) * self.batch]
+        for rows in part.split(self.batch):
             yield self._changed(whole.index_select(0, rows)), self.y.index_select(0, rows)
 
     def _changed(self, x: Tensor) -> Tensor:
@@ -357,7 +389,7 @@ class Run:
         options, history = self.result.options, self.result.history
         shrinks = options.remove_below is not None and self.result.model.description.gate_groups
         last = history.removed[-1].epoch if history.removed else 0
-        settled = len(history) >= max(self.warmup, last + options.remove_after)
+        settled = len(history) >= max(self.schedule.warmup_records, last + options.remove_after)
         kind = CompiledStep if options.compile and (settled or not shrinks) else EagerStep
         current = getattr(self, "step", None)
         if type(current) is kind and current.guide is self.live.guide:
@@ -368,14 +400,23 @@ class Run:
         )
         self.step = kind(self.live.model, self.live.guide, elbo, self.result.num_data)
 
-    def _record(self, log_likelihood: float, kl: float, kl_weight: float) -> None:
-        history = self.result.history
-        history.log_likelihood.append(log_likelihood)
-        history.kl.append(kl)
-        history.kl_weight.append(kl_weight)
-        history.seconds.append(time.perf_counter() - self.start)
-        for name, probabilities in self.live.inclusion().items():
-            history.inclusion.setdefault(name, []).append(probabilities.float().cpu().numpy())
+    def _read(self) -> None:
+        """Bring the records of a block to the history: one reading from the device for each kind of number."""
+        records, self._unread = self._unread, []
+        history, observed = self.result.history, len(self.step.observed)
+        rows = torch.stack([record.means for record in records]).tolist()
+        bounds = []
+        for record, means in zip(records, rows, strict=True):
+            history.log_likelihood.append(sum(means[:observed]))
+            history.kl.append(sum(means[observed:]) + self.live.removed_kl)
+            history.kl_weight.append(record.kl_weight)
+            history.seconds.append(record.seconds)
+            bounds.append(history.log_likelihood[-1] - history.kl[-1])
+        for name in records[0].inclusion:
+            inclusion = torch.stack([record.inclusion[name] for record in records]).float().cpu()
+            history.inclusion.setdefault(name, []).extend(inclusion.numpy())
+        self.guard.check()
+        self.patience.watch(bounds, history.kl_weight[-len(bounds) :])
 
     def _store(self) -> None:
         self.live.store()

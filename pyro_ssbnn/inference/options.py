@@ -20,6 +20,7 @@ _STEPS = (
     10_000  # of a run whose epochs are left to us: gates need a few thousand, whatever the data
 )
 _WARMUP_STEPS = 2_000
+_RECORD_STEPS = 500  # more make an epoch several rows of the history
 _OPTIMIZERS = ("adam", "sgd")
 _DTYPES = ("float32", "float64")
 
@@ -158,17 +159,20 @@ class TrainingOptions:
         """Epochs of a run on so many observations."""
         if self.epochs is not None:
             return self.epochs
-        return max(20, math.ceil(_STEPS / self._steps(num_data)))
+        return max(20, math.ceil(_STEPS / self.epoch_steps(num_data)))
 
-    def warmup_epochs(self, num_data: int) -> float:
-        """Length of the KL's warm-up in epochs for so many observations."""
-        epochs = self.num_epochs(num_data)
-        if self.kl_warmup is not None:
-            return self.kl_warmup * epochs
-        return min(0.3 * epochs, _WARMUP_STEPS / self._steps(num_data))
-
-    def _steps(self, num_data: int) -> int:
+    def epoch_steps(self, num_data: int) -> int:
+        """Steps of an epoch for so many observations."""
         return num_data // self.batch_rows(num_data)
+
+    def parts(self, num_data: int) -> int:
+        """Rows of the history an epoch: 1, or as many as leave at most 500 steps to each."""
+        return math.ceil(self.epoch_steps(num_data) / _RECORD_STEPS)
+
+    def warmup_steps(self, num_data: int) -> float:
+        """Length of the KL's warm-up in steps for so many observations."""
+        steps = self.num_epochs(num_data) * self.epoch_steps(num_data)
+        return min(0.3 * steps, _WARMUP_STEPS) if self.kl_warmup is None else self.kl_warmup * steps
 
     def to_config(self) -> dict[str, Any]:
         """Plain record of the options."""

@@ -202,12 +202,14 @@ class TestGuards:
             quiet_fit(model, x, y, TrainingOptions(**SHORT), guide=guide)
 
     def test_first_step_is_remembered(self):
-        guard = FiniteGuard()
+        guard = FiniteGuard(epoch_steps=2, first_step=10)
         nan = float("nan")
         for terms in ([1.0, 2.0], [1.0, nan], [nan, nan]):
             guard.watch(("obs", "hidden1.weight"), torch.tensor(terms))
-        with pytest.raises(NonFiniteLossError, match=r"step 2 of the run.*first in hidden1.weight"):
-            guard.check(0)
+        with pytest.raises(
+            NonFiniteLossError, match=r"in epoch 6 \(step 12 of the run\), first in hidden1.weight"
+        ):
+            guard.check()
 
     def test_collapse_is_reported(self):
         x, y = regression()
@@ -267,8 +269,10 @@ class TestOptions:
             assert options.particles(num_data) == particles
             steps = num_data // batch
             assert 0 <= options.num_epochs(num_data) * steps - 10_000 < steps
-            assert options.warmup_epochs(num_data) == 2000 / steps
-        assert TrainingOptions(epochs=2).warmup_epochs(60_000) == pytest.approx(0.6)
+            assert options.epoch_steps(num_data) == steps
+            assert options.warmup_steps(num_data) == 2000
+        assert TrainingOptions(epochs=2).warmup_steps(60_000) == pytest.approx(0.6 * 234)
+        assert TrainingOptions().warmup_steps(10_000_000) == 2000
 
     def test_means_move_in_units_of_their_fan_in(self):
         """Adam's first step moves every parameter by its rate."""
@@ -314,7 +318,7 @@ class TestOptions:
         stopped = quiet_fit(
             small_net(), x, y, TrainingOptions(**options, patience=5, min_delta=10.0)
         )
-        assert len(stopped.history) == 6
+        assert len(stopped.history) == 20  # looked at once in twenty steps
 
     def test_float64_runs_in_float64(self):
         x, y = regression()
@@ -408,7 +412,7 @@ class TestDevices:
         x, y = torch.zeros(8, 4, device="meta"), torch.zeros(8, device="meta")
         elbo = AnalyticELBO(local_reparameterization=local)
         step = EagerStep(model, guide, elbo, num_data=80)
-        guard = FiniteGuard()
+        guard = FiniteGuard(epoch_steps=10)
         with pyro.validation_enabled(False):
             terms = step(x, y, torch.ones((), device="meta"))
         guard.watch((*step.observed, *step.latent), terms)

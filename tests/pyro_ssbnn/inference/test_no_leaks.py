@@ -274,7 +274,7 @@ class TestBreakingOff:
             (JointOptimizer, "step", 45),
             (JointOptimizer, "step", 100),
             (LiveNetwork, "remove", 1),
-            (LiveNetwork, "store", 2),
+            (LiveNetwork, "store", 1),
         ],
     )
     def test_an_interrupted_run_goes_on_bit_by_bit(self, monkeypatch, owner, name, at):

@@ -133,7 +133,7 @@ class TestSchedules:
     def test_all_groups_follow(self):
         options = TrainingOptions(**SGD, scale_rate=0.03, gate_rate=0.01, milestones=(0.5,))
         optimizer = optimizer_of(StructuredGuide(network()), options, 100, CPU)
-        set_rates(optimizer.param_groups, options, 0.6)
+        set_rates(optimizer.param_groups, rate_factor(options, 0.6))
         rates = [group["lr"] for group in optimizer.param_groups]
         assert rates == pytest.approx([0.002, 0.002, 0.003, 0.003, 0.001])
 

@@ -28,8 +28,8 @@ def fitted(options=HALF):
         return ss.fit(net(), X, Y, options, progress=False)
 
 
-def resumed(half, **changes):
-    options = replace(half.options, epochs=5, **changes)
+def resumed(half, *, epochs=5, **changes):
+    options = replace(half.options, epochs=epochs, **changes)
     half = copy.deepcopy(half)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)
@@ -129,7 +129,7 @@ def test_a_new_momentum_is_used():
 def test_removal_may_begin():
     half = fitted(replace(HALF, gate_rate=2.0))
     assert not half.history.removed
-    assert resumed(half, remove_below=0.5, remove_after=1).history.removed
+    assert resumed(half, epochs=7, remove_below=0.5, remove_after=1).history.removed
 
 
 def test_held_gates_stay_held():

@@ -1,0 +1,134 @@
+"""Everything is counted in steps: long epochs are split, short ones read together, and nothing else changes."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, TrainingOptions, fit
+from pyro_ssbnn.inference import loop, options, schedule
+from pyro_ssbnn.inference.guards import Patience
+from pyro_ssbnn.inference.schedule import Schedule, row_order
+
+
+def data(num_data=64):
+    x = torch.randn(num_data, 3)
+    return x, x[:, 0] + 0.1 * torch.randn(num_data)
+
+
+def network():
+    return MLP(3, [6], prior=SSIG(), likelihood=GaussianLikelihood(), input_inclusion=0.3)
+
+
+@pytest.mark.parametrize("num_data", [2, 40, 1_000, 128_001, 1_000_000])
+def test_records_cover_every_step_once(num_data):
+    plan = Schedule(TrainingOptions(epochs=3), num_data)
+    ranges = [plan.steps_of(record) for record in range(plan.records)]
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == plan.steps
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
+    assert max(last - first for first, last in ranges) <= 500
+
+
+def test_a_single_epoch_of_a_million_rows_warms_up_and_decays():
+    plan = Schedule(TrainingOptions(epochs=1), 1_000_000)
+    assert plan.kl_weight(0) < 0.001
+    assert plan.kl_weight(int(plan.warmup)) == 1.0
+    assert plan.rate_factor(0) == 1.0
+    assert plan.rate_factor(plan.steps - 1) == pytest.approx(0.01)
+
+
+def test_a_full_batch_run_is_read_once_in_twenty_steps():
+    assert Schedule(TrainingOptions(batch_size=100), 100).block == 20
+    assert Schedule(TrainingOptions(), 100_000).block == 1
+
+
+def test_an_order_of_rows_is_a_permutation_that_can_be_had_again():
+    x = torch.zeros(50, 1)
+    orders = {(s, e): row_order(s, e, x) for s in (0, 1, -1) for e in (0, 1, 2)}
+    for key, order in orders.items():
+        assert torch.equal(order.sort().values, torch.arange(50))
+        assert torch.equal(order, row_order(*key, x))
+    assert len({tuple(order.tolist()) for order in orders.values()}) == len(orders)
+
+
+def test_parts_of_an_epoch_train_the_same_network(monkeypatch):
+    """With a row of the history for every step the run takes the same steps."""
+    x, y = data()
+    chosen = TrainingOptions(epochs=3, batch_size=8, remove_below=None)
+    whole = fit(network(), x, y, chosen, progress=False)
+    monkeypatch.setattr(options, "_RECORD_STEPS", 1)
+    split = fit(network(), x, y, chosen, progress=False)
+    assert len(split.history) == 8 * len(whole.history) == 24
+    for name, value in whole.guide.state_dict().items():
+        assert torch.equal(value, split.guide.state_dict()[name])
+    means = split.history.elbo.reshape(3, 8).mean(1)
+    assert means == pytest.approx(whole.history.elbo, rel=1e-5)
+
+
+def test_reading_rarely_changes_nothing_that_is_read(monkeypatch):
+    x, y = data()
+    chosen = TrainingOptions(epochs=45, batch_size=64, remove_below=None)
+    rare = fit(network(), x, y, chosen, progress=False)
+    monkeypatch.setattr(schedule, "_BLOCK_STEPS", 1)
+    often = fit(network(), x, y, chosen, progress=False)
+    assert rare.history.elbo == pytest.approx(often.history.elbo, rel=0)
+    for name, rows in rare.history.inclusion.items():
+        assert len(rows) == 45
+        for row, other in zip(rows, often.history.inclusion[name], strict=True):
+            assert (row == other).all()
+
+
+def test_a_callback_sees_every_record_and_changes_no_decision():
+    """Removal happens at the same records with and without one."""
+    x, y = data()
+    chosen = TrainingOptions(epochs=60, batch_size=32, gate_rate=0.2, remove_below=0.4)
+    plain = fit(network(), x, y, chosen, progress=False)
+    seen = []
+    called = fit(
+        network(),
+        x,
+        y,
+        chosen,
+        progress=False,
+        callback=lambda k, r: seen.append((k, len(r.history))),
+    )
+    assert seen == [(k, k) for k in range(1, 61)]
+    assert plain.history.removed
+    assert plain.history.removed == called.history.removed
+    assert plain.history.elbo == pytest.approx(called.history.elbo, rel=0)
+
+
+def test_the_loop_reads_nothing_within_a_block(monkeypatch):
+    """Records of a block come to the host together."""
+    x, y = data()
+    readings = []
+    read = loop.Run._read
+    monkeypatch.setattr(
+        loop.Run, "_read", lambda run: (readings.append(len(run._unread)), read(run))
+    )
+    fit(network(), x, y, TrainingOptions(epochs=50, batch_size=64), progress=False)
+    assert readings == [20, 20, 10]
+
+
+def test_patience_is_that_of_the_whole_series():
+    """The incremental verdict is the one made of all rows."""
+    torch.manual_seed(1)
+    bounds = (torch.randn(200).cumsum(0) - 0.001 * torch.arange(200) ** 2).tolist()
+    weights = [0.5] * 20 + [1.0] * 180
+    chosen = TrainingOptions(patience=15, min_delta=0.01)
+    patience, verdicts = Patience(chosen, 100), []
+    for bound, weight in zip(bounds, weights, strict=True):
+        patience.watch([bound], [weight])
+        verdicts.append(patience.exhausted)
+
+    def verdict(count):
+        full = bounds[20:count]
+        if len(full) <= 15:
+            return False
+        return max(full[-15:]) - max(full[:-15]) < 1.0
+
+    assert verdicts == [verdict(k) for k in range(1, 201)]
+    assert any(verdicts)
+    assert not math.isinf(max(bounds))
