@@ -65,7 +65,8 @@ class TrainingOptions:
         trained, once their inclusion was below this in ``remove_after`` epochs in a row; None keeps all. Results speak
         of the original network, where removed members have inclusion 0; ``history.removed`` says which left and when.
         Nodes stay where the activation of 0 is not 0, because a closed node then still passes on a constant.
-    :param remove_after: epochs in a row below ``remove_below`` after which a node leaves.
+    :param remove_after: epochs in a row below ``remove_below`` after which a node leaves. Epochs of a few steps are
+        looked at once in 20 steps; one of more than 500 steps counts as several, here and in ``patience``.
     :param compile: trace the step and run it as one compiled graph, at ten to thirty seconds a network shape; where
         nodes may be removed, only after the warm-up and once the network has not shrunk for ``remove_after`` epochs.
     :param seed: of all random numbers of the run; the caller's own random state is left untouched.
