@@ -16,6 +16,7 @@ weights estimate the bound itself.
 
 from __future__ import annotations
 
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class LocalReparameterization(Messenger):
         weight, slab = self._slabs[id(weight)]
         transform: Any = msg["fn"]  # linear in the weights, and in x but for the bias
         loc, log_scale, shape = weight, slab.log_scale.expand(slab.shape()), ()
-        if transform is affine.__wrapped__:
+        if transform is unwrap(affine):
             # One product for all particles, but noise for each.
             loc, log_scale, shape = slab.loc, slab.log_scale, (*slab.batch_shape[:-1], 1, 1)
         mean = transform(x, loc, *rest)

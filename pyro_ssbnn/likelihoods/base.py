@@ -142,7 +142,7 @@ class Likelihood(ABC):
             lambda y: self.cdf(y, f, latents).mean(0),
             member.mean.mean(0),
             spread.sqrt(),
-            whole=member.support.is_discrete,
+            whole=member.support is not None and member.support.is_discrete,
         )
 
     def observe(

@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -212,7 +213,7 @@ def joined(parts: Sequence[PredictiveSummary]) -> PredictiveSummary:
     first = parts[0]
     if len(parts) == 1:
         return first
-    along_rows = {
+    along_rows: dict[str, Any] = {
         f.name: torch.cat(
             [getattr(part, f.name) for part in parts], 1 if f.name == "quantiles" else 0
         )
