@@ -97,6 +97,11 @@ def read_predictors(
     else:
         frame, lines = load_csv(path_or_frame)
         source = Source(str(path_or_frame), "line", lines)
+    return predictors_of(frame, feature_names, source)
+
+
+def predictors_of(frame: pd.DataFrame, feature_names: Sequence[str], source: Source) -> Tensor:
+    """The features a fitted model needs, ``[N, p]`` float64; see :func:`read_predictors`."""
     if len(frame) == 0:
         raise DataError(f"{source.name}: expected at least one row, found none.")
     wanted = list(feature_names)

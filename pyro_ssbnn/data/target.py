@@ -134,7 +134,7 @@ def _labels(
             )
         words = np.asarray([str(int(value)) for value in numbers], dtype=object)
         found = [str(int(value)) for value in np.unique(numbers)]
-    if len(found) < 2:
+    if len(found) < 2 and not class_names:
         raise DataError(
             f"{label}: expected at least two classes, but all {len(words)} rows are "
             f"{found[0]!r}. Add rows of another class."
