@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_ssbnn.analysis import inclusion_summary, to_arviz, write_netcdf
@@ -24,11 +25,13 @@ from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load
 from pyro_ssbnn.cli.tables import print_layers, print_metrics
 from pyro_ssbnn.data import Dataset, Preprocessing
 from pyro_ssbnn.errors import CollapseWarning, SelectionError
+from pyro_ssbnn.files.atomic import write_text
 from pyro_ssbnn.files.checkpoint import save_compact, save_fit
 from pyro_ssbnn.inference import Fit, TrainingOptions, fit
 from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.models import MLP
-from pyro_ssbnn.posterior.draws import draw_posterior
+from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
+from pyro_ssbnn.posterior.ensemble import Ensemble
 from pyro_ssbnn.selection.pruning import Pruning, prune
 
 __all__ = ["TEST_INTERVAL", "build_run"]
@@ -78,8 +81,9 @@ def build_run(
             inclusion_summary(result.guide, history=result.history).to_csv(folder.inclusion_file)
         metrics, table = _evaluate(folder, result, preprocessing, data, num_draws)
         folder.write_json(folder.metrics_file, metrics)
-        table.to_csv(folder.predictions_file, index=False)
-        draw(PlotInputs(result, preprocessing, table), folder.plots)
+        digits = predictions.digits(preprocessing)
+        write_text(folder.predictions_file, predictions.csv_text(table, digits, header=True))
+        draw(PlotInputs(result, preprocessing, pd.DataFrame(table)), folder.plots)
     print_layers(result.guide)
     print_metrics(metrics)
     results.print(f"Run written to [bold]{out}[/]", soft_wrap=True)
@@ -202,38 +206,37 @@ def _evaluate(
     preprocessing: Preprocessing,
     data: LoadedData,
     num_draws: int,
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Scores of the full and the pruned network, and the full one's predictions; prunes on the way."""
     rows = data.train if data.test is None else data.test
     # Classes in the order of the training data, of which a small test set may lack some.
     scaled = preprocessing.apply(rows)
-    seed = result.options.seed
-    full = predictions.predict_full(
-        result, preprocessing, scaled.x, scaled.y, num_draws=num_draws, seed=seed
-    )
-    observed = preprocessing.inverse(scaled.y)
+    options = {"num_draws": num_draws, "seed": result.options.seed, "rows": len(rows)}
+    asked = predictions.quantiles(preprocessing, TEST_INTERVAL, scored=True)
+
+    def scored(ensemble: Ensemble) -> tuple[PredictiveSummary, dict[str, float]]:
+        summary = ensemble.summary(scaled.x, scaled.y, asked)
+        running = predictions.RunningScores(preprocessing)
+        running.add(summary, scaled.y)
+        return summary, running.result()
+
+    summary, scores = scored(predictions.full_ensemble(result, **options))
     metrics: dict[str, Any] = {
         "rows": "training" if data.test is None else "test",
         "number_of_rows": len(rows),
         "collapsed": result.collapsed,
-        "full": predictions.scores(full, observed),
+        "full": scores,
     }
-    table = predictions.to_table(full, TEST_INTERVAL)
-    table.insert(0, "observed", predictions.observed_column(rows))
+    table = {
+        "observed": predictions.observed_column(rows),
+        **predictions.columns(summary, preprocessing, TEST_INTERVAL),
+    }
     try:
         pruning = prune(result.model, result.guide)
     except SelectionError as error:
         warn("No pruned network", str(error))
         return metrics, table
     prune_into(folder, result, pruning)
-    pruned = predictions.predict_pruned(
-        pruning.network,
-        result,
-        preprocessing,
-        scaled.x,
-        scaled.y,
-        num_draws=num_draws,
-        seed=seed,
-    )
-    metrics["pruned"] = predictions.scores(pruned, observed)
+    pruned = predictions.pruned_ensemble(pruning.network, result, **options)
+    metrics["pruned"] = scored(pruned)[1]
     return metrics, table

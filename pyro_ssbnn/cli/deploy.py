@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -14,6 +16,10 @@ from pyro_ssbnn.cli.kinds import NetworkName
 from pyro_ssbnn.cli.networks import parse_nodes
 from pyro_ssbnn.cli.run_folder import RunFolder
 from pyro_ssbnn.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pyro_ssbnn.data import Preprocessing
+    from pyro_ssbnn.posterior.ensemble import Ensemble
 
 __all__ = ["predict", "prune"]
 
@@ -119,12 +125,14 @@ def predict(
         float,
         typer.Option(help="Probability of the predictive intervals (numeric targets), 0 to 1."),
     ] = 0.9,
+    progress: o.Progress = None,
     debug: o.Debug = False,
 ) -> None:
     """Predict new rows, in the target's own units.
 
     Numeric targets: mean, sd (of the predictive distribution), lower, upper. Classes: the predicted class, and the
     probability of each. Where DATA hold the target, scores are printed too.
+    A file's rows are read, predicted and written piece by piece: memory does not grow with their number.
     """
     with errors_as_messages(debug):
         if not 0 < interval < 1:
@@ -134,38 +142,65 @@ def predict(
         folder = RunFolder(run)
         config = folder.read_config()
         from pyro_ssbnn.cli import predictions
-        from pyro_ssbnn.cli.new_data import read_rows
-        from pyro_ssbnn.files.atomic import write_text
+        from pyro_ssbnn.cli.new_data import ROWS
 
         config, result, preprocessing = folder.load()
-        rows = read_rows(data, preprocessing)
-        draws, seed = config["draws"], config["seed"]
+        options = {"num_draws": config["draws"], "seed": config["seed"], "rows": ROWS}
         if network is NetworkName.full:
-            prediction = predictions.predict_full(
-                result, preprocessing, rows.x, rows.y, num_draws=draws, seed=seed
-            )
+            ensemble = predictions.full_ensemble(result, **options)
         else:
-            prediction = predictions.predict_pruned(
-                folder.load_compact(),
-                result,
-                preprocessing,
-                rows.x,
-                rows.y,
-                num_draws=draws,
-                seed=seed,
-            )
-        table = predictions.to_table(prediction, interval)
-        if rows.observed is not None:
-            table.insert(0, "observed", rows.observed)
-        text = table.to_csv(index=False)
-        if out is None:
-            sys.stdout.write(text)
-        else:
-            write_text(out, text)
-            messages.print(f"{len(table):,} predictions written to [bold]{out}[/]", soft_wrap=True)
-        if rows.y is not None and out is not None:
-            observed = preprocessing.inverse(rows.y)
-            title = f"Scores on the {len(table):,} rows of {data}"
-            print_scores(title, {network.value: predictions.scores(prediction, observed)})
-        elif rows.why_no_scores:
-            messages.print(f"No scores: {rows.why_no_scores}", soft_wrap=True, markup=False)
+            ensemble = predictions.pruned_ensemble(folder.load_compact(), result, **options)
+        shown = messages.is_terminal if progress is None else progress
+        count, scores, why = _predict_rows(ensemble, preprocessing, data, interval, out, shown)
+        if out is not None:
+            messages.print(f"{count:,} predictions written to [bold]{out}[/]", soft_wrap=True)
+        if why:
+            messages.print(f"No scores: {why}", soft_wrap=True, markup=False)
+        elif scores is not None and out is not None:
+            print_scores(f"Scores on the {count:,} rows of {data}", {network.value: scores})
+
+
+def _predict_rows(
+    ensemble: Ensemble,
+    preprocessing: Preprocessing,
+    data: str,
+    interval: float,
+    out: Path | None,
+    progress: bool,
+) -> tuple[int, dict[str, float] | None, str]:
+    """Predict and write piece by piece; returns the number of rows, their scores, and why there are none."""
+    from tqdm import tqdm
+
+    from pyro_ssbnn.cli import predictions
+    from pyro_ssbnn.cli.new_data import read_rows
+
+    running, digits = predictions.RunningScores(preprocessing), predictions.digits(preprocessing)
+    why, count = "", 0
+    bar = tqdm(disable=not progress, unit=" rows", unit_scale=True, leave=False)
+    with bar, _writing(out) as stream:
+        for rows in read_rows(data, preprocessing):
+            asked = predictions.quantiles(preprocessing, interval, rows.y is not None)
+            summary = ensemble.summary(rows.x, rows.y, asked)
+            table = predictions.columns(summary, preprocessing, interval)
+            if rows.observed is not None:
+                table = {"observed": rows.observed, **table}
+            stream.write(predictions.csv_text(table, digits, header=not count))
+            why = why or rows.why_no_scores
+            if rows.y is not None and not why:
+                running.add(summary, rows.y)
+            count += len(rows.x)
+            bar.total = round(count / rows.share)
+            bar.update(len(rows.x))
+    return count, running.result() if running.count and not why else None, why
+
+
+@contextmanager
+def _writing(out: Path | None) -> Iterator[TextIO]:
+    """A stream to standard output, or to a file that is there once all is written."""
+    from pyro_ssbnn.files.atomic import replacing
+
+    if out is None:
+        yield sys.stdout
+        return
+    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        yield stream

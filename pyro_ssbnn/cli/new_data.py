@@ -1,7 +1,8 @@
-"""Rows to predict: scaled as the training rows were, with their targets where they are given and usable."""
+"""Rows to predict, piece by piece: scaled as the training rows were, with their targets where they can be scored."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,58 +13,83 @@ from torch import Tensor
 
 from pyro_ssbnn.cli.predictions import observed_column
 from pyro_ssbnn.cli.sources import read_new
-from pyro_ssbnn.data import Preprocessing, from_frame, read_idx, read_predictors
-from pyro_ssbnn.data.csvfile import load_csv
+from pyro_ssbnn.data import Preprocessing, read_idx
+from pyro_ssbnn.data.csvfile import CsvPiece, csv_pieces
+from pyro_ssbnn.data.table import Source, predictors_of
+from pyro_ssbnn.data.target import encode_target
 from pyro_ssbnn.errors import DataError
 
-__all__ = ["NewRows", "read_rows"]
+__all__ = ["ROWS", "NewRows", "read_rows"]
+
+ROWS = 20_000
+"""Rows of a piece, at most about; a file's pieces are of some megabytes."""
 
 
 @dataclass(frozen=True)
 class NewRows:
-    """Rows to predict.
+    """Some rows to predict.
 
     :param x: scaled predictors ``[N, p]``.
+    :param share: of the source that has been read with them, 0 to 1.
     :param y: scaled targets ``[N]`` to score; None where there are none, or none that can be scored.
     :param observed: targets as they stand in the data, to be written beside the predictions; None where there are none.
     :param why_no_scores: why targets that are there cannot be scored.
     """
 
     x: Tensor
+    share: float
     y: Tensor | None = None
     observed: NDArray[np.object_] | None = None
     why_no_scores: str = ""
 
 
-def read_rows(source: str, preprocessing: Preprocessing) -> NewRows:
+def read_rows(source: str, preprocessing: Preprocessing) -> Iterator[NewRows]:
     """Read rows to predict from a CSV file, a file of IDX images, or a source as ``fit`` takes it.
 
-    :raises DataError: for data that the model cannot predict from.
+    Memory grows with a CSV file's pieces, not with the file.
+
+    :raises DataError: for data that the model cannot predict from, when it comes to them.
     """
     dataset = read_new(source)
     if dataset is not None:
         scaled = preprocessing.apply(dataset)
-        return NewRows(scaled.x, scaled.y, observed_column(dataset))
-    if _is_idx(Path(source)):
-        return NewRows(_images(source, preprocessing))
-    return _table(source, preprocessing)
+        yield from _parts(scaled.x, scaled.y, observed_column(dataset))
+    elif _is_idx(Path(source)):
+        yield from _parts(_images(source, preprocessing))
+    else:
+        for piece in csv_pieces(source):
+            yield _table(source, piece, preprocessing)
 
 
-def _table(source: str, preprocessing: Preprocessing) -> NewRows:
-    names, target = list(preprocessing.feature_names), preprocessing.target_name
-    x = preprocessing.transform(read_predictors(source, names))
-    frame, _ = load_csv(source)
-    if target not in frame.columns:
-        return NewRows(x)
-    observed = frame[target].to_numpy(dtype=object, na_value="")
+def _parts(
+    x: Tensor, y: Tensor | None = None, observed: NDArray[np.object_] | None = None
+) -> Iterator[NewRows]:
+    for at in range(0, len(x), ROWS):
+        part = slice(at, at + ROWS)
+        share = min(1.0, (at + ROWS) / len(x))
+        of_y, of_observed = (None if v is None else v[part] for v in (y, observed))
+        yield NewRows(x[part], share, of_y, of_observed)
+
+
+def _table(name: str, piece: CsvPiece, preprocessing: Preprocessing) -> NewRows:
+    source = Source(name, "line", piece.lines)
+    x = preprocessing.transform(predictors_of(piece.frame, preprocessing.feature_names, source))
+    target = preprocessing.target_name
+    if target not in piece.frame.columns:
+        return NewRows(x, piece.share)
+    column = piece.frame[target]
+    observed = column.to_numpy(dtype=object, na_value="")
+    missing = np.flatnonzero(column.isna())
     try:
-        classes = preprocessing.class_names or None
-        table = from_frame(frame[[*names, target]], target, preprocessing.task, source, classes)
-        return NewRows(x, preprocessing.apply(table).y, observed)
-    except (
-        DataError
-    ) as error:  # one row, targets not known yet: predictions are wanted all the same
-        return NewRows(x, None, observed, str(error))
+        if len(missing):
+            raise DataError(
+                f"{name}: target {target!r} is missing in {len(missing)} rows ({source.rows(missing.tolist())})."
+            )
+        task, classes = preprocessing.task, preprocessing.class_names or None
+        y, _, _ = encode_target(column, task, name, source.rows, classes)
+        return NewRows(x, piece.share, preprocessing.target.transform(y), observed)
+    except DataError as error:  # targets not known yet: predictions are wanted all the same
+        return NewRows(x, piece.share, None, observed, str(error))
 
 
 def _is_idx(file: Path) -> bool:
