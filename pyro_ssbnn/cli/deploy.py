@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["predict", "prune"]
 
+_SMALL = (
+    10**5
+)  # multiply-adds a row, below which several threads wait for each other more than they compute
+
 
 def prune(
     run: o.Run,
@@ -125,6 +129,14 @@ def predict(
         float,
         typer.Option(help="Probability of the predictive intervals (numeric targets), 0 to 1."),
     ] = 0.9,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="CPU threads. Default: one for networks too small to gain from more, otherwise torch's own choice.",
+            show_default=False,
+        ),
+    ] = None,
     progress: o.Progress = None,
     debug: o.Debug = False,
 ) -> None:
@@ -143,6 +155,7 @@ def predict(
         config = folder.read_config()
         from pyro_ssbnn.cli import predictions
         from pyro_ssbnn.cli.new_data import ROWS
+        from pyro_ssbnn.isolation import limited_to
 
         config, result, preprocessing = folder.load()
         options = {"num_draws": config["draws"], "seed": config["seed"], "rows": ROWS}
@@ -151,7 +164,10 @@ def predict(
         else:
             ensemble = predictions.pruned_ensemble(folder.load_compact(), result, **options)
         shown = messages.is_terminal if progress is None else progress
-        count, scores, why = _predict_rows(ensemble, preprocessing, data, interval, out, shown)
+        if threads is None and result.model.description.multiply_adds < _SMALL:
+            threads = 1
+        with limited_to(threads):
+            count, scores, why = _predict_rows(ensemble, preprocessing, data, interval, out, shown)
         if out is not None:
             messages.print(f"{count:,} predictions written to [bold]{out}[/]", soft_wrap=True)
         if why:

@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from pyro_ssbnn.data.wording import check_different, column, listed
@@ -133,6 +132,8 @@ def split(dataset: Dataset, test_fraction: float, seed: int) -> tuple[Dataset, D
             f"split: expected 0 < test_fraction < 1, got {test_fraction}; 0.1 keeps "
             f"a tenth of the rows for the test."
         )
+    from sklearn.model_selection import train_test_split  # a second of import, for those who split
+
     labels = dataset.y.long().cpu().numpy() if dataset.num_classes else None
     try:
         train, test = train_test_split(

@@ -29,18 +29,23 @@ def normal_mixture_quantile(probability: float, loc: Tensor, scale: Tensor) -> T
     :param scale: standard deviations, broadcastable with ``loc``.
     :returns: ``[N, ...]``, to within :data:`TOLERANCE`.
     """
-    loc, scale = torch.broadcast_tensors(loc, scale)
-    shape = loc.shape[1:]
-    loc, scale = loc.flatten(1), scale.flatten(1)
-    own = loc + scale * _standard_quantile(probability)
+    shape = torch.broadcast_shapes(loc.shape, scale.shape)
+    scale = scale.reshape(*[1] * (len(shape) - scale.ndim), *scale.shape)
+    shared = scale[0].numel() == 1  # one scale for all elements of a draw
+    loc, scale = loc.expand(shape).flatten(1), (scale if shared else scale.expand(shape)).flatten(1)
+    standard = float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64)))
+    own = loc + scale * standard
     low, high = own.amin(0), own.amax(0)  # between the quantiles of its members lies the mixture's
-    enough = TOLERANCE * (scale.square().mean(0) + loc.var(0, correction=0)).sqrt()
-    y, last = own.mean(0), high - low
+    mean = loc.mean(0)
+    spread = (scale.square().mean(0) + (loc - mean).square_().mean(0)).sqrt()
+    y = (mean + standard * spread).clamp(low, high)
+    enough, last = TOLERANCE * spread, high - low
     found, left = y.clone(), torch.arange(len(y), device=y.device)
+    rate = 1 / (math.sqrt(2) * scale)
     for _ in range(_MOST_STEPS):
-        u = (y - loc) / scale
-        excess = 0.5 * (1 + torch.erf(u / math.sqrt(2))).mean(0) - probability
-        density = (torch.exp(-0.5 * u.square()) / scale).mean(0) / math.sqrt(2 * math.pi)
+        u = (y - loc) * rate
+        excess = 0.5 + 0.5 * torch.erf(u).mean(0) - probability
+        density = (u.square_().neg_().exp_() * rate).mean(0) / math.sqrt(math.pi)
         low, high = torch.where(excess < 0, y, low), torch.where(excess < 0, high, y)
         newton = excess / density.clamp_min(torch.finfo(density.dtype).tiny)
         middle = 0.5 * (low + high)
@@ -57,8 +62,9 @@ def normal_mixture_quantile(probability: float, loc: Tensor, scale: Tensor) -> T
         y, last = y - step, step.abs()
         if not wide.all():  # an element that is found stays as it is, whatever the others need
             left, y, last, enough = left[wide], y[wide], last[wide], enough[wide]
-            low, high, loc, scale = low[wide], high[wide], loc[:, wide], scale[:, wide]
-    return found.unflatten(0, shape)
+            low, high, loc = low[wide], high[wide], loc[:, wide]
+            rate = rate if shared else rate[:, wide]
+    return found.unflatten(0, shape[1:])
 
 
 def mixture_quantile(
@@ -100,7 +106,3 @@ def mixture_quantile(
         low = torch.where(wide & below, middle, low)
         high = torch.where(wide & ~below, middle, high)
     return high if whole else 0.5 * (low + high)
-
-
-def _standard_quantile(probability: float) -> float:
-    return float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64)))

@@ -244,6 +244,11 @@ class NetworkDescription:
         return sum(group.num_weights for group in self.groups)
 
     @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of all layers for one input."""
+        return sum(group.multiply_adds for group in self.groups)
+
+    @property
     def widest(self) -> int:
         """Numbers in the largest layer of one row: nodes times positions, or predictors."""
         return max(self.inputs.size, *(group.size * group.positions for group in self.groups))
