@@ -6,6 +6,6 @@ from .fine_tuning import fine_tune as fine_tune
 from .guards import collapsed_layers as collapsed_layers
 from .history import History as History
 from .history import Removal as Removal
-from .loop import Fit as Fit
 from .loop import fit as fit
 from .options import TrainingOptions as TrainingOptions
+from .result import Fit as Fit

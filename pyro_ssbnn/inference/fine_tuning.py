@@ -19,9 +19,10 @@ from torch import Tensor
 
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.history import History, Removal
-from pyro_ssbnn.inference.loop import Fit, Run
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation, placed
+from pyro_ssbnn.inference.result import Fit
+from pyro_ssbnn.inference.run import Run
 from pyro_ssbnn.inference.shrinking import may_lose_members
 from pyro_ssbnn.inference.start import Start
 from pyro_ssbnn.isolation import isolated

@@ -1,0 +1,293 @@
+"""The training loop: one run over a fit in the making."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import NamedTuple
+
+import pyro
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyro_ssbnn.errors import TrainingInterrupted
+from pyro_ssbnn.inference.boundary import Boundary
+from pyro_ssbnn.inference.elbo import AnalyticELBO
+from pyro_ssbnn.inference.guards import FiniteGuard, Patience
+from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.inference.optimizer import optimizer_of
+from pyro_ssbnn.inference.preparation import Augmentation, augmented
+from pyro_ssbnn.inference.result import Fit
+from pyro_ssbnn.inference.resumption import renew_rates
+from pyro_ssbnn.inference.schedule import Schedule, row_order, set_rates
+from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
+from pyro_ssbnn.inference.step import CompiledStep, EagerStep
+from pyro_ssbnn.isolation import random_state, set_random_state
+
+__all__ = ["Run"]
+
+_BETWEEN_MARKS = 50  # times what marking the end of an epoch costs, so that it costs at most 2 %
+_WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
+# The same where the step is compiled: a new network then costs ten seconds or more.
+_WORTH_COMPILING = 0.3
+
+
+class _Record(NamedTuple):
+    """One row of the history to be, still on the device."""
+
+    means: Tensor
+    kl_weight: float
+    seconds: float
+    inclusion: dict[str, Tensor]
+
+
+class Run:
+    """One run of the training loop over a :class:`Fit` in the making.
+
+    :param x: predictors ``[N, p]`` on the device of the run.
+    :param y: targets, there too.
+    :param augment: see :func:`~pyro_ssbnn.fit`.
+    :param resume: see :func:`~pyro_ssbnn.fit`.
+    """
+
+    def __init__(
+        self,
+        result: Fit,
+        x: Tensor,
+        y: Tensor,
+        *,
+        augment: Augmentation | None = None,
+        resume: Fit | None = None,
+    ) -> None:
+        self.result, self.x, self.y, self.augment = result, x, y, augment
+        options = result.options
+        self.schedule = Schedule(options, len(x))
+        self.batch = options.batch_rows(len(x))
+        self.live = LiveNetwork(result.model, result.guide)
+        self.columns: Tensor | None = None  # predictors left, None for all
+        self.live_x = x
+        self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
+        self.kl_weight = x.new_ones(())
+        self.start = time.perf_counter()
+        self.random = random_state(x.device)  # at the end of the last block
+        self._unread: list[_Record] = []
+        self._boundary: Boundary | None = None
+        self._next_mark = self.start
+        self._in_block = False
+        if resume is not None:
+            self._resume(resume)
+        history = result.history
+        self._first_step = self.schedule.steps_of(len(history))[0]
+        self.guard = FiniteGuard(self.schedule.epoch_steps, self._first_step)
+        self.patience = Patience(options, len(x))
+        self.patience.watch(history.elbo, history.kl_weight)
+
+    def _resume(self, earlier: Fit) -> None:
+        history = self.result.history = deepcopy(earlier.history)
+        self.start -= history.seconds[-1] if len(history) else 0.0
+        removed: dict[str, list[int]] = {}
+        for removal in history.removed:
+            removed.setdefault(removal.group, []).append(removal.node)
+        wanted = [dict(group) for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(deepcopy(earlier.optimizer_state))  # torch shares tensors
+        renew_rates(self.optimizer.param_groups, wanted)
+        if removed:
+            self.remove(removed)
+        set_random_state(earlier.random_state, self.x.device)
+        self.random = random_state(self.x.device)
+
+    def train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
+        """Run the remaining epochs; whatever ends them, the result is whole, and its model in evaluation mode.
+
+        :raises TrainingInterrupted: for a ``KeyboardInterrupt``.
+        """
+        model = self.result.model.train()
+        try:
+            self._train(progress, callback)
+            self._store()
+        except BaseException as error:
+            self._return()
+            if isinstance(error, KeyboardInterrupt):
+                done = len(self.result.history) / self.schedule.parts
+                raise TrainingInterrupted(
+                    f"training was interrupted after {done:g} of {self.schedule.epochs} epochs; the result as of then"
+                    " is this exception's .result, and fit(..., resume=error.result) goes on from it.",
+                    self.result,
+                ) from error
+            raise
+        finally:
+            model.train(False)
+
+    def _train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
+        history, schedule = self.result.history, self.schedule
+        self._set_step()
+        done = len(history)
+        unit = "epoch" if schedule.parts == 1 else "part"
+        bar = tqdm(total=schedule.records, initial=done, disable=not progress, unit=unit)
+        with bar:
+            for record in range(done, schedule.records):
+                if not self._unread:
+                    self._mark()
+                self._in_block = True
+                self._train_record(record)
+                decides = (record + 1) % schedule.block == 0
+                if not decides and callback is None and record + 1 < schedule.records:
+                    continue
+                bar.update(len(self._unread))
+                self._read()
+                if decides:
+                    self._shrink()
+                self.random = random_state(self.x.device)
+                self._in_block = False
+                bar.set_postfix_str(_status(history), refresh=False)
+                if callback is not None:
+                    self._store()
+                    callback(record + 1, self.result)
+                    set_random_state(self.random, self.x.device)
+                if decides and self.patience.exhausted:
+                    break
+
+    def _mark(self) -> None:
+        """Note the end of a block, unless one has just been noted."""
+        start = time.perf_counter()
+        if self._boundary is None or start >= self._next_mark:
+            self._boundary = Boundary(self.live, self.optimizer, self.result.history, self.random)
+            now = time.perf_counter()
+            self._next_mark = now + _BETWEEN_MARKS * (now - start)
+
+    def _return(self) -> None:
+        """Go back to the last end of a block that was noted, if in the midst of one; a step may be half done."""
+        if self._in_block and self._boundary is not None:
+            self._boundary.restore(self.result.history)
+            self.live, self.optimizer = self._boundary.live, self._boundary.optimizer
+            self.random = self._boundary.random
+        self._store()
+
+    def freeze_gates(self) -> None:
+        """Keep all gates where they are: their rate is 0 from now on, also in the optimizer's saved state."""
+        for group in self.optimizer.param_groups:
+            if group["kind"] == "gates":
+                group["base_rate"] = 0.0
+
+    def _train_record(self, record: int) -> None:
+        """Train an epoch, or the part of it that is one record of the history; nothing is read from the device."""
+        options, step, schedule = self.result.options, self.step, self.schedule
+        first, last = schedule.steps_of(record)
+        total = self.x.new_zeros(())
+        for number, (x, y) in enumerate(self._minibatches(first, last), first):
+            self._follow_schedule(number)
+            terms = step(x, y, self.kl_weight)
+            if options.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.live.guide.parameters(), options.clip_norm)
+            self.optimizer.step()
+            self.guard.watch((*step.observed, *step.latent), terms)
+            total = total + terms
+        means, weight = total / (last - first), schedule.kl_weight(first)
+        seconds = time.perf_counter() - self.start
+        self._unread.append(_Record(means, weight, seconds, self.live.inclusion()))
+
+    def _follow_schedule(self, step: int) -> None:
+        """Set rates, KL weight and temperature for a step (from 0)."""
+        schedule = self.schedule
+        set_rates(self.optimizer.param_groups, schedule.rate_factor(step))
+        self.kl_weight.fill_(schedule.kl_weight(step))
+        if schedule.anneals or step == self._first_step:
+            for guide in (self.live.guide, self.result.guide):
+                guide.temperature.fill_(schedule.temperature(step))
+
+    def _minibatches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Minibatches of these steps; each epoch has its own order of the rows, by the run's seed."""
+        whole = self.live_x if self.augment is None else self.x
+        if self.batch == len(self.x):
+            for _ in range(first, last):
+                yield self._changed(whole), self.y
+            return
+        epoch, start = divmod(first, self.schedule.epoch_steps)
+        order = row_order(self.result.options.seed, epoch, self.x)
+        # a random remainder waits for the next epoch
+        part = order[start * self.batch : (start + last - first) * self.batch]
+        for rows in part.split(self.batch):
+            yield self._changed(whole.index_select(0, rows)), self.y.index_select(0, rows)
+
+    def _changed(self, x: Tensor) -> Tensor:
+        """Minibatch as the live network reads it; augmentation sees all predictors."""
+        if self.augment is None:
+            return x
+        x = augmented(self.augment, x)
+        return x if self.columns is None else x.index_select(1, self.columns)
+
+    def _shrink(self) -> None:
+        """Remove what has stayed closed, once that saves enough of the work."""
+        history, options = self.result.history, self.result.options
+        if options.remove_below is not None:
+            due = due_for_removal(
+                history, self.result.model, options.remove_below, options.remove_after
+            )
+            compiled = isinstance(self.step, CompiledStep)
+            worth = _WORTH_COMPILING if compiled else _WORTH_REMOVING
+            if due and self.live.size_without(due) <= (1 - worth) * self.live.size:
+                history.removed += self.live.removals(due, history)
+                self.remove(due)
+        self._set_step()
+
+    def remove(self, due: Mapping[str, Sequence[int]]) -> None:
+        """Take members, given by their original indices, out of network, guide, optimizer and data."""
+        options, live = self.result.options, self.live
+        state = live.whole_state(self.optimizer.state_dict())
+        live.remove(due)
+        pyro.clear_param_store()  # the run's own, where the new guide takes over the names
+        self.optimizer = optimizer_of(live.guide, options, len(self.x), self.x.device)
+        self.optimizer.load_state_dict(live.live_state(state))
+        kept = live.kept.get(live.whole_model.description.inputs.name)
+        self.columns = None if kept is None else kept.to(self.x.device)
+        if self.columns is not None and self.augment is None:
+            self.live_x = self.x.index_select(1, self.columns)
+
+    def _set_step(self) -> None:
+        """Choose the step for the live network: compiled where asked for, but not while the network still shrinks."""
+        options, history = self.result.options, self.result.history
+        shrinks = options.remove_below is not None and self.result.model.description.gate_groups
+        last = history.removed[-1].epoch if history.removed else 0
+        settled = len(history) >= max(self.schedule.warmup_records, last + options.remove_after)
+        kind = CompiledStep if options.compile and (settled or not shrinks) else EagerStep
+        current = getattr(self, "step", None)
+        if type(current) is kind and current.guide is self.live.guide:
+            return
+        elbo = AnalyticELBO(
+            options.particles(len(self.x)),
+            local_reparameterization=options.draws_locally(self.live.model.description),
+        )
+        self.step = kind(self.live.model, self.live.guide, elbo, self.result.num_data)
+
+    def _read(self) -> None:
+        """Bring the records of a block to the history: one reading from the device for each kind of number."""
+        records, self._unread = self._unread, []
+        history, observed = self.result.history, len(self.step.observed)
+        rows = torch.stack([record.means for record in records]).tolist()
+        bounds = []
+        for record, means in zip(records, rows, strict=True):
+            history.log_likelihood.append(sum(means[:observed]))
+            history.kl.append(sum(means[observed:]) + self.live.removed_kl)
+            history.kl_weight.append(record.kl_weight)
+            history.seconds.append(record.seconds)
+            bounds.append(history.log_likelihood[-1] - history.kl[-1])
+        for name in records[0].inclusion:
+            inclusion = torch.stack([record.inclusion[name] for record in records]).float().cpu()
+            history.inclusion.setdefault(name, []).extend(inclusion.numpy())
+        self.guard.check()
+        self.patience.watch(bounds, history.kl_weight[-len(bounds) :])
+
+    def _store(self) -> None:
+        self.live.store()
+        self.result.optimizer_state = self.live.whole_state(self.optimizer.state_dict())
+        self.result.random_state = self.random
+
+
+def _status(history: History) -> str:
+    """The last epoch; to count over all epochs after each one would be quadratic in their number."""
+    counts = [f"{name} {(p[-1] > 0.5).sum()}" for name, p in history.inclusion.items()]
+    log_likelihood, kl = history.log_likelihood[-1], history.kl[-1]
+    terms = f"ELBO {log_likelihood - kl:.4g} = {log_likelihood:.4g} - KL {kl:.4g}"
+    return f"{terms}; active {' '.join(counts)}"
