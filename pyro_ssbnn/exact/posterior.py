@@ -8,23 +8,21 @@ not a count of sampled gates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.checks import check_rows
 from pyro_ssbnn.exact.convergence import standard_error
 from pyro_ssbnn.exact.structures import Structures
 from pyro_ssbnn.isolation import isolated
+from pyro_ssbnn.posterior.draws import predictions
+from pyro_ssbnn.posterior.networks import outputs
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Estimate", "ExactPosterior", "ExactPredictions"]
-
-_CHUNK_ELEMENTS = 2**20  # outputs of the widest layer held at a time
 
 
 class Estimate(NamedTuple):
@@ -130,47 +128,24 @@ class ExactPosterior:
         :param x: predictors ``[N, p]``.
         :param y: targets there, for their log-likelihood.
         :param seed: of the predictive draws; the caller's random state is left untouched.
-        :raises DataError: for another number of columns than the network's predictors.
+        :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
         """
-        if x.ndim != 2 or x.shape[1] != self.model.description.inputs.size:
-            raise DataError(
-                f"ExactPosterior.predict: x must be [N, {self.model.description.inputs.size}];"
-                f" got shape {list(x.shape)}."
-            )
-        x = x.detach().cpu().double()
-        values = {k: v.flatten(0, 1) for k, v in {**self.latents, **self.gates}.items()}
-        widest = max(group.size for group in self.model.description.groups)
-        chunk = max(1, _CHUNK_ELEMENTS // (widest * max(1, len(x))))
-        with isolated(seed, x):
-            parts = [
-                self._predict_chunk({k: v[at : at + chunk] for k, v in values.items()}, x, y)
-                for at in range(0, self.structure.numel(), chunk)
-            ]
-        means, draws, scores = zip(*parts, strict=True)
-        shape = self.structure.shape
-        mean, predictive = (torch.cat(each).unflatten(0, shape) for each in (means, draws))
-        scored = None if y is None else torch.cat(scores).unflatten(0, shape)
-        return ExactPredictions(mean, predictive, scored)
-
-    def _predict_chunk(
-        self, values: dict[str, Tensor], x: Tensor, y: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
         description = self.model.description
-        nodes = description.paths
+        check_rows("ExactPosterior.predict", x, y, description.inputs.names)
+        flat = {k: v.flatten(0, 1) for k, v in {**self.latents, **self.gates}.items()}
         # Sites outside every node plate carry a dimension of 1 in its place.
-        data = {
-            k: v if k.rpartition(".")[0] in nodes else v.unsqueeze(1) for k, v in values.items()
+        values = {
+            k: v if k.rpartition(".")[0] in description.paths else v.unsqueeze(1)
+            for k, v in flat.items()
         }
-        count = len(next(iter(data.values())))
-        with pyro.plate("draws", count, dim=-2):
-            trace = poutine.trace(poutine.condition(self.model, data=data)).get_trace(x)
-        sites: dict[str, Any] = {**trace.nodes}
-        f, obs = sites["_RETURN"]["value"], sites[description.site("obs")]
-        likelihood = self.model.likelihood
-        score = f.new_zeros(count)
-        if y is not None:
-            score = obs["fn"].log_prob(likelihood.as_target(y, f))
-        return likelihood.mean(f), obs["value"], score
+        with torch.no_grad():
+            f = outputs(self.model, values, x.detach())
+        with isolated(seed, f):
+            found = predictions(self.model, values, f, y)
+        shape = self.structure.shape
+        return ExactPredictions(
+            **{"log_likelihood": None, **{k: v.unflatten(0, shape) for k, v in found.items()}}
+        )
 
     def _averaged(self, table: Tensor) -> Tensor:
         """Expectation of a table ``[2^K, k]`` over each draw's structures, chain by chain to spare memory."""

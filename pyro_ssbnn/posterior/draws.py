@@ -116,7 +116,7 @@ def draw_posterior(
             if x is not None:
                 f = outputs(model, values, x, memory)
                 with isolated(_block_seed(seed, start, 1), f):
-                    part |= _predictions(model, values, f, y)
+                    part |= predictions(model, values, f, y)
             _put(held, part, start, num_draws)
             start += len(part["log_q"])
     return PosteriorDraws(**held)
@@ -225,7 +225,7 @@ def _latents(model: Network, values: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _predictions(
+def predictions(
     model: Network, values: Mapping[str, Tensor], f: Tensor, y: Tensor | None
 ) -> dict[str, Any]:
     """Means, draws of y and log-likelihoods of some draws at all rows, in the precision of f, ``[d, N, K]``."""
