@@ -36,6 +36,8 @@ from .inference import TrainingOptions as TrainingOptions
 from .inference import History as History
 from .inference import Removal as Removal
 from .inference import AnalyticELBO as AnalyticELBO
+from .inference import Bound as Bound
+from .inference import evaluate_bound as evaluate_bound
 from .inference import ELBOTerms as ELBOTerms
 from .inference import ImageAugmentation as ImageAugmentation
 from .inference import fit_deterministic as fit_deterministic

@@ -2,6 +2,8 @@ from .augmentation import ImageAugmentation as ImageAugmentation
 from .deterministic import fit_deterministic as fit_deterministic
 from .elbo import AnalyticELBO as AnalyticELBO
 from .elbo import ELBOTerms as ELBOTerms
+from .evaluation import Bound as Bound
+from .evaluation import evaluate_bound as evaluate_bound
 from .fine_tuning import fine_tune as fine_tune
 from .guards import collapsed_layers as collapsed_layers
 from .history import History as History
