@@ -117,6 +117,7 @@ def to_arviz(
         draws = draw_posterior(model, guide, num_draws, x=x, y=y, **options)
     else:
         _check_draws(draws, model.description, x, y, weights)
+        _check_sites(draws, draw_posterior(model, guide, 1))
     if y is not None:
         y = model.likelihood.as_target(y, next(guide.parameters()))
     coords = _coordinates(model.description, names)
@@ -159,6 +160,20 @@ def _check_draws(
             f"to_arviz: y has {len(y)} rows, the draws hold the log-likelihood of {held or 'none'}."
             " Make the draws with the same x and y."
         )
+
+
+def _check_sites(draws: PosteriorDraws, own: PosteriorDraws) -> None:
+    """Draws of another network differ from one of this one's in a site's name or in its shape."""
+    for name in sorted({*draws.latents, *own.latents}):
+        held, expected = (
+            f"of shape {list(of.latents[name].shape[1:])}" if name in of.latents else "absent"
+            for of in (draws, own)
+        )
+        if held != expected:
+            raise ConfigurationError(
+                f"to_arviz: the draws are of another network: site {name!r} is {expected} in it, and {held} in them."
+                " Make them with draw_posterior(model, guide, ...)."
+            )
 
 
 def _coordinates(description: NetworkDescription, predictors: list[str]) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ import xarray as xr
 
 from pyro_ssbnn.errors import CheckpointError
 from pyro_ssbnn.files.atomic import replacing
+from pyro_ssbnn.isolation import python_random_kept
 
 __all__ = ["ArviZData", "assemble", "groups_of", "read_netcdf", "write_netcdf"]
 
@@ -35,7 +36,10 @@ def assemble(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> Arvi
     """
     if ARVIZ_MAJOR >= 1:
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
-    with warnings.catch_warnings():  # ArviZ 0.x announces ArviZ 1 once a day, on import
+    with (
+        python_random_kept(),
+        warnings.catch_warnings(),
+    ):  # ArviZ 0.x announces ArviZ 1 once a day, on import
         warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing", FutureWarning)
         import arviz
     container: Any = arviz.InferenceData

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
+import torch
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
-__all__ = ["check_at_least_one", "check_positive", "check_probability", "check_rows"]
+__all__ = [
+    "check_at_least_one",
+    "check_positive",
+    "check_probability",
+    "check_rows",
+    "check_tensors",
+]
 
 
 def check_at_least_one(owner: str, **values: int) -> None:
-    """Raise :class:`ConfigurationError` for any number below 1."""
+    """Raise :class:`ConfigurationError` for any number below 1, or that is not whole."""
     for name, value in values.items():
+        if not isinstance(value, Integral):
+            raise ConfigurationError(f"{owner}: {name} must be a whole number; got {value!r}.")
         if value < 1:
             raise ConfigurationError(f"{owner}: {name} must be at least 1; got {value}.")
 
@@ -36,11 +46,31 @@ def check_probability(owner: str, value: float) -> None:
         )
 
 
+def check_tensors(owner: str, **values: object) -> None:
+    """Raise :class:`DataError` for anything but a dense tensor of real numbers; None stands for what is not given."""
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not isinstance(value, Tensor):
+            raise DataError(
+                f"{owner}: {name} must be a torch.Tensor; got {type(value).__name__}. Convert it with"
+                " torch.as_tensor (a pandas object by its to_numpy() first)."
+            )
+        if value.is_complex():
+            raise DataError(
+                f"{owner}: {name} is complex; give real numbers, for example real and imaginary part, or modulus and"
+                " phase, as columns of their own."
+            )
+        if value.layout != torch.strided:
+            raise DataError(f"{owner}: {name} is sparse; give {name}.to_dense().")
+
+
 def check_rows(owner: str, x: Tensor, y: Tensor | None, names: Sequence[str]) -> None:
     """Raise :class:`DataError` unless x, ``[N, p]``, and y, where given, are finite and of matching shapes.
 
     :param names: of the p predictors.
     """
+    check_tensors(owner, x=x, y=y)
     size = len(names)
     if x.ndim != 2 or x.shape[1] != size or not len(x):
         raise DataError(f"{owner}: x must be [N, {size}], N at least 1; got {list(x.shape)}.")

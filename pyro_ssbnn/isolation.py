@@ -8,20 +8,22 @@ depends on its arguments alone, and what it leaves behind is what it returns.
 from __future__ import annotations
 
 import os
+import random
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.runtime import am_i_wrapped
+from pyro.poutine.runtime import _DIM_ALLOCATOR, am_i_wrapped
 from torch import Tensor
 
 __all__ = [
     "exclusive",
     "isolated",
     "limited_to",
+    "python_random_kept",
     "random_state",
     "seeded",
     "set_random_state",
@@ -52,8 +54,9 @@ def exclusive() -> Iterator[None]:
 def isolated(seed: int, like: Tensor, *, grad: bool = False) -> Iterator[None]:
     """Run the block as if nothing else were in the process, and leave no trace of it.
 
-    Random numbers are the seed's, Pyro's parameter store is empty, handlers around the call see nothing of it, and
-    nothing is validated (the checks synchronise with the device): check arguments before. Other threads' calls wait.
+    Random numbers are the seed's, Pyro's parameter store is empty, handlers and plates around the call see nothing of
+    it, autocast casts nothing, and nothing is validated (the checks synchronise with the device): check arguments
+    before. Other threads' calls wait.
 
     :param seed: of torch's generators on the CPU and on the device.
     :param like: a tensor on the device of the call and in its floating dtype, which new tensors take by default.
@@ -65,6 +68,8 @@ def isolated(seed: int, like: Tensor, *, grad: bool = False) -> Iterator[None]:
         without_parameters(),
         pyro.settings.context(module_local_params=False),  # modules of either kind run under it
         poutine.block() if am_i_wrapped() else nullcontext(),  # it costs a little at every site
+        _no_plates(),
+        _no_autocast(like.device),
         pyro.validation_enabled(False),
         torch.inference_mode(False),
         torch.set_grad_enabled(grad),
@@ -106,6 +111,16 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def python_random_kept() -> Iterator[None]:
+    """Leave Python's own generator as it was: a library that is imported for the first time may draw from it."""
+    before = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """State of torch's generators on the CPU and on the device, ``{device type: uint8 tensor}``."""
     states = {"cpu": torch.get_rng_state()}
@@ -124,6 +139,27 @@ def set_random_state(states: Mapping[str, Tensor], device: torch.device) -> None
 def _has_generator(device: torch.device) -> bool:
     """Whether a device draws random numbers of its own, beside the CPU."""
     return device.type not in ("cpu", "meta")
+
+
+@contextmanager
+def _no_plates() -> Iterator[None]:
+    """Plates in the block take dimensions as if no plate were around it: blocking a plate's handler keeps its own."""
+    around = _DIM_ALLOCATOR._stack
+    _DIM_ALLOCATOR._stack = []
+    try:
+        yield
+    finally:
+        _DIM_ALLOCATOR._stack = around
+
+
+@contextmanager
+def _no_autocast(device: torch.device) -> Iterator[None]:
+    """Operations on the CPU and on the device run in the precision of their arguments."""
+    with ExitStack() as stack:
+        for kind in {"cpu", device.type} - {"meta"}:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pyro_ssbnn.analysis.netcdf import ARVIZ_MAJOR, assemble
+from pyro_ssbnn.isolation import python_random_kept
 
 __all__ = ["LeaveOneOut", "good_k", "leave_one_out", "power_scaling", "smoothed_weights"]
 
@@ -154,6 +155,7 @@ def _arviz() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing", FutureWarning)
         warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
-        import arviz
+        with python_random_kept():
+            import arviz
 
         yield arviz

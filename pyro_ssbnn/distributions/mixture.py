@@ -88,21 +88,30 @@ def mixture_quantile(
     step = spread.ceil().clamp_min(1) if whole else spread
     start = centre.floor().clamp_min(0) if whole else centre
     low, high = start - step, start + step
+    if whole:
+        low = low.clamp_min(-1)  # below all counts
     for _ in range(_MOST_STEPS):
         short, long = cdf(high) < probability, cdf(low) >= probability
         if not (short | long).any():
             break
         low, high = torch.where(short, high, low), torch.where(long, low, high)
         step = 2 * step
-        high, low = torch.where(short, high + step, high), torch.where(long, low - step, low)
+        high = torch.where(short, high + step, high)
+        # Counts may be spread over hundreds of orders of magnitude: their lower bound is known at once.
+        low = torch.where(long, torch.full_like(low, -1.0) if whole else low - step, low)
     enough = torch.ones_like(spread) if whole else 2 * TOLERANCE * spread
     for _ in range(_MOST_STEPS):
         wide = high - low > enough
         if not wide.any():
             break
-        middle = 0.5 * (low + high)
-        middle = middle.floor() if whole else middle
+        middle = _whole_middle(low, high) if whole else 0.5 * (low + high)
         below = cdf(middle) < probability
         low = torch.where(wide & below, middle, low)
         high = torch.where(wide & ~below, middle, high)
     return high if whole else 0.5 * (low + high)
+
+
+def _whole_middle(low: Tensor, high: Tensor) -> Tensor:
+    """A whole number between two others, from -1 on: their mean, or the geometric one where their sizes differ much."""
+    geometric = (low + 2).sqrt() * (high + 2).sqrt() - 2
+    return torch.where(high + 2 > 4 * (low + 2), geometric, 0.5 * low + 0.5 * high).floor()

@@ -14,6 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_ssbnn.isolation import python_random_kept
+
 __all__ = ["effective_size", "r_hat", "standard_error"]
 
 Draws = Tensor | NDArray[Any]
@@ -69,7 +71,10 @@ def _varies(array: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _of_dataset(function: str, array: NDArray[np.float64], **options: Any) -> NDArray[np.float64]:
     # A data set with named dimensions is the one form that ArviZ 0.x and 1.x both take.
     data = xr.Dataset({"value": (("chain", "draw", "entry"), array)})
-    with warnings.catch_warnings():  # ArviZ 0.x announces ArviZ 1 once a day, on import
+    with (
+        python_random_kept(),
+        warnings.catch_warnings(),
+    ):  # ArviZ 0.x announces ArviZ 1 once a day, on import
         warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing", FutureWarning)
         import arviz
     module: Any = arviz

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_tensors
 from pyro_ssbnn.errors import CollapseWarning, DataError, NonFiniteLossError
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.structure.description import NetworkDescription
@@ -22,12 +23,7 @@ __all__ = ["FiniteGuard", "Patience", "check_data", "collapsed_layers", "warn_of
 def check_data(model: Network, x: Tensor, y: Tensor) -> None:
     """Raise :class:`DataError` unless x, ``[N, p]``, and y are data for the model: shapes, finite values, targets."""
     expected = model.description.inputs.size
-    for name, values in (("x", x), ("y", y)):
-        if values.is_complex():
-            raise DataError(
-                f"fit: {name} is complex; give real numbers, for example real and imaginary part, or modulus and"
-                " phase, as columns of their own."
-            )
+    check_tensors("fit", x=x, y=y)
     if x.ndim != 2 or x.shape[1] != expected:
         raise DataError(f"fit: x must be [N, {expected}] for this network; got {list(x.shape)}.")
     if len(x) != len(y):

@@ -134,16 +134,23 @@ class Likelihood(ABC):
         :param probability: strictly between 0 and 1.
         :param f: of S draws, ``[S, N, num_outputs]``, float64.
         :param latents: of the same draws, broadcastable with f as in :meth:`distribution`.
+        :raises ConfigurationError: where there is no :meth:`cdf`.
         """
         member = self.distribution(f, latents)
         spread = member.variance.mean(0) + member.mean.var(0, correction=0)
-        return mixture_quantile(
-            probability,
-            lambda y: self.cdf(y, f, latents).mean(0),
-            member.mean.mean(0),
-            spread.sqrt(),
-            whole=member.support is not None and member.support.is_discrete,
-        )
+        try:
+            return mixture_quantile(
+                probability,
+                lambda y: self.cdf(y, f, latents).mean(0),
+                member.mean.mean(0),
+                spread.sqrt(),
+                whole=member.support is not None and member.support.is_discrete,
+            )
+        except NotImplementedError as error:
+            raise ConfigurationError(
+                f"quantiles: {type(self).__name__} has no distribution function, by which they are found. Give it"
+                " cdf(self, y, f, latents), P(Y <= y) of each target."
+            ) from error
 
     def observe(
         self, f: Tensor, y: Tensor | None, num_data: int | None = None, prefix: str = ""

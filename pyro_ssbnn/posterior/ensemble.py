@@ -148,11 +148,17 @@ def compact_ensemble(
     :param latents: the likelihood's, ``[S, 1, ...]``; one set of weights goes with any number of draws of them.
     :param row: predictors of some row, ``[1, p]``, to see what the network makes of it.
     :param rows: to predict at together, N.
-    :raises ConfigurationError: for draws in another number than the network's.
+    :raises ConfigurationError: for draws in another number than the network's, and another likelihood's outputs.
     """
     tensors = chain(network.parameters(), network.buffers())
     like = next((t for t in tensors if t.is_floating_point()), row).detach()
-    draws, widest = _seen(network, row.to(like))
+    f, widest = _seen(network, row.to(like))
+    if f.shape[-1] != likelihood.num_outputs:
+        raise ConfigurationError(
+            f"predict_compact: the network has {f.shape[-1]} outputs, {type(likelihood).__name__} takes"
+            f" {likelihood.num_outputs}. Give the likelihood of the model that the network was cut from."
+        )
+    draws = len(f) if f.ndim == 3 else 1
     num_draws = _num_draws(draws, latents)
     block = Block.of(-(-widest // draws), draws, rows, like, memory)
     if draws == 1:
@@ -172,8 +178,8 @@ def compact_ensemble(
     return Ensemble(likelihood, num_draws, lambda: made, like, block, memory)
 
 
-def _seen(network: nn.Module, row: Tensor) -> tuple[int, int]:
-    """Number of a network's draws, and numbers in its largest layer, all draws together, for one row."""
+def _seen(network: nn.Module, row: Tensor) -> tuple[Tensor, int]:
+    """Output for one row, ``[1, K]`` or ``[S, 1, K]``, and numbers in the largest layer, all draws together."""
     largest = row.numel()
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
@@ -188,7 +194,7 @@ def _seen(network: nn.Module, row: Tensor) -> tuple[int, int]:
     finally:
         for hook in hooks:
             hook.remove()
-    return (len(f) if f.ndim == 3 else 1), largest
+    return f, largest
 
 
 def _num_draws(draws: int, latents: Mapping[str, Tensor]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pyro_ssbnn.checks import check_at_least_one, check_rows
+from pyro_ssbnn.checks import check_at_least_one, check_rows, check_tensors
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import GaussianLikelihood, Likelihood
 from pyro_ssbnn.models import CompactNetwork
@@ -74,9 +74,11 @@ def predict_compact(
     :param noise_variance: where a Gaussian likelihood's noise is unknown: ``[S]`` draws of it (``[S, K]`` for several
         targets), ``draw_posterior(...).latents["noise.variance"]``.
     :param memory: bytes to work in, beside x, y and the answer.
-    :raises ConfigurationError: for an unknown noise that is not given, or draws in another number than the network's.
+    :raises ConfigurationError: for an unknown noise that is not given, draws in another number than the network's, and
+        a likelihood of another number of outputs.
     :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
     """
+    check_tensors("predict_compact", x=x, y=y)
     size = network.num_inputs if isinstance(network, CompactNetwork) else None
     names = [f"x{i + 1}" for i in range(x.shape[-1] if size is None else size)]
     check_rows("predict_compact", x, y, names)

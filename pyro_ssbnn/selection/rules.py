@@ -17,6 +17,8 @@ from pyro_ssbnn.structure.flow import cut_off
 
 __all__ = ["Selection", "select"]
 
+_INTEGERS = (torch.int64, torch.int32)
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -96,7 +98,7 @@ def _wanted(
 
 
 def require_selection(owner: str, selection: Selection, description: NetworkDescription) -> None:
-    """Raise :class:`SelectionError` unless the selection is one of this network's gated groups.
+    """Raise :class:`SelectionError` unless the selection is one of this network's gated groups, and ascending.
 
     :param owner: the public function, for the message.
     """
@@ -106,6 +108,14 @@ def require_selection(owner: str, selection: Selection, description: NetworkDesc
             f"{owner}: the selection is one of {dict(selection.sizes)} members; this network has {expected}."
             " Make it from the inclusion probabilities of its guide: select(guide.inclusion())."
         )
+    for name, indices in selection.kept.items():
+        integral = isinstance(indices, Tensor) and indices.dtype in _INTEGERS and indices.ndim == 1
+        rising = integral and bool((indices.diff() > 0).all())
+        if not rising or not all(0 <= i < expected[name] for i in indices[[0, -1][: len(indices)]]):
+            raise SelectionError(
+                f"{owner}: the selection's indices of {name} must be a tensor of ascending integers within"
+                f" 0..{expected[name] - 1}, each once; got {indices}."
+            )
 
 
 def require_nodes(selection: Selection, description: NetworkDescription) -> None:

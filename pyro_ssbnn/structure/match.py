@@ -24,6 +24,11 @@ def require_match(owner: str, model: Network, guide: Guide) -> None:
 
     :param owner: the public function, for the message.
     """
+    if not hasattr(model, "description") or not hasattr(guide, "inclusion"):
+        raise ConfigurationError(
+            f"{owner}: expected a network and its guide, such as result.model and result.guide of a fit; got"
+            f" {type(model).__name__} and {type(guide).__name__}."
+        )
     difference = first_difference(model, guide, ("the network", "the guide"))
     if difference:
         raise ConfigurationError(

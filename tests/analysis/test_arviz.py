@@ -256,3 +256,20 @@ def test_misuse_is_refused(fitted):
 def test_feature_names_replace_the_network_own(fitted):
     data = to_arviz(*fitted, num_draws=2, feature_names=["a", "b", "c"])
     assert data["posterior"]["predictor"].values.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "site"),
+    [
+        ({"prior": SSGL(inclusion=0.1)}, "global.penalty"),
+        ({"likelihood": GaussianLikelihood(scale=1.0)}, "noise.variance"),
+        ({"input_inclusion": 0.5}, "input.gate"),
+        ({"hidden": [4, 2]}, "hidden2.gate"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_draws_of_another_network_are_refused(build, change, site):
+    usual = {"hidden": [4], "prior": SSGHS(inclusion=0.1)}
+    other = draw_posterior(*build(**{**usual, **change}), 3)
+    with pytest.raises(ConfigurationError, match=f"another network: site '{site}' is "):
+        to_arviz(*build(**usual), other)

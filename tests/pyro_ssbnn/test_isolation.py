@@ -1,6 +1,7 @@
 """What the isolation of a call keeps from the process, and the process from it."""
 
 import os
+import random
 import threading
 
 import pyro
@@ -13,6 +14,7 @@ from pyro_ssbnn.isolation import (
     exclusive,
     isolated,
     limited_to,
+    python_random_kept,
     random_state,
     seeded,
     set_random_state,
@@ -59,6 +61,21 @@ class TestIsolated:
             with isolated(0, LIKE):
                 pyro.sample("theirs", dist.Normal(0, 1))
         assert list(trace.trace.nodes) == ["mine"]
+
+    def test_plates_around_the_call_take_no_dimension_of_it(self):
+        with pyro.plate("mine", 3, dim=-1):
+            with isolated(0, LIKE), pyro.plate("theirs", 2, dim=-1):
+                assert pyro.sample("z", dist.Normal(0, 1)).shape == (2,)
+            assert pyro.sample("a", dist.Normal(0, 1)).shape == (3,)
+        with pyro.plate("mine", 3, dim=-1):  # its dimension was given back
+            pass
+
+    def test_autocast_around_the_call_casts_nothing_of_it(self):
+        one = torch.ones(2, 2)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with isolated(0, LIKE):
+                assert (one @ one).dtype == torch.float32
+            assert (one @ one).dtype == torch.bfloat16
 
     def test_handlers_inside_the_call_work(self):
         with isolated(0, LIKE), poutine.trace() as trace:
@@ -168,3 +185,10 @@ def test_the_number_of_threads_comes_back():
     with limited_to(before + 1) as number:
         assert number == torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_a_first_import_may_draw_from_pythons_own_generator():
+    before = random.getstate()
+    with python_random_kept():
+        random.random()
+    assert random.getstate() == before

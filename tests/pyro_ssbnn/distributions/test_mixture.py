@@ -79,6 +79,20 @@ def test_whole_numbers_are_exact(p):
     np.testing.assert_array_equal(found, stats.poisson.ppf(p, rate))
 
 
+@pytest.mark.parametrize(("centre", "spread"), [(5e7, 1e8), (1e61, 1e62), (1e235, torch.inf)])
+def test_counts_spread_over_many_orders_of_magnitude_are_exact(centre, spread):
+    rates = torch.tensor([[0.01], [3.0], [1e12], [4 * centre]], dtype=torch.float64)
+
+    def cdf(y):
+        return torch.special.gammaincc(y.clamp_min(0) + 1, rates).mean(0) * (y >= 0)
+
+    centre, spread = torch.tensor([[centre], [spread]], dtype=torch.float64)
+    for p in (0.1, 0.3, 0.45, 0.7):
+        found = mixture_quantile(p, cdf, centre, spread, whole=True)
+        assert cdf(found) >= p > cdf(torch.nextafter(found - 1, -torch.ones(1).double()))
+    assert mixture_quantile(0.1, cdf, centre, spread, whole=True) == 0
+
+
 def test_a_spread_of_no_use_is_done_without():
     cauchy = torch.distributions.Cauchy(torch.zeros(2).double(), 1.0)
     centre = torch.tensor([0.0, 1e3]).double()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pyro import distributions as dist
 from scipy import stats
 
 from pyro_ssbnn import (
@@ -12,6 +13,7 @@ from pyro_ssbnn import (
     Likelihood,
     PoissonLikelihood,
 )
+from pyro_ssbnn.errors import ConfigurationError
 
 DRAWS, ROWS = 50, 6
 
@@ -55,6 +57,18 @@ def test_the_default_searches_by_the_distribution_function():
     f = torch.randn(DRAWS, ROWS, 1).double()
     found = Likelihood.quantile(likelihood, 0.2, f, {})
     torch.testing.assert_close(found, likelihood.quantile(0.2, f, {}), rtol=0, atol=1e-7)
+
+
+def test_a_distribution_without_a_distribution_function_says_what_to_give():
+    class StudentT(Likelihood):
+        def distribution(self, f, latents):
+            return dist.StudentT(5.0, f.squeeze(-1))
+
+        def mean(self, f):
+            return f.squeeze(-1)
+
+    with pytest.raises(ConfigurationError, match=r"StudentT has no distribution function.* cdf\("):
+        StudentT().quantile(0.5, torch.zeros(3, 4, 1).double(), {})
 
 
 def test_classes_have_no_quantiles():

@@ -18,6 +18,7 @@ from pyro_ssbnn import (
     PoissonLikelihood,
     StructuredGuide,
     draw_posterior,
+    fit,
     predict,
     predict_compact,
     prune,
@@ -303,3 +304,34 @@ def test_bad_arguments_are_refused():
         ConfigurationError, match=r"one draw for each of the network's 3; got \[2\]"
     ):
         predict_compact(compact, model.likelihood, x.double(), noise_variance=torch.ones(2))
+    with pytest.raises(ConfigurationError, match="1 outputs, CategoricalLikelihood takes 3"):
+        predict_compact(compact, CategoricalLikelihood(3), x.double())
+    with pytest.raises(
+        ConfigurationError, match=r"a network and its guide.* got StructuredGuide and MLP"
+    ):
+        predict(guide, model, x)
+    with pytest.raises(ConfigurationError, match=r"num_draws must be a whole number; got 2\.5"):
+        predict(model, guide, x, num_draws=2.5)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.ones(4, 3).numpy(), r"x must be a torch\.Tensor; got ndarray"),
+        ([[1.0, 2.0, 3.0]], r"x must be a torch\.Tensor; got list"),
+        (torch.ones(4, 3).to_sparse(), r"x is sparse; give x\.to_dense\(\)"),
+        (torch.ones(4, 3) + 1j, "x is complex"),
+    ],
+    ids=["numpy", "list", "sparse", "complex"],
+)
+def test_what_is_no_dense_real_tensor_is_refused(bad, message):
+    model, guide = network(GaussianLikelihood(scale=1.0))
+    compact = prune(model, guide, everything(guide)).network
+    for call in (
+        lambda: predict(model, guide, bad),
+        lambda: predict_compact(compact, model.likelihood, bad),
+        lambda: draw_posterior(model, guide, 2, x=bad),
+        lambda: fit(model, bad, torch.zeros(4)),
+    ):
+        with pytest.raises(DataError, match=message):
+            call()

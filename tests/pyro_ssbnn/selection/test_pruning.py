@@ -14,6 +14,7 @@ from pyro_ssbnn import (
     CategoricalLikelihood,
     GaussianLikelihood,
     PoissonLikelihood,
+    Selection,
     StructuredGuide,
     prune,
     select,
@@ -182,6 +183,20 @@ def test_pruning_everything_is_refused_with_the_rule():
         prune(model, guide)
     with pytest.raises(ConfigurationError, match="num_draws"):
         prune(model, guide, select(guide.inclusion(), nodes=2), num_draws=0)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [*map(torch.tensor, ([1, 1], [2, 1], [3], [-1], [1.0])), [1]],
+    ids=str,
+)
+def test_a_selection_by_hand_holds_each_node_once_in_order(indices):
+    model = MLP(2, [3], prior=SSIG(inclusion=0.5), likelihood=GaussianLikelihood(scale=1.0))
+    by_hand = Selection({"hidden1": indices}, {"hidden1": 3}, "by hand")
+    with pytest.raises(
+        SelectionError, match=r"indices of hidden1 must be .* within 0\.\.2, each once"
+    ):
+        prune(model, StructuredGuide(model), by_hand)
 
 
 def test_a_linear_model_prunes_to_its_predictors():
