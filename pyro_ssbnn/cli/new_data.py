@@ -67,12 +67,12 @@ def _parts(
     for at in range(0, len(x), ROWS):
         part = slice(at, at + ROWS)
         share = min(1.0, (at + ROWS) / len(x))
-        of_y, of_observed = (None if v is None else v[part] for v in (y, observed))
-        yield NewRows(x[part], share, of_y, of_observed)
+        of_y = None if y is None else y[part]
+        yield NewRows(x[part], share, of_y, None if observed is None else observed[part])
 
 
 def _table(name: str, piece: CsvPiece, preprocessing: Preprocessing) -> NewRows:
-    source = Source(name, "line", piece.lines)
+    source = Source(name, "line", piece.lines.tolist())
     x = preprocessing.transform(predictors_of(piece.frame, preprocessing.feature_names, source))
     target = preprocessing.target_name
     if target not in piece.frame.columns:

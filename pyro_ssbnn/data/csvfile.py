@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class CsvPiece:
     """
 
     frame: pd.DataFrame
-    lines: Sequence[int]
+    lines: NDArray[np.int64]
     share: float
 
 
@@ -65,7 +65,8 @@ def csv_pieces(path: str | Path, size: int = _PIECE) -> Iterator[CsvPiece]:
     :raises DataError: as :func:`load_csv`, when it comes to the line in question.
     """
     file = check_file(path)
-    whole, read, rows, line, header = file.stat().st_size, 0, 0, 0, []
+    whole, read, rows, line = file.stat().st_size, 0, 0, 0
+    header: list[str] = []
     with _as_text(file), file.open("rb") as stream:
         for block in _whole_rows(stream, size):
             read += len(block)

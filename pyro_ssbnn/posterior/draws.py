@@ -26,6 +26,7 @@ from pyro_ssbnn.distributions import CoupledNormal, GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.isolation import isolated, without_parameters
 from pyro_ssbnn.posterior.networks import MEMORY, outputs
+from pyro_ssbnn.posterior.summary import check_targets
 from pyro_ssbnn.posterior.weights import effective_weights
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -240,9 +241,9 @@ def predictions(
         distribution = likelihood.distribution(piece, latents)
         found = {"mean": likelihood.mean(piece), "predictive": distribution.sample()}
         if y is not None:
-            found["log_likelihood"] = distribution.log_prob(
-                likelihood.as_target(y[at : at + rows], piece)
-            )
+            target = likelihood.as_target(y[at : at + rows], piece)
+            check_targets(target, distribution)
+            found["log_likelihood"] = distribution.log_prob(target)
         parts.append({k: v.to(f.dtype) if v.is_floating_point() else v for k, v in found.items()})
     return {k: torch.cat([part[k] for part in parts], 1) for k in parts[0]}
 

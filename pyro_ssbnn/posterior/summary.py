@@ -17,15 +17,17 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.likelihoods import Likelihood
 
 __all__ = [
     "PredictiveSummary",
     "RunningSummary",
     "check_quantiles",
+    "check_targets",
     "joined",
     "predictive_quantiles",
 ]
@@ -157,6 +159,8 @@ class RunningSummary:
             self._average("noise", distribution.variance.mean(0), share)
         self._average("mean", mean, share)
         if self.y is not None:
+            if not before:
+                check_targets(self.y, distribution)
             score = distribution.log_prob(self.y).logsumexp(0)
             v["scores"] = torch.logaddexp(v["scores"], score) if before else score
 
@@ -193,6 +197,24 @@ def predictive_quantiles(
         for piece in f.split(rows, 1)
     ]
     return torch.cat(pieces, 1).cummax(0).values  # ascending, rounding apart
+
+
+def check_targets(y: Tensor, distribution: TorchDistribution) -> None:
+    """Raise :class:`DataError` unless y are targets that a predictive distribution can score.
+
+    :param y: ``[N]`` (``[N, K]``).
+    :param distribution: of draws first, ``[d, N]``.
+    """
+    shape = (*distribution.batch_shape[1:], *distribution.event_shape)
+    if y.shape != shape:
+        wanted = ["N", *shape[1:]]
+        raise DataError(f"predict: y must be [{', '.join(map(str, wanted))}]; got {list(y.shape)}.")
+    inside = distribution.support.check(y)
+    if not inside.all():
+        bad = y[~inside].flatten()
+        raise DataError(
+            f"predict: y holds values that this likelihood gives no probability, such as {bad[0].item():g}."
+        )
 
 
 def check_quantiles(likelihood: Likelihood, probabilities: Sequence[float]) -> None:

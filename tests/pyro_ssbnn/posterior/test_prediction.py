@@ -335,3 +335,24 @@ def test_what_is_no_dense_real_tensor_is_refused(bad, message):
     ):
         with pytest.raises(DataError, match=message):
             call()
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "y", "words"),
+    [
+        ("gaussian", torch.zeros(4, 1), r"y must be \[N\]; got \[4, 1\]"),
+        ("several", torch.zeros(4), r"y must be \[N, 2\]; got \[4\]"),
+        ("categorical", torch.tensor([0, 1, 2, 3]), "no probability, such as 3"),
+        ("bernoulli", torch.tensor([0.0, 1.0, 0.5, 1.0]), "no probability, such as 0.5"),
+        ("poisson", torch.tensor([0.0, 1.0, 2.0, -1.0]), "no probability, such as -1"),
+    ],
+)
+def test_targets_that_cannot_be_scored_are_refused(likelihood, y, words):
+    model, guide = network(LIKELIHOODS[likelihood][0])
+    x = torch.randn(4, 3)
+    for call in (
+        lambda: predict(model, guide, x, y),
+        lambda: draw_posterior(model, guide, 2, x=x, y=y),
+    ):
+        with pytest.raises(DataError, match=words):
+            call()
