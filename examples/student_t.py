@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from pyro.distributions import Gamma, InverseGamma, StudentT
+from scipy.special import stdtr
 
 import pyro_ssbnn as ss
 
@@ -37,6 +38,11 @@ class StudentTLikelihood(ss.Likelihood):
         """F itself."""
         return f.squeeze(-1)
 
+    def cdf(self, y, f, latents):
+        """P(Y <= y): by it intervals are found, and torch's StudentT has none."""
+        t = (y - self.mean(f)) / latents["noise.scale"]
+        return torch.as_tensor(stdtr(latents["noise.df"].numpy(), t.numpy()))
+
 
 torch.manual_seed(0)
 x = torch.rand(400, 8) * 4 - 2
@@ -58,5 +64,8 @@ draws = ss.draw_posterior(net, result.guide, 500)
 for site in ("noise.df", "noise.scale"):
     low, middle, high = draws.latents[site].quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
     print(f"{site}: {middle:.2f} ({low:.2f} to {high:.2f})")
-error = (ss.predict(net, result.guide, x).mean - signal).square().mean().sqrt()
+predicted = ss.predict(net, result.guide, x, quantiles=(0.05, 0.95))
+error = (predicted.mean - signal).square().mean().sqrt()
 print(f"root mean square error of the signal: {error:.3f}")
+lower, upper = predicted.interval(0.9)
+print(f"in their 90 % interval: {((lower < y) & (y < upper)).double().mean():.3f} of the targets")

@@ -122,6 +122,7 @@ class Likelihood(ABC):
         The distribution's own; a likelihood whose distribution has none, or is of several targets, gives it here.
 
         :param y: broadcastable with the mean.
+        :param f: of S draws, ``[S, N, num_outputs]``, float64 on the CPU as the rest.
         :raises NotImplementedError: where the distribution has none.
         """
         return self.distribution(f, latents).cdf(y)
