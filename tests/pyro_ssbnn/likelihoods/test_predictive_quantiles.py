@@ -1,7 +1,5 @@
 """Distribution functions and quantiles of predictions, likelihood by likelihood."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -9,15 +7,11 @@ from pyro import distributions as dist
 from scipy import stats
 
 from pyro_ssbnn import (
-    MLP,
-    SSIG,
     BernoulliLikelihood,
     CategoricalLikelihood,
     GaussianLikelihood,
     Likelihood,
     PoissonLikelihood,
-    StructuredGuide,
-    predict,
 )
 from pyro_ssbnn.errors import ConfigurationError
 
@@ -81,19 +75,3 @@ def test_classes_have_no_quantiles():
     for likelihood in (BernoulliLikelihood(), CategoricalLikelihood(3)):
         assert likelihood.predicts_classes
     assert not GaussianLikelihood().predicts_classes
-
-
-def test_a_distribution_without_a_distribution_function_is_named():
-    @dataclass(frozen=True)
-    class Heavy(Likelihood):
-        def distribution(self, f, latents):
-            return dist.StudentT(3.0, f.squeeze(-1), 1.0)
-
-        def mean(self, f):
-            return f.squeeze(-1)
-
-    net = MLP(2, [3], prior=SSIG(inclusion=0.3), likelihood=Heavy())
-    with pytest.raises(
-        ConfigurationError, match=r"Heavy has no .* Define its cdf\(y, f, latents\)"
-    ):
-        predict(net, StructuredGuide(net), torch.zeros(3, 2), quantiles=(0.5,))
