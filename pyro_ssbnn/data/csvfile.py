@@ -98,19 +98,30 @@ def csv_pieces(path: str | Path, size: int = _PIECE) -> Iterator[CsvPiece]:
 def _whole_rows(stream: BinaryIO, size: int) -> Iterator[bytes]:
     """Blocks of about so many bytes that end where a row does."""
     rest = b""
-    while block := stream.read(size):
+    while block := stream.read(max(size, len(rest))):  # twice as much where no row ends
         block = rest + block
-        end = block.rfind(b"\n") + 1
-        if b'"' in block:  # a line may end within quotation marks
-            marks = np.frombuffer(block, np.uint8)
-            outside = np.cumsum(marks == ord('"')) % 2 == 0
-            ends = np.flatnonzero((marks == ord("\n")) & outside)
-            end = int(ends[-1]) + 1 if len(ends) else 0
+        end = _last_end(block)
         if end:
             yield block[:end]
         rest = block[end:]
     if rest:
         yield rest
+
+
+def _last_end(block: bytes) -> int:
+    """Where the last whole row of a block ends; a line may end within quotation marks."""
+    end = block.rfind(b"\n") + 1
+    if b'"' not in block:
+        return end
+    text = block[:end].decode()
+    stream, done = io.StringIO(text, newline=""), 0
+    try:
+        for _ in _reader(stream):
+            done = stream.tell()
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            return len(text[:done].encode())
+    return end  # other errors are told when the rows are read
 
 
 def _quickly(block: bytes, fields: int) -> NDArray[np.int64] | None:

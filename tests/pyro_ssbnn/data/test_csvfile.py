@@ -93,6 +93,19 @@ def test_many_rows_come_in_many_pieces(tmp_path):
     assert [int(n) for piece in pieces for n in piece.lines] == list(range(2, 5002))
 
 
+def test_quotation_marks_of_all_kinds_do_not_hold_up_the_pieces(tmp_path):
+    file = tmp_path / "t.csv"
+    words = ['5" pipe', '"a, ""b"""', '"two\nlines"', "plain"]
+    rows = [f"{words[i % 4]},{i}\n" for i in range(2000)]
+    file.write_text(f'"a","b"\n{"".join(rows)}', encoding="utf-8")
+    pieces = list(csv_pieces(file, 500))
+    assert len(pieces) > 20
+    assert max(len(piece.frame) for piece in pieces) < 200
+    frame = pd.concat([piece.frame for piece in pieces], ignore_index=True)
+    pd.testing.assert_frame_equal(frame, load_csv(file)[0])
+    assert frame["a"][:4].tolist() == ['5" pipe', 'a, "b"', "two\nlines", "plain"]
+
+
 @pytest.mark.parametrize("size", [1, 9, 4096])
 @pytest.mark.parametrize(
     ("text", "words"),
