@@ -210,6 +210,7 @@ _FLAGS = {
     "local_reparameterization": "--local-draws/--weight-draws",
 }
 _METAVARS = {
+    "compile": "auto|trace|on|off",
     "dtype": "float32|float64",
     "milestones": "FRACTION, several times",
     "optimizer": "adam|sgd",
@@ -229,6 +230,8 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
         kind, default = kinds[field.name], field.default
         if kind == tuple[float, ...]:  # given several times
             kind, default = list[float], []
+        elif kind == bool | str:
+            kind = str
         option = typer.Option(
             *([_FLAGS[field.name]] if field.name in _FLAGS else []),
             help=meanings[field.name],

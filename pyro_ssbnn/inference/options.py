@@ -67,8 +67,11 @@ class TrainingOptions:
         Nodes stay where the activation of 0 is not 0, because a closed node then still passes on a constant.
     :param remove_after: epochs in a row below ``remove_below`` after which a node leaves. Epochs of a few steps are
         looked at once in 20 steps; one of more than 500 steps counts as several, here and in ``patience``.
-    :param compile: trace the step and run it as one compiled graph, at ten to thirty seconds a network shape; where
-        nodes may be removed, only after the warm-up and once the network has not shrunk for ``remove_after`` epochs.
+    :param compile: "auto" runs the step as it repays over the run: under Pyro's handlers, as a traced graph of tensor
+        operations (a second; the same results bit by bit, in a third of the time for small networks), or as a compiled
+        one (ten seconds or more, unless torch's compiler cache has it; the same but for rounding, in a tenth). Counts
+        decide, not clocks, so that runs can be repeated. Image networks, steps that cannot be traced, and machines
+        without a compiler do without. True ("on") compiles, "trace" traces, False ("off") does neither.
     :param seed: of all random numbers of the run; the caller's own random state is left untouched.
     :param device: "auto" (CUDA where there is one, else the CPU) or any torch device.
     :param dtype: "float32" or "float64".
@@ -97,7 +100,7 @@ class TrainingOptions:
     min_delta: float = 1e-4
     remove_below: float | None = 0.1
     remove_after: int = 3
-    compile: bool = False
+    compile: bool | str = "auto"
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -130,6 +133,10 @@ class TrainingOptions:
         self._require("remove_below", below is None or 0 < below <= 0.5, "within (0, 0.5], or None")
         self._require("initial_inclusion", 0 < self.initial_inclusion < 1, "within (0, 1)")
         self._require("dtype", self.dtype in _DTYPES, "'float32' or 'float64'")
+        if self.compile in ("on", "off"):  # as the command line says it
+            object.__setattr__(self, "compile", self.compile == "on")
+        known = isinstance(self.compile, bool) or self.compile in ("auto", "trace")
+        self._require("compile", known, "'auto', 'trace', True ('on') or False ('off')")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -155,6 +162,18 @@ class TrainingOptions:
     def gate_step(self, num_data: int) -> float:
         """Rate of the gate logits for so many observations."""
         return self.gate_rate or 0.02 * min(1.0, self.batch_rows(num_data) / 256)
+
+    def step_kinds(self, description: NetworkDescription, compiler: bool) -> list[str]:
+        """Kinds of step that may be chosen from, quickest to build first.
+
+        :param compiler: whether there is one.
+        """
+        if self.compile != "auto":
+            return [{True: "compile", False: "eager", "trace": "trace"}[self.compile]]
+        # Convolutions take most of an image network's step, and are as quick eagerly.
+        if any(group.geometry is not None for group in description.groups):
+            return ["eager"]
+        return ["eager", "trace", "compile"] if compiler else ["eager", "trace"]
 
     def num_epochs(self, num_data: int) -> int:
         """Epochs of a run on so many observations."""

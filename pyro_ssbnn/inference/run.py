@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import pyro
@@ -12,9 +15,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_ssbnn.errors import TrainingInterrupted
+from pyro_ssbnn.errors import ConfigurationError, TrainingInterrupted
 from pyro_ssbnn.inference.boundary import Boundary
+from pyro_ssbnn.inference.costs import best_kind, repays
 from pyro_ssbnn.inference.elbo import AnalyticELBO
+from pyro_ssbnn.inference.graph import has_compiler
 from pyro_ssbnn.inference.guards import FiniteGuard, Patience
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.optimizer import optimizer_of
@@ -22,16 +27,15 @@ from pyro_ssbnn.inference.preparation import Augmentation, augmented
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import renew_rates
 from pyro_ssbnn.inference.schedule import Schedule, row_order, set_rates
-from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal
-from pyro_ssbnn.inference.step import CompiledStep, EagerStep
+from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal, may_lose_members
+from pyro_ssbnn.inference.step import STEPS, EagerStep
 from pyro_ssbnn.isolation import random_state, set_random_state
 
 __all__ = ["Run"]
 
 _BETWEEN_MARKS = 50  # times what marking the end of an epoch costs, so that it costs at most 2 %
 _WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
-# The same where the step is compiled: a new network then costs ten seconds or more.
-_WORTH_COMPILING = 0.3
+_log = logging.getLogger(__name__)
 
 
 class _Record(NamedTuple):
@@ -70,6 +74,10 @@ class Run:
         self.live_x = x
         self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
         self.kl_weight = x.new_ones(())
+        self.rows = self.batch * options.particles(len(x))
+        description = result.model.description
+        self.kinds = options.step_kinds(description, has_compiler(x.device))
+        self.kind = best_kind(self.kinds, description, self.rows, self.schedule.steps)
         self.start = time.perf_counter()
         self.random = random_state(x.device)  # at the end of the last block
         self._unread: list[_Record] = []
@@ -87,14 +95,14 @@ class Run:
     def _resume(self, earlier: Fit) -> None:
         history = self.result.history = deepcopy(earlier.history)
         self.start -= history.seconds[-1] if len(history) else 0.0
-        removed: dict[str, list[int]] = {}
-        for removal in history.removed:
-            removed.setdefault(removal.group, []).append(removal.node)
         wanted = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(deepcopy(earlier.optimizer_state))  # torch shares tensors
         renew_rates(self.optimizer.param_groups, wanted)
-        if removed:
-            self.remove(removed)
+        for record, removals in groupby(history.removed, key=attrgetter("epoch")):
+            due: dict[str, list[int]] = {}
+            for removal in removals:
+                due.setdefault(removal.group, []).append(removal.node)
+            self.remove(due, record)
         set_random_state(earlier.random_state, self.x.device)
         self.random = random_state(self.x.device)
 
@@ -219,47 +227,74 @@ class Run:
         return x if self.columns is None else x.index_select(1, self.columns)
 
     def _shrink(self) -> None:
-        """Remove what has stayed closed, once that saves enough of the work."""
-        history, options = self.result.history, self.result.options
+        """Remove what has stayed closed, once it is worth a disturbance; see to it that the step is up to date."""
+        history, options, live = self.result.history, self.result.options, self.live
         if options.remove_below is not None:
             due = due_for_removal(
                 history, self.result.model, options.remove_below, options.remove_after
             )
-            compiled = isinstance(self.step, CompiledStep)
-            worth = _WORTH_COMPILING if compiled else _WORTH_REMOVING
-            if due and self.live.size_without(due) <= (1 - worth) * self.live.size:
-                history.removed += self.live.removals(due, history)
-                self.remove(due)
+            left = live.narrowest.num_weights
+            if due and live.size_without(due) <= (1 - _WORTH_REMOVING) * left:
+                history.removed += live.removals(due, history)
+                self.remove(due, len(history))
         self._set_step()
 
-    def remove(self, due: Mapping[str, Sequence[int]]) -> None:
-        """Take members, given by their original indices, out of network, guide, optimizer and data."""
-        options, live = self.result.options, self.live
+    def remove(self, due: Mapping[str, Sequence[int]], record: int = 0) -> None:
+        """Close members, given by their original indices, after so many records, and make the network smaller by them.
+
+        It keeps its size while a step built for it would not repay a new one; whether it does is decided by counts, so
+        that a resumed run decides alike.
+        """
+        live = self.live
+        live.close(due)
         state = live.whole_state(self.optimizer.state_dict())
-        live.remove(due)
-        pyro.clear_param_store()  # the run's own, where the new guide takes over the names
-        self.optimizer = optimizer_of(live.guide, options, len(self.x), self.x.device)
+        steps = self.schedule.steps - self.schedule.steps_of(record)[0]
+        now, then = live.model.description, live.narrowest
+        kind = best_kind(self.kinds, then, self.rows, steps)
+        if record == 0 or repays((self.kind, now), (kind, then), self.rows, steps):
+            self.kind = kind
+            live.narrow()
+            pyro.clear_param_store()  # the run's own, where the new guide takes over the names
+            self.optimizer = optimizer_of(
+                live.guide, self.result.options, len(self.x), self.x.device
+            )
+            kept = live.kept.get(live.whole_model.description.inputs.name)
+            self.columns = None if kept is None else kept.to(self.x.device)
+            if self.columns is not None and self.augment is None:
+                self.live_x = self.x.index_select(1, self.columns)
         self.optimizer.load_state_dict(live.live_state(state))
-        kept = live.kept.get(live.whole_model.description.inputs.name)
-        self.columns = None if kept is None else kept.to(self.x.device)
-        if self.columns is not None and self.augment is None:
-            self.live_x = self.x.index_select(1, self.columns)
 
     def _set_step(self) -> None:
-        """Choose the step for the live network: compiled where asked for, but not while the network still shrinks."""
-        options, history = self.result.options, self.result.history
-        shrinks = options.remove_below is not None and self.result.model.description.gate_groups
-        last = history.removed[-1].epoch if history.removed else 0
-        settled = len(history) >= max(self.schedule.warmup_records, last + options.remove_after)
-        kind = CompiledStep if options.compile and (settled or not shrinks) else EagerStep
-        current = getattr(self, "step", None)
-        if type(current) is kind and current.guide is self.live.guide:
+        """Build the step for the live network, unless there is one."""
+        current: EagerStep | None = getattr(self, "step", None)
+        if current is not None and current.guide is self.live.guide and not current.is_stale():
             return
+        options, model = self.result.options, self.live.model
         elbo = AnalyticELBO(
             options.particles(len(self.x)),
-            local_reparameterization=options.draws_locally(self.live.model.description),
+            local_reparameterization=options.draws_locally(model.description),
         )
-        self.step = kind(self.live.model, self.live.guide, elbo, self.result.num_data)
+        shrinks = options.remove_below is not None or self.live.kept
+        present = {
+            group.name: self.live.present[group.name]
+            for group in model.description.gated_layers
+            if shrinks and may_lose_members(model, group.name)
+        }
+        random = random_state(self.x.device)
+        x, y = next(self._minibatches(0, 1))
+        set_random_state(random, self.x.device)  # augmentation may have drawn
+        while True:
+            step = STEPS[self.kind](model, self.live.guide, elbo, self.result.num_data, present)
+            try:
+                step.prepare(x, y)
+                break
+            except ConfigurationError as error:
+                simpler = [kind for kind in self.kinds if kind != self.kind]
+                if not simpler:
+                    raise
+                _log.info("%s; the next best step is taken.", error)
+                self.kinds, self.kind = simpler, simpler[-1]
+        self.step: EagerStep = step
 
     def _read(self) -> None:
         """Bring the records of a block to the history: one reading from the device for each kind of number."""

@@ -8,24 +8,32 @@ evidence is
 
 so the smaller network, under the priors of the whole one, is trained on the same objective. A closed node passes on
 :math:`\phi(0)`; only where that is 0 may nodes be removed. Removed predictors always pass on 0.
+
+That is a matter of statistics, and done in two steps, because a smaller network is a matter of speed. To *close*
+members is to fix their parts of the network where they are: gates that never open, weights at their prior, scales that
+cost nothing. Shapes stay, and so does a step that was built for them. To *narrow* the network takes what is closed out
+of its tensors. The bound is the same before and after.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from pyro_ssbnn.inference.history import History, Removal
 from pyro_ssbnn.structure.axes import put, take
+from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["LiveNetwork", "due_for_removal", "may_lose_members"]
+__all__ = ["LiveNetwork", "PresentScales", "due_for_removal", "may_lose_members"]
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
@@ -66,46 +74,63 @@ class LiveNetwork:
     :param model: the whole network.
     :param guide: its guide; :meth:`store` brings it up to date.
 
-    ``model``, ``guide`` are the live ones: the whole's own until something is removed.
+    ``model``, ``guide`` are the live ones: the whole's own until it is narrowed. ``kept`` are the members that have not
+    been closed, in those groups that have lost some; ``present`` are 1 for them and 0 for the closed ones among the
+    live members of each gated group.
     """
 
     def __init__(self, model: Network, guide: Guide) -> None:
         self.whole_model, self.whole_guide = model, guide
         self.model, self.guide = model, guide
         self.kept: dict[str, Tensor] = {}
-        self._places: dict[str, Tensor] = {}  # kept members, and kept places of sums
+        self._places: dict[str, Tensor] = {}  # of live members, and of what is live of sums
         self._axes = guide.parameter_axes()
         self._statistics_axes = model.statistics_axes()
+        self.present = self._all_present()
 
     @property
     def removed_kl(self) -> float:
-        """KL of the removed members' gates from their prior."""
-        groups = [self.whole_model.description[name] for name in self.kept]
+        """KL from their prior of those gates that the live network no longer has."""
+        groups = [g for g in self.whole_model.description.gate_groups if g.name in self._places]
         return -sum(
-            (g.size - len(self.kept[g.name])) * math.log1p(-(g.inclusion or 0.0)) for g in groups
+            (g.size - len(self._places[g.name])) * math.log1p(-(g.inclusion or 0.0)) for g in groups
         )
 
     @property
-    def size(self) -> int:
-        """Number of live weights."""
-        return self.model.description.num_weights
+    def narrowest(self) -> NetworkDescription:
+        """What :meth:`narrow` would leave of the network."""
+        return self.whole_model.description.narrowed(self.kept)
 
     def size_without(self, due: Mapping[str, Sequence[int]]) -> int:
         """Number of weights left if these members were removed."""
         return self.whole_model.description.narrowed(self._kept_without(due)).num_weights
 
-    def remove(self, due: Mapping[str, Sequence[int]]) -> None:
-        """Remove members, given by their original indices; the live guide goes on with its parameters as they are."""
+    def close(self, due: Mapping[str, Sequence[int]]) -> None:
+        """Close members, given by their original indices, for good; the live tensors keep their shapes."""
         self.store()
         self.kept = self._kept_without(due)
-        description = self.whole_model.description
-        self._places = description.with_sums(self.kept)
-        device = next(self.whole_guide.parameters()).device
-        closed = {k: torch.as_tensor(v, device=device) for k, v in due.items()}
-        closed |= {s.name: _others(self._places[s.name], s.size) for s in description.sums}
-        self.whole_guide.close(closed)
+        kept = self.whole_model.description.with_sums(self.kept)
+        sizes = {group.name: group.size for group in self._groups_and_sums()}
+        closed = {name: _others(members, sizes[name]) for name, members in kept.items()}
+        self.whole_guide.close(self._on_device(closed))
+        if self.guide is not self.whole_guide:
+            self.guide.close(self._on_device(self._in_live(closed)))
+        for name, members in self._on_device(self._in_live(closed)).items():
+            if name in self.present:
+                self.present[name].index_fill_(0, members, 0.0)
+
+    def narrow(self) -> None:
+        """Take what is closed out of the live network; its guide goes on with the other parameters as they are."""
+        self.store()
+        self._places = self.whole_model.description.with_sums(self.kept)
         self.model = self.whole_model.narrowed(self.kept)
         self.guide = self.whole_guide.narrowed(self.model, self.kept)
+        self.present = self._all_present()
+
+    def remove(self, due: Mapping[str, Sequence[int]]) -> None:
+        """Close members and narrow the network."""
+        self.close(due)
+        self.narrow()
 
     def store(self) -> None:
         """Write the live parameters back into the whole guide, and the live running statistics into the model."""
@@ -121,9 +146,11 @@ class LiveNetwork:
     def inclusion(self) -> dict[str, Tensor]:
         """Inclusion probabilities of every gated group of the whole network, 0 for removed members."""
         live = self.guide.inclusion()
-        for name, kept in self.kept.items():
-            whole = live[name].new_zeros(self.whole_model.description[name].size)
-            live[name] = whole.index_copy(0, kept.to(whole.device), live[name])
+        for name in self.kept:
+            live[name] = live[name] * self.present[name]
+            if name in self._places:
+                whole = live[name].new_zeros(self.whole_model.description[name].size)
+                live[name] = whole.index_copy(0, self._places[name].to(whole.device), live[name])
         return live
 
     def removals(self, due: Mapping[str, Sequence[int]], history: History) -> list[Removal]:
@@ -138,10 +165,13 @@ class LiveNetwork:
     def whole_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Optimizer state of the whole guide from the live one's; removed members have zero moments."""
         whole = dict(self.whole_guide.named_parameters())
+        kept = self.whole_model.description.with_sums(self.kept)
 
         def moved(moment: Tensor, name: str) -> Tensor:
-            out = torch.zeros_like(whole[name])
-            put(out, moment, self._axes[name], self._places)
+            axes = self._axes[name]
+            everywhere, out = torch.zeros_like(whole[name]), torch.zeros_like(whole[name])
+            put(everywhere, moment, axes, self._places)
+            put(out, take(everywhere, axes, kept), axes, kept)
             return out
 
         return self._mapped(state, moved)
@@ -171,6 +201,48 @@ class LiveNetwork:
             stays[torch.as_tensor(members)] = False
             kept[name] = stays.nonzero().flatten()
         return kept
+
+    def _all_present(self) -> dict[str, Tensor]:
+        like = next(self.guide.parameters())
+        groups = self.model.description.gate_groups
+        return {group.name: like.detach().new_ones(group.size) for group in groups}
+
+    def _groups_and_sums(self) -> list[Any]:
+        description = self.whole_model.description
+        return [description.inputs, *description.groups, *description.sums]
+
+    def _in_live(self, closed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Indices in the live network's tensors of those original members that it still has."""
+        return {
+            name: torch.isin(self._places[name], members).nonzero().flatten()
+            if name in self._places
+            else members
+            for name, members in closed.items()
+        }
+
+    def _on_device(self, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        device = next(self.whole_guide.parameters()).device
+        return {name: members.to(device) for name, members in indices.items()}
+
+
+class PresentScales(Messenger):
+    """Count the scale latents of closed members as if they followed their prior: at no cost.
+
+    Gates and weights of closed members need nothing of the kind: where they are, their KLs are those of the gates that
+    are left out, and zero.
+
+    :param present: 1 for the members that count and 0 for closed ones, ``{plate: [size]}``.
+    :param other: names of the plates' other sites.
+    """
+
+    def __init__(self, present: Mapping[str, Tensor], other: Container[str]) -> None:
+        super().__init__()
+        self.present, self.other = present, other
+
+    def _pyro_sample(self, msg: Message) -> None:
+        for frame in msg["cond_indep_stack"]:
+            if frame.name in self.present and msg["name"] not in self.other:
+                msg["scale"] = msg["scale"] * self.present[frame.name]
 
 
 def _others(indices: Tensor, size: int) -> Tensor:

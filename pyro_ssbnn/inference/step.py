@@ -1,32 +1,37 @@
-"""One gradient step's forward and backward pass: through Pyro's handlers, or as one compiled graph.
+"""One gradient step's forward and backward pass: under Pyro's handlers, as a traced graph, or as a compiled one.
 
-Pyro's handlers cost milliseconds of Python a step, whatever the size of the network. The compiled step runs them
-once, on proxy tensors (``make_fx``), and hands the graph of plain tensor operations that comes out, backward pass
-included, to torch's compiler. Random draws stay random: they are operations of the graph.
+Pyro's handlers cost milliseconds of Python a step, whatever the size of the network. A trace runs them once and keeps
+the plain tensor operations, backward pass included (:mod:`pyro_ssbnn.inference.graph`). Run as it is, the graph gives
+what the eager step gives bit by bit; compiled, the same but for rounding. Random draws stay random: they are operations
+of the graph, on the same generators, in the same order.
+
+A trace takes for fixed what is no tensor of its inputs: the classes' code, and plain attributes of network and guide.
+It belongs to one network object and is never shared; what compiling it costs is, through torch's compiler cache, whose
+key is the graph itself.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
-import pyro
 import torch
 from torch import Tensor
-from torch._inductor import compile as compile_graph
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx import GraphModule
 from torch.nn import Module
 from torch.nn.utils.stateless import _reparametrize_module
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.elbo import AnalyticELBO
+from pyro_ssbnn.inference.graph import compiled, recorded
+from pyro_ssbnn.inference.shrinking import PresentScales
+from pyro_ssbnn.isolation import without_parameters
 from pyro_ssbnn.layers import FusiblePooling
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["CompiledStep", "EagerStep"]
+__all__ = ["STEPS", "CompiledStep", "EagerStep", "TracedStep"]
 
 
 class EagerStep:
@@ -34,115 +39,183 @@ class EagerStep:
 
     :param num_data: observations of the whole data set; the loss is the negative ELBO per observation, so that
         gradients are of order one whatever the size of the data.
+    :param present: which members of which groups count, ``{group: [size]}``
+        (:class:`~pyro_ssbnn.inference.shrinking.PresentScales`), changed in place; None where none is ever closed.
     """
 
-    def __init__(self, model: Network, guide: Guide, elbo: AnalyticELBO, num_data: int) -> None:
+    def __init__(
+        self,
+        model: Network,
+        guide: Guide,
+        elbo: AnalyticELBO,
+        num_data: int,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.model, self.guide, self.elbo, self.num_data = model, guide, elbo, num_data
+        self.present = dict(present or {})
         self.observed: tuple[str, ...] = ()
         self.latent: tuple[str, ...] = ()
 
-    def terms_and_loss(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> tuple[Tensor, Tensor]:
+    def terms_and_loss(
+        self, x: Tensor, y: Tensor, kl_weight: Tensor, present: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """ELBO terms, ``[sites]``, detached, and the loss of a minibatch."""
-        terms = self.elbo.terms(self.model, self.guide, x, y, num_data=self.num_data)
+        groups = [self.model.description[name] for name in present]
+        other = {site for group in groups for site in (group.gate_site, group.weight_site)}
+        scales = PresentScales({group.path: present[group.name] for group in groups}, other)
+        with scales if groups else nullcontext():
+            terms = self.elbo.terms(self.model, self.guide, x, y, num_data=self.num_data)
         self.observed, self.latent = tuple(terms.log_likelihood), tuple(terms.kl)
         return terms.stacked(), terms.loss(kl_weight) / self.num_data
 
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        """Do what can be done before the first step, given a minibatch of the shape of all; nothing here."""
+
+    def is_stale(self) -> bool:
+        """Whether it no longer computes what network and guide now do."""
+        return False
+
     def __call__(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> Tensor:
         """Fill the gradients of the guide's parameters; returns the terms, ``[sites]``, observed first."""
-        terms, loss = self.terms_and_loss(x, y, kl_weight)
+        terms, loss = self.terms_and_loss(x, y, kl_weight, self.present)
         self.guide.zero_grad(set_to_none=True)
         loss.backward()
         return terms
 
 
-_Compiled = tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]
-_COMPILED: dict[str, _Compiled] = {}  # one graph serves every fit of the same shape in a process
-
-
-class CompiledStep(EagerStep):
-    """Run the same computation as one compiled graph, traced and compiled at the first step (half a minute or so).
+class TracedStep(EagerStep):
+    """Run the same computation as a graph, recorded in the time of a hundred steps.
 
     All minibatches must have the shape of the first.
     """
 
-    def __init__(self, model: Network, guide: Guide, elbo: AnalyticELBO, num_data: int) -> None:
-        super().__init__(model, guide, elbo, num_data)
-        self._parameters = list(guide.parameters())
+    def __init__(
+        self,
+        model: Network,
+        guide: Guide,
+        elbo: AnalyticELBO,
+        num_data: int,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__(model, guide, elbo, num_data, present)
+        module = cast(Module, guide)
+        self._trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        # The temperature, and whatever else the guide holds: read, and not trained.
+        fixed = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+        self._fixed = {**dict(module.named_buffers()), **fixed}
         # What the model remembers from step to step, such as running statistics, is changed in place by the graph.
         self._memory = dict(model.named_buffers()) if isinstance(model, Module) else {}
-        self._state = [guide.temperature, *self._memory.values(), *self._parameters]
-        self._compiled: Callable[..., Any] | None = None
+        held = (self.present, self._memory, self._fixed, self._trained)
+        self._state = [tensor for part in held for tensor in part.values()]
+        self._reached: list[torch.nn.Parameter] = []  # by a gradient
+        self._run: Callable[..., Any] | None = None
+        self._attributes: dict[str, Any] = {}
 
     def __call__(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> Tensor:
-        """As :meth:`EagerStep.__call__`.
-
-        :raises ConfigurationError: at the first step, when torch cannot compile here.
-        """
-        inputs = [x, y, kl_weight, *self._state]
+        """As :meth:`EagerStep.__call__`."""
+        if self._run is None:
+            self.prepare(x, y)
         with torch.no_grad():
-            if self._compiled is None:
-                key = self._key(x, y)
-                found = None if key is None else _COMPILED.get(key)
-                found = found or self._compile(inputs)
-                if key is not None:
-                    _COMPILED[key] = found
-                self._compiled, self.observed, self.latent = found
-            terms, *gradients = self._compiled(*inputs)
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            terms, *gradients = self._run(x, y, kl_weight, *self._state)  # type: ignore[misc]
+        for parameter, gradient in zip(self._reached, gradients, strict=True):
             parameter.grad = gradient
         return terms
 
-    def _key(self, x: Tensor, y: Tensor) -> str | None:
-        """All that the graph depends on; None where no record can tell it, for classes without a name of their own."""
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        """Trace the step; the first call does so otherwise.
+
+        :raises ConfigurationError: where it cannot be traced.
+        """
+        inputs = [x, y, x.new_ones(()), *self._state]
+        self.guide.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self._run = self._built(inputs)
+
+    def is_stale(self) -> bool:
+        """Whether attributes of network or guide have changed since the trace."""
+        return self._attributes != _attributes(self.model, self.guide)
+
+    def _built(self, inputs: list[Tensor]) -> Callable[..., Any]:
+        return self._traced(inputs)
+
+    def _traced(self, inputs: list[Tensor]) -> GraphModule:
+        self._attributes = _attributes(self.model, self.guide)
         try:
-            config = self.model.to_config()
-        except ConfigurationError:
-            return None
-        tensors = [str((t.shape, t.dtype, t.device)) for t in (x, y)]
-        kinds = [type(v).__qualname__ for v in (self.model, self.guide, self.elbo)]
-        options = [self.guide.hard, self.elbo.num_particles, self.elbo.local_reparameterization]
-        description = self.model.description  # which removals change
-        parts = (description.inputs, *description.groups, *description.sums)
-        network = [config, [repr(part) for part in parts]]
-        network.append(self.guide.to_config())
-        # The compiled graph runs without guards, so what torch looks at while it traces is part of the key.
-        options += [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]
-        return json.dumps([network, tensors, kinds, options, self.num_data])
+            graph = recorded(self._step, inputs)
+        except (
+            Exception
+        ) as error:  # whatever network and guide raise under a trace, the cause is kept
+            raise ConfigurationError(
+                f"compile: the step of {type(self.model).__name__} cannot be traced ({error}). Python's control flow"
+                " must not depend on values of tensors; or take compile=False."
+            ) from error
+        if self.is_stale():
+            changed = self._attributes.items() ^ _attributes(self.model, self.guide).items()
+            raise ConfigurationError(
+                f"compile: the step changes {', '.join(sorted({name for name, _ in changed}))}, which a traced step"
+                " would do only once; take compile=False."
+            )
+        return graph
 
-    def _compile(self, inputs: list[Tensor]) -> _Compiled:
-        names = [name for name, _ in self.guide.named_parameters()]
+    def _step(self, x: Tensor, y: Tensor, kl_weight: Tensor, *state: Tensor) -> list[Tensor]:
+        values = iter(state)
+        present, memory, fixed, trained = (
+            {name: next(values) for name in held}
+            for held in (self.present, self._memory, self._fixed, self._trained)
+        )
+        with (
+            torch.enable_grad(),
+            _reparametrize_module(cast(Module, self.guide), {**fixed, **trained}),
+            _reparametrize_module(cast(Module, self.model), memory) if memory else nullcontext(),
+            without_parameters(),
+        ):
+            terms, loss = self.terms_and_loss(x, y, kl_weight, present)
+            found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        pairs = zip(self._trained.values(), found, strict=True)
+        self._reached = [parameter for parameter, gradient in pairs if gradient is not None]
+        return [terms, *_owned(gradient for gradient in found if gradient is not None)]
 
-        def step(x: Tensor, y: Tensor, kl_weight: Tensor, *state: Tensor) -> list[Tensor]:
-            temperature, *rest = state
-            memory, parameters = rest[: len(self._memory)], rest[len(self._memory) :]
-            values = {**dict(zip(names, parameters, strict=True)), "temperature": temperature}
-            with torch.enable_grad(), _reparametrize_module(cast(Module, self.guide), values):
-                with self._remembering(memory), pyro.get_param_store().scope(), FusiblePooling():
-                    terms, loss = self.terms_and_loss(x, y, kl_weight)
-                return [terms, *torch.autograd.grad(loss, parameters)]
 
-        random = torch.get_rng_state()
-        memory = [value.clone() for value in self._memory.values()]
-        graph = make_fx(step)(*inputs)
+class CompiledStep(TracedStep):
+    """Run the graph compiled: ten seconds or more, unless torch's compiler cache has it from before."""
+
+    def _built(self, inputs: list[Tensor]) -> Callable[..., Any]:
+        with FusiblePooling():
+            graph = self._traced(inputs)
         try:
-            # The graph goes to the compiler as it is: torch.compile would check at every step that its inputs are still
-            # alike, which fit guarantees. fallback_random: torch's own generators, which are vectorised (the compiler's
-            # are not), and the eager step's draws.
-            compiled = compile_graph(graph, list(inputs), options={"fallback_random": True})
-            compiled(*inputs)
+            return compiled(graph, inputs)
         except Exception as error:  # whatever the back end raises, the cause is kept
             raise ConfigurationError(
-                "compile=True: torch's compiler failed on this machine. It needs a C++ compiler (g++ or clang++) on"
-                " the CPU and Triton on CUDA; install one, or leave compile=False."
+                "compile: torch's compiler failed on this machine. It needs a C++ compiler (g++ or clang++) and"
+                " Python's headers on the CPU, and Triton on CUDA; install them, or take compile='trace' or 'auto'."
             ) from error
-        torch.set_rng_state(random)  # a cached graph must see the same random numbers as a new one
-        for value, before in zip(self._memory.values(), memory, strict=True):
-            value.copy_(before)
-        return compiled, self.observed, self.latent
 
-    def _remembering(self, memory: list[Tensor]) -> AbstractContextManager[Any]:
-        """The model with these tensors in place of its buffers."""
-        if not memory:
-            return nullcontext()
-        values = dict(zip(self._memory, memory, strict=True))
-        return _reparametrize_module(cast(Module, self.model), values)
+
+STEPS = {"eager": EagerStep, "trace": TracedStep, "compile": CompiledStep}
+"""Kinds of step, as :mod:`pyro_ssbnn.inference.costs` calls them."""
+
+
+def _owned(gradients: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Gradients as autograd leaves them with parameters: contiguous, each in memory of its own."""
+    seen = set()
+    for gradient in gradients:
+        memory = gradient.untyped_storage()._cdata
+        if memory in seen or not gradient.is_contiguous():
+            gradient = gradient.clone(memory_format=torch.contiguous_format)
+        seen.add(gradient.untyped_storage()._cdata)
+        yield gradient
+
+
+def _attributes(model: Network, guide: Guide) -> dict[str, Any]:
+    """Plain attributes of network, likelihood and guide, and which tensors they hold beside parameters and buffers."""
+    found: dict[str, Any] = {}
+    for owner in (model, model.likelihood, guide):
+        modules = owner.named_modules() if isinstance(owner, Module) else [("", owner)]
+        for path, module in modules:
+            place = ".".join(filter(None, (type(owner).__name__, path)))
+            for name, value in getattr(module, "__dict__", {}).items():
+                if isinstance(value, Tensor):
+                    found[f"{place}.{name}"] = (id(value), value._version)
+                elif value is None or isinstance(value, bool | int | float | str):
+                    found[f"{place}.{name}"] = value
+    return found

@@ -70,7 +70,7 @@ def test_a_guides_attributes_are_refused_by_the_guide(name):
 def test_other_names_work_through_a_removal():
     x = torch.randn(20, 4)
     model = OneLayer("scales", "weight", "gate", "scale_a", "network_2")
-    options = ss.TrainingOptions(epochs=8, gate_rate=2.0, kl_warmup=0.0, remove_below=0.5)
+    options = ss.TrainingOptions(epochs=20, gate_rate=2.0, kl_warmup=0.0, remove_below=0.5)
     with pytest.warns(ss.errors.CollapseWarning):
         result = ss.fit(model, x, x[:, 0], options, progress=False)
     assert result.history.removed

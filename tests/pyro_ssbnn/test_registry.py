@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 import pyro_ssbnn as ss
 from pyro_ssbnn.errors import CheckpointError, CollapseWarning, ConfigurationError
 from pyro_ssbnn.inference.shrinking import LiveNetwork
-from pyro_ssbnn.inference.step import CompiledStep
 from pyro_ssbnn.likelihoods import likelihood_from_config
 from pyro_ssbnn.models import MLP, network_from_config
 from pyro_ssbnn.priors import from_config
@@ -168,14 +167,6 @@ class TestWithoutAName:
         kept = [float(j) for j in range(12) if j not in (0, 5)]
         assert live.guide.hidden1.extra.tolist() == kept
         assert model.description["hidden1"].size == 12  # the whole network stays as it was
-
-    def test_a_compiled_graph_is_shared_only_where_a_record_tells_the_network(self):
-        def key(model):
-            guide = ss.StructuredGuide(model)
-            return CompiledStep(model, guide, ss.AnalyticELBO(), 60)._key(X, Y)
-
-        assert key(net()) == key(net()) != key(net(width=5))
-        assert key(net(QuietGHS(inclusion=0.5))) is None
 
     def test_a_pruned_network_of_images(self, tmp_path):
         class QuietLeNet(ss.LeNet):

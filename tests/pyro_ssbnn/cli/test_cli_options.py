@@ -45,6 +45,7 @@ FLAGS = {
     "local_reparameterization": "--weight-draws",
     "hard_gates": "--soft-gates",
     "compile": "--compile",
+        "on",
 }
 
 

@@ -273,7 +273,7 @@ class TestBreakingOff:
             (JointOptimizer, "step", 1),
             (JointOptimizer, "step", 45),
             (JointOptimizer, "step", 100),
-            (LiveNetwork, "remove", 1),
+            (LiveNetwork, "close", 1),
             (LiveNetwork, "store", 1),
         ],
     )
