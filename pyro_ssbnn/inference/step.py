@@ -60,7 +60,7 @@ class EagerStep:
         self, x: Tensor, y: Tensor, kl_weight: Tensor, present: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """ELBO terms, ``[sites]``, detached, and the loss of a minibatch."""
-        groups = [self.model.description[name] for name in present]
+        groups = [self.model.description.layer(name) for name in present]
         other = {site for group in groups for site in (group.gate_site, group.weight_site)}
         scales = PresentScales({group.path: present[group.name] for group in groups}, other)
         with scales if groups else nullcontext():

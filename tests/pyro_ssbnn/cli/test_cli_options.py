@@ -40,12 +40,11 @@ OTHER_VALUES = {
     "seed": "4",
     "device": "cpu",
     "dtype": "float64",
+    "compile": "on",
 }
 FLAGS = {
     "local_reparameterization": "--weight-draws",
     "hard_gates": "--soft-gates",
-    "compile": "--compile",
-        "on",
 }
 
 
