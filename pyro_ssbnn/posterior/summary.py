@@ -209,7 +209,8 @@ def check_targets(y: Tensor, distribution: TorchDistribution) -> None:
     if y.shape != shape:
         wanted = ["N", *shape[1:]]
         raise DataError(f"predict: y must be [{', '.join(map(str, wanted))}]; got {list(y.shape)}.")
-    inside = distribution.support.check(y)
+    support: Any = distribution.support
+    inside = support.check(y)
     if not inside.all():
         bad = y[~inside].flatten()
         raise DataError(
