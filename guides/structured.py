@@ -26,7 +26,7 @@ from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.param_store import require_own_names
 from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
-from pyro_ssbnn.isolation import seeded
+from pyro_ssbnn.isolation import full_precision, seeded
 from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.network import Network
@@ -194,7 +194,10 @@ class StructuredGuide(PyroModule):
     def mean_slab_scale(self, name: str) -> Tensor | None:
         """E_q[t] of a layer's nodes, ``[size]``; None where t = 1."""
         prior = self.description.layer(name).prior
-        return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
+        with full_precision(
+            self.temperature.device
+        ):  # what a network is cut to must not be rounded
+            return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
 
     def mean_standardized(self, name: str, open: Mapping[str, Tensor] | None = None) -> Tensor:
         """E_q[t u | z = 1] / E_q[t]: mean standardised weights of the open nodes, ``[size, group_size]``.

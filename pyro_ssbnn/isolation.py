@@ -21,6 +21,7 @@ from torch import Tensor
 
 __all__ = [
     "exclusive",
+    "full_precision",
     "isolated",
     "limited_to",
     "python_random_kept",
@@ -69,7 +70,7 @@ def isolated(seed: int, like: Tensor, *, grad: bool = False) -> Iterator[None]:
         pyro.settings.context(module_local_params=False),  # modules of either kind run under it
         poutine.block() if am_i_wrapped() else nullcontext(),  # it costs a little at every site
         _no_plates(),
-        _no_autocast(like.device),
+        full_precision(like.device),
         pyro.validation_enabled(False),
         torch.inference_mode(False),
         torch.set_grad_enabled(grad),
@@ -153,8 +154,8 @@ def _no_plates() -> Iterator[None]:
 
 
 @contextmanager
-def _no_autocast(device: torch.device) -> Iterator[None]:
-    """Operations on the CPU and on the device run in the precision of their arguments."""
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Operations on the CPU and on the device run in the precision of their arguments, whatever autocast says."""
     with ExitStack() as stack:
         for kind in {"cpu", device.type} - {"meta"}:
             if torch.is_autocast_enabled(kind):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.isolation import full_precision
 from pyro_ssbnn.posterior.weights import cut_weights, folded_weights
 from pyro_ssbnn.structure.network import Network
 
@@ -78,7 +79,8 @@ class DrawnNetworks:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs f, ``[d, N, K]`` (``[1, N, K]`` for one set of weights), on the CPU in the precision of x."""
-        f: Tensor = self.network(x)
+        with full_precision(x.device):
+            f: Tensor = self.network(x)
         return (f if f.ndim == 3 else f.unsqueeze(0)).cpu()
 
 

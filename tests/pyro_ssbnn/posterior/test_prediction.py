@@ -356,3 +356,20 @@ def test_targets_that_cannot_be_scored_are_refused(likelihood, y, words):
     ):
         with pytest.raises(DataError, match=words):
             call()
+
+
+def test_autocast_around_changes_no_prediction_and_no_pruned_weight():
+    model = MLP(4, [5], prior=SSGHS(inclusion=0.5), likelihood=GaussianLikelihood())
+    guide, x = StructuredGuide(model), torch.randn(7, 4)
+
+    def numbers():
+        pruned = prune(model, guide).network.state_dict()
+        drawn = draw_posterior(model, guide, 5, x=x).mean
+        return [*pruned.values(), predict(model, guide, x, num_draws=20).mean, drawn]
+
+    plain = numbers()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = numbers()
+    for one, other in zip(plain, cast, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
