@@ -400,7 +400,7 @@ def test_fit_removes_saves_and_loads(tmp_path):
         guide.input.logits[2] = -6.0
         guide.input.coupling[3] += 0.2
     options = TrainingOptions(
-        epochs=12, num_particles=4, kl_warmup=0.0, remove_after=2, device="cpu"
+        epochs=20, num_particles=4, kl_warmup=0.0, remove_after=2, device="cpu"
     )
     fitted = fit(model, x, x[:, 0], options, guide=guide, progress=False)
     assert [(r.group, r.node) for r in fitted.history.removed] == [("input", 2)]

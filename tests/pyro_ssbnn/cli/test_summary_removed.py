@@ -3,12 +3,13 @@
 import torch
 
 from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, History, Removal, StructuredGuide
+from pyro_ssbnn.cli.console import results
 from pyro_ssbnn.cli.tables import print_nodes
 from pyro_ssbnn.guides import CLOSED_LOGIT
 
 
 def test_removed_nodes_stand_last_with_the_epoch_they_left_at(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(results, "_width", 200)
     net = MLP(2, [4], prior=SSIG(inclusion=0.2), likelihood=GaussianLikelihood())
     guide = StructuredGuide(net)
     guide.hidden1.gate.logits.data = torch.tensor([CLOSED_LOGIT, 1.0, CLOSED_LOGIT, -1.0])
