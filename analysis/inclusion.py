@@ -26,7 +26,7 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.selection.rules import Selection, require_selection, select
-from pyro_ssbnn.structure.description import GateGroup, NodeGroup
+from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["inclusion_summary", "layer_summary", "predictor_norms", "slab_norms"]

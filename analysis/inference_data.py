@@ -44,7 +44,8 @@ from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.posterior.draws import MOST_BYTES, PosteriorDraws, draw_posterior
-from pyro_ssbnn.structure.description import GateGroup, NetworkDescription, NodeGroup
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network

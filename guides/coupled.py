@@ -39,7 +39,7 @@ from pyro_ssbnn.guides.structured import (
 )
 from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis
-from pyro_ssbnn.structure.description import GateGroup, NodeGroup
+from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["MAX_COUPLED", "CoupledGuide"]

@@ -16,7 +16,7 @@ from pyro_ssbnn.guides.scales import scale_guide
 from pyro_ssbnn.guides.sites import GateSite, WeightSite
 from pyro_ssbnn.guides.structured import CLOSED_LOGIT
 from pyro_ssbnn.structure.axes import Axis
-from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 
 __all__ = [
     "CoupledGateSite",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_ssbnn.guides.scales import LogMoments, ScaleGuide, scale_guide
 from pyro_ssbnn.priors import Gaussian
-from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 
 __all__ = ["GaussianGuide"]
 

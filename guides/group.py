@@ -18,7 +18,7 @@ from torch import Tensor
 from pyro_ssbnn.guides.initial import standardized
 from pyro_ssbnn.guides.scales import ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, WeightSite
-from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 
 __all__ = ["GroupGuide"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_ssbnn.guides.scales import LogMoments, ScaleGuide, gauss_hermite, scale_guide
 from pyro_ssbnn.priors import GroupHorseshoe
-from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 
 __all__ = ["GroupHorseshoeGuide"]
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.isolation import exclusive
-from pyro_ssbnn.structure.description import NetworkDescription, NodeGroup
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.groups import NodeGroup
 
 __all__ = ["check_weights", "initial_weights", "standardized"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_ssbnn.guides.sites import LogNormalSite
 from pyro_ssbnn.priors import Prior
-from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import LogMoments
 
 __all__ = ["LogMoments", "ScaleGuide", "gauss_hermite", "scale_guide"]

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import pyro
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor
 from torch.nn import Parameter
 from typing_extensions import Self
@@ -23,10 +22,11 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.initial import check_weights, initial_weights, standardized
 from pyro_ssbnn.guides.likelihood import likelihood_guide
+from pyro_ssbnn.guides.moments import GuideMoments, module_name
 from pyro_ssbnn.guides.param_store import require_own_names
-from pyro_ssbnn.guides.scales import LogMoments, ScaleSites, scale_guide
+from pyro_ssbnn.guides.scales import ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
-from pyro_ssbnn.isolation import full_precision, seeded
+from pyro_ssbnn.isolation import seeded
 from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.network import Network
@@ -43,7 +43,7 @@ _WEIGHTS = ("loc", "log_scale")
 
 
 @register("structured")
-class StructuredGuide(PyroModule):
+class StructuredGuide(GuideMoments):
     r"""Hand-written guide of any network with a description: ``guide(*args)`` samples every latent site of the model.
 
     :param model: the network.
@@ -73,7 +73,6 @@ class StructuredGuide(PyroModule):
     """
 
     family: ClassVar[str] = "guide"
-    temperature: Tensor
 
     def __init__(
         self,
@@ -117,7 +116,7 @@ class StructuredGuide(PyroModule):
             members = [g for g in description.groups if g.scope == scope]
             shared_initial[scope] = scale_guide(prior).initial_shared(members)
         for scope, initial in shared_initial.items():
-            self.add_module(_module_name(scope), ScaleSites(initial))
+            self.add_module(module_name(scope), ScaleSites(initial))
         if description.inputs.gated:
             self.input = GateSite(description.inputs.size, initial_inclusion)
         for group in description.groups:
@@ -160,65 +159,7 @@ class StructuredGuide(PyroModule):
     def _sample_shared(self) -> dict[str, dict[str, Tensor]]:
         """Sample the network-wide latents, by scope."""
         scopes, site = self.description.scopes, self.description.site
-        return {scope: getattr(self, _module_name(scope))(site(scope)) for scope in scopes}
-
-    def inclusion(self) -> dict[str, Tensor]:
-        """Exact inclusion probabilities q(z = 1) of every gated group, ``{group: [size]}``, detached."""
-        groups = self.description.gate_groups
-        return {group.name: self.inclusion_logits(group.name).sigmoid() for group in groups}
-
-    def inclusion_logits(self, name: str) -> Tensor:
-        """Log-odds of inclusion of a gated group, ``[size]``, detached; finite where probabilities round to 1.
-
-        :raises ConfigurationError: for an unknown group, or one without gates.
-        """
-        group = self.description[name]
-        if not group.gated:
-            raise ConfigurationError(
-                f"group {name!r} has no gates, hence no inclusion probabilities."
-            )
-        inputs = group is self.description.inputs
-        site = self.input if inputs else getattr(self, name).gate
-        return site.logits.detach()
-
-    def scale_moments(self, name: str) -> tuple[LogMoments, LogMoments]:
-        """Means and variances of the logarithms of a layer's own and of its network-wide scale latents, detached.
-
-        :raises ConfigurationError: for an unknown layer.
-        """
-        group = self.description.layer(name)
-        shared = getattr(self, _module_name(group.scope)).log_moments
-        own = getattr(self, name).scales.log_moments
-        return scale_guide(group.prior).local_moments(group, own, shared), shared
-
-    def mean_slab_scale(self, name: str) -> Tensor | None:
-        """E_q[t] of a layer's nodes, ``[size]``; None where t = 1."""
-        prior = self.description.layer(name).prior
-        with full_precision(
-            self.temperature.device
-        ):  # what a network is cut to must not be rounded
-            return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
-
-    def mean_standardized(self, name: str, open: Mapping[str, Tensor] | None = None) -> Tensor:
-        """E_q[t u | z = 1] / E_q[t]: mean standardised weights of the open nodes, ``[size, group_size]``.
-
-        The mean of u itself where the guide holds it independent of the slab scale t.
-
-        :param open: masks of the open gates, ``{group: [size]}``, on which the means do not depend here.
-        """
-        group = self.description.layer(name)
-        loc: Tensor = getattr(self, name).weight.loc.detach()
-        centred = scale_guide(group.prior).centred
-        return standardized(group, loc, self.mean_slab_scale(name)) if centred else loc
-
-    def mean_weights(self, name: str) -> Tensor:
-        """E_q[t u | z = 1]: posterior mean weights of the open nodes, own ones last, ``[size, group_size]``.
-
-        Those of a batch-normed layer are not yet folded; see :func:`~pyro_ssbnn.posterior.weights.mean_weights`.
-        """
-        loc = self.mean_standardized(name)
-        slab_scale = self.mean_slab_scale(name)
-        return loc if slab_scale is None else loc * slab_scale.unsqueeze(-1)
+        return {scope: getattr(self, module_name(scope))(site(scope)) for scope in scopes}
 
     def parameter_axes(self) -> dict[str, tuple[Axis, ...]]:
         """Axes of every parameter and buffer, by its name in the ``state_dict``; none for network-wide latents."""
@@ -338,11 +279,6 @@ class StructuredGuide(PyroModule):
                 kinds["latents"] += [module.loc, module.log_scale]
         kinds["latents"] += [] if self.noise is None else [*self.noise.parameters()]
         return kinds
-
-
-def _module_name(scope: str) -> str:
-    """Name of the module that holds a scope's latents; module names have no dots."""
-    return scope.replace(".", "_")
 
 
 def _with_bias(gate: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from pyro_ssbnn.models.activations import ACTIVATIONS
 from pyro_ssbnn.models.wiring import Addition, sums_from_config, sums_to_config
 from pyro_ssbnn.registry import record_of
 from pyro_ssbnn.structure.cut import CutLayer
-from pyro_ssbnn.structure.description import NodeGroup
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.sums import PlacedSum
 
 __all__ = ["CompactConv2d", "CompactLinear", "CompactNetwork", "plain_layer"]

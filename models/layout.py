@@ -10,13 +10,9 @@ from typing import Any
 from pyro_ssbnn.checks import check_probability
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import Prior, TheoryInclusion
-from pyro_ssbnn.structure.description import (
-    InputGroup,
-    NetworkDescription,
-    NodeGroup,
-    layer_inclusion,
-)
+from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+from pyro_ssbnn.structure.groups import InputGroup, NodeGroup, layer_inclusion
 from pyro_ssbnn.structure.sums import PlacedSum
 
 __all__ = ["Layout", "Maps"]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pyro_ssbnn.errors import ConfigurationError
 
-__all__ = ["class_of", "name_of", "record_of", "register"]
+__all__ = ["class_of", "made_of", "name_of", "record_of", "register"]
 
 _Class = TypeVar("_Class", bound=type)
 _OWNERS: dict[tuple[str, str], type] = {}  # by family and name, the latest registration last
@@ -89,6 +89,21 @@ def class_of(family: str, record: Mapping[str, Any]) -> Any:
         )
         raise ConfigurationError(f"{family}: expected one of {_known(family)}; got {name!r}.{hint}")
     return _OWNERS[family, name]
+
+
+def made_of(family: str, record: Mapping[str, Any], **changed: Any) -> Any:
+    """Make an object of its class's :func:`record_of` with the constructor's options beside it.
+
+    :param family: as for :func:`class_of`.
+    :param changed: options in place of the record's.
+    :raises ConfigurationError: for a name that is not registered, or unknown options.
+    """
+    cls = class_of(family, record)
+    options = {key: value for key, value in record.items() if key not in ("name", "module")}
+    try:
+        return cls(**{**options, **changed})
+    except TypeError as error:
+        raise ConfigurationError(f"{family} {record['name']!r}: {error}") from error
 
 
 def _family(cls: type) -> str:

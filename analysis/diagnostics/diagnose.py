@@ -91,14 +91,14 @@ def diagnose(
         raise ConfigurationError(f"diagnose: restarts counts all fits, at least 1; got {restarts}.")
     fits = _fits(fitted, x, y, options, progress)
     result = fits[0]
-    check_data(result.model, x, y)
+    check_data("diagnose", result.model, x, y)
     if len(x) != result.num_data:
         raise ConfigurationError(
             f"diagnose: the fit was to {result.num_data} rows, x has {len(x)}; give the rows that were fitted to, and"
             " others as held_out."
         )
     if held_out is not None:
-        check_data(result.model, *held_out)
+        check_data("diagnose", result.model, *held_out)
     if restarts > 1 and len(fits) > 1:
         raise ConfigurationError("diagnose: give several fits or a number of restarts, not both.")
     fits += refitted(result, x, y, restarts - 1, progress=progress)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, SIGMAS, Check
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.inference.schedule import Schedule, rate_factor, temperature
+from pyro_ssbnn.inference.schedule import Schedule, rate_factor
 
 __all__ = ["check_convergence", "check_gate_rate", "check_schedule", "trend"]
 
@@ -99,16 +99,16 @@ def check_convergence(result: Fit) -> Check:
 def check_schedule(result: Fit) -> Check:
     """Whether the run reached the end of its schedule, and whether the gates could travel."""
     options, history = result.options, result.history
-    planned, done = Schedule(options, result.num_data).records, len(history)
-    progress = (done - 1) / max(planned - 1, 1)
-    factor = rate_factor(options, min(progress, 1.0))
-    weight = history.kl_weight[-1]
+    schedule = Schedule(options, result.num_data)
+    planned, done = schedule.epochs, history.epoch
+    last = schedule.steps_of(len(history) - 1)[1] - 1
+    factor, weight = schedule.rate_factor(last), schedule.kl_weight(last)
     values = {
         "epochs": done,
         "planned": planned,
         "rate_factor": factor,
         "kl_weight": weight,
-        "temperature": temperature(options, min(progress, 1.0)),
+        "temperature": schedule.temperature(last),
         "travel": _travel(result),
     }
     open_ends = []
@@ -123,7 +123,7 @@ def check_schedule(result: Fit) -> Check:
         return Check(
             "schedule",
             "warning",
-            f"The run ended after {done} of {planned} epochs: {'; '.join(open_ends)}.",
+            f"The run ended after {done:g} of {planned} epochs: {'; '.join(open_ends)}.",
             "Resume it to the end, fit(..., resume=...), or plan fewer epochs, so that the rates decay within them.",
             values,
         )
@@ -137,7 +137,7 @@ def check_schedule(result: Fit) -> Check:
             "Train longer, raise gate_rate, or shorten kl_warmup.",
             values,
         )
-    return Check("schedule", "ok", f"All {done} epochs of the schedule were run.", values=values)
+    return Check("schedule", "ok", f"All {done:g} epochs of the schedule were run.", values=values)
 
 
 def check_gate_rate(result: Fit) -> Check:

@@ -48,7 +48,7 @@ def plot_elbo(
     _check_not_empty(history)
     panels = figure_axes(ax, 2, (7.0, 2.9), columns=1, sharex=True)
     unit, per = ("nats", 1) if num_data is None else ("nats per observation", num_data)
-    epochs = np.arange(1, len(history) + 1)
+    epochs = history.epochs
     warm = np.asarray(history.kl_weight) < 1
     misfit, kl = -np.asarray(history.log_likelihood) / per, np.asarray(history.kl) / per
     elbo = history.elbo / per
@@ -63,7 +63,7 @@ def plot_elbo(
         if warm.any():
             last = int(np.flatnonzero(warm)[-1]) + 1
             panel.axvspan(0.5, last + 0.5, color="#E8E8E8", zorder=0, label="KL warm-up")
-        panel.set_xlim(0.5, len(history) + 0.5)
+        panel.set_xlim(history.epochs[0] / 2, history.epoch + history.epochs[0] / 2)
         panel.set_ylabel(unit)
         panel.legend(loc="best", fontsize="small", framealpha=0.9)
     panels[0].set_title(f"ELBO (last epoch: {_short(elbo[-1])} {unit})")
@@ -97,13 +97,13 @@ def plot_inclusion_history(
         trajectories = np.stack(rows).astype(float)  # [epochs, size]
         kept = trajectories[-1] > threshold
         if trajectories.shape[1] <= MOST_TRAJECTORIES:
-            _draw_lines(panel, trajectories, kept)
+            _draw_lines(panel, history.epochs, trajectories, kept)
             panel.set_xlabel("epoch")
         else:
-            _draw_fans(panel, trajectories, kept)
+            _draw_fans(panel, history.epochs, trajectories, kept)
             panel.set_xlabel("epoch; lines: median, bands: 50 and 90 % of the nodes")
         half_line(panel, threshold)
-        panel.set_xlim(1, max(len(history), 2))
+        panel.set_xlim(history.epochs[0], max(history.epoch, 2 * history.epochs[0]))
         probability_axis(panel)
         panel.set_title(f"{name}: {kept.sum()} of {len(kept)} {members(name, len(kept))} active")
         legend_on_top(panel)
@@ -111,7 +111,7 @@ def plot_inclusion_history(
 
 
 def _draw_counts(ax: Axes, history: History, threshold: float) -> None:
-    epochs = np.arange(1, len(history) + 1)
+    epochs = history.epochs
     styles = ("-", "--", "-.", ":")
     counts = history.active(threshold)
     for i, (name, count) in enumerate(counts.items()):
@@ -120,15 +120,14 @@ def _draw_counts(ax: Axes, history: History, threshold: float) -> None:
         ax.plot(epochs, count, color=colour, linestyle=styles[i % len(styles)], label=label)
     largest = max(count.max() for count in counts.values())
     ax.set_ylim(-0.03 * max(largest, 1), 1.05 * max(largest, 1))
-    ax.set_xlim(1, max(len(history), 2))
+    ax.set_xlim(history.epochs[0], max(history.epoch, 2 * history.epochs[0]))
     ax.set_xlabel("epoch")
     ax.set_ylabel("active nodes or predictors" if "input" in counts else "active nodes")
     ax.set_title(f"active: inclusion above {threshold:g}")
     ax.legend(loc="best", fontsize="small", framealpha=0.9)
 
 
-def _draw_lines(ax: Axes, trajectories: Array, kept: NDArray[np.bool_]) -> None:
-    epochs = np.arange(1, len(trajectories) + 1)
+def _draw_lines(ax: Axes, epochs: Array, trajectories: Array, kept: NDArray[np.bool_]) -> None:
     for chosen, colour, word in ((~kept, MUTED, "below"), (kept, ACCENT, "above")):
         if chosen.any():
             lines = [np.column_stack([epochs, line]) for line in trajectories[:, chosen].T]
@@ -136,8 +135,7 @@ def _draw_lines(ax: Axes, trajectories: Array, kept: NDArray[np.bool_]) -> None:
             ax.add_collection(LineCollection(lines, colors=colour, linewidths=1.1, label=label))
 
 
-def _draw_fans(ax: Axes, trajectories: Array, kept: NDArray[np.bool_]) -> None:
-    epochs = np.arange(1, len(trajectories) + 1)
+def _draw_fans(ax: Axes, epochs: Array, trajectories: Array, kept: NDArray[np.bool_]) -> None:
     for chosen, colour, word in ((~kept, MUTED, "end below"), (kept, ACCENT, "end above")):
         if not chosen.any():
             continue

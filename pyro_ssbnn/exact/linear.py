@@ -25,7 +25,8 @@ from torch import Tensor
 from pyro_ssbnn.checks import check_positive, check_probability
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact.structures import Structures
-from pyro_ssbnn.structure.description import InputGroup, NetworkDescription
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.groups import InputGroup
 
 __all__ = ["LinearEvidence", "linear_evidence"]
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.structure.description import GateGroup, InputGroup, NetworkDescription
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.groups import GateGroup, InputGroup
 
 __all__ = ["MAX_GATES", "Structures"]
 

@@ -73,7 +73,7 @@ def save_fit(result: Fit, path: str | Path) -> None:
         },
         "start": _start_record(result.start),
         "num_data": result.num_data,
-        "history": {name: getattr(result.history, name) for name in _SERIES},
+        "history": {name: getattr(result.history, name) for name in (*_SERIES, "parts")},
         "removed": result.history.removed,
         "optimizer_groups": result.optimizer_state.get("param_groups", []),
     }

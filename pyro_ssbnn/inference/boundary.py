@@ -1,4 +1,4 @@
-"""The end of an epoch, to which a run that breaks off in the midst of the next one goes back."""
+"""The end of a block of epochs, to which a run that breaks off in the midst of the next one goes back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Boundary"]
 
 
 class Boundary:
-    """What a run was at the end of an epoch: its live network, optimizer, history and random numbers.
+    """What a run was at the end of a block: its live network, optimizer, history and random numbers.
 
     :param random: states of the generators.
     """
@@ -42,11 +42,11 @@ class Boundary:
         for value, before in self._tensors:
             value.copy_(before)
         self.optimizer.load_state_dict(self._state)
-        epochs, removed = self._lengths
+        rows, removed = self._lengths
         for series in (history.log_likelihood, history.kl, history.kl_weight, history.seconds):
-            del series[epochs:]
-        for rows in history.inclusion.values():
-            del rows[epochs:]
+            del series[rows:]
+        for inclusion in history.inclusion.values():
+            del inclusion[rows:]
         del history.removed[removed:]
 
 

@@ -31,13 +31,14 @@ from pyro_ssbnn.errors import ConfigurationError, NonFiniteLossError
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.guides.initial import standardized
 from pyro_ssbnn.inference.guards import check_data
+from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.optimizer import means_optimizer
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.inference.preparation import Augmentation, augmented, forget_statistics, placed
+from pyro_ssbnn.inference.preparation import Augmentation, forget_statistics, placed
 from pyro_ssbnn.inference.schedule import Schedule, rate_groups, set_rates
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.weights import amplitudes
-from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 from pyro_ssbnn.traces import random_sites
@@ -76,23 +77,21 @@ def fit_deterministic(
     """
     options = options or TrainingOptions()
     _check_penalties(model, weight_decay, predictor_penalty)
-    check_data(model, x, y)
+    check_data("fit_deterministic", model, x, y)
     x, y = placed(model.likelihood, x, y, options)
     with isolated(options.seed, x, grad=True):
         trained = deepcopy(model).to(x).train()
         forget_statistics(trained)  # they belonged to other weights
         network = _DeterministicNetwork(trained, StructuredGuide(model).to(x))
         optimizer = means_optimizer(network.rates(options, len(x)), options, x.device, weight_decay)
-        schedule, batch = Schedule(options, len(x)), options.batch_rows(len(x))
+        schedule, minibatches = Schedule(options, len(x)), Minibatches(x, y, options, augment)
         bar = tqdm(range(schedule.epochs), disable=not progress, unit="epoch")
         for epoch in bar:
-            order = torch.randperm(len(x), device=x.device)
+            first, last = (k * schedule.epoch_steps for k in (epoch, epoch + 1))
             total = x.new_zeros(())
-            minibatches = order[: schedule.epoch_steps * batch].split(batch)
-            for step, rows in enumerate(minibatches, epoch * schedule.epoch_steps):
+            for step, (inputs, targets) in enumerate(minibatches.of_steps(first, last), first):
                 set_rates(optimizer.param_groups, schedule.rate_factor(step))
-                inputs = augmented(augment, x.index_select(0, rows))
-                loss = -network.log_likelihood(inputs, y.index_select(0, rows)).mean()
+                loss = -network.log_likelihood(inputs, targets).mean()
                 if predictor_penalty:
                     loss = loss + predictor_penalty * network.predictor_norms().sum()
                 optimizer.zero_grad()

@@ -93,7 +93,7 @@ def evaluate_bound(
             f"evaluate_bound: num_draws must be at least 8, to give an error; got {num_draws}."
         )
     require_match("evaluate_bound", model, guide)
-    check_data(model, x, y)
+    check_data("evaluate_bound", model, x, y)
     like = next(guide.parameters())
     with isolated(seed, like), evaluating(model, guide):
         rows = torch.randperm(len(x))[:max_rows] if len(x) > max_rows else None

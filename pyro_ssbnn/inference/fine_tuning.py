@@ -68,7 +68,7 @@ def fine_tune(
     fitted.require_match("fine_tune")
     require_selection("fine_tune", selection, fitted.model.description)
     require_nodes(selection, fitted.model.description)
-    check_data(fitted.model, x, y)
+    check_data("fine_tune", fitted.model, x, y)
     x, y = placed(fitted.model.likelihood, x, y, options)
     with isolated(options.seed, x, grad=True):
         model, guide = deepcopy(fitted.model).to(x), deepcopy(fitted.guide).to(x)
@@ -85,7 +85,8 @@ def fine_tune(
             for node in nodes
         ]
         start = Start(augment, obstacle="it was fine-tuned, which diagnose does not do again")
-        result = Fit(model, guide, options, History(removed=removed), len(x), start=start)
+        history = History(removed=removed, parts=options.parts(len(x)))
+        result = Fit(model, guide, options, history, len(x), start=start)
         run = Run(result, x, y, augment=augment)
         run.freeze_gates()
         if closed:

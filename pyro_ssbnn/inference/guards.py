@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_tensors
+from pyro_ssbnn.checks import check_rows
 from pyro_ssbnn.errors import CollapseWarning, DataError, NonFiniteLossError
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.structure.description import NetworkDescription
@@ -20,23 +20,14 @@ from pyro_ssbnn.structure.network import Network
 __all__ = ["FiniteGuard", "Patience", "check_data", "collapsed_layers", "warn_of_collapse"]
 
 
-def check_data(model: Network, x: Tensor, y: Tensor) -> None:
-    """Raise :class:`DataError` unless x, ``[N, p]``, and y are data for the model: shapes, finite values, targets."""
-    expected = model.description.inputs.size
-    check_tensors("fit", x=x, y=y)
-    if x.ndim != 2 or x.shape[1] != expected:
-        raise DataError(f"fit: x must be [N, {expected}] for this network; got {list(x.shape)}.")
-    if len(x) != len(y):
-        raise DataError(f"fit: x has {len(x)} rows and y has {len(y)}; give one target per row.")
+def check_data(owner: str, model: Network, x: Tensor, y: Tensor) -> None:
+    """Raise :class:`DataError` unless x, ``[N, p]``, and y are data for the model: shapes, finite values, targets.
+
+    :param owner: the public function, for the message.
+    """
+    check_rows(owner, x, y, model.description.inputs.names)
     if len(x) < 2:
-        raise DataError(f"fit: at least two rows of data are needed; got {len(x)}.")
-    bad = (~torch.isfinite(x)).any(0).nonzero().flatten().tolist()
-    if bad:
-        names = [model.description.inputs.names[i] for i in bad[:5]]
-        raise DataError(
-            f"fit: x has missing or infinite values in {len(bad)} of {expected} columns ({', '.join(names)}"
-            f"{', ...' if len(bad) > 5 else ''}); remove or impute them."
-        )
+        raise DataError(f"{owner}: at least two rows of data are needed; got {len(x)}.")
     model.likelihood.check_target(y)
 
 

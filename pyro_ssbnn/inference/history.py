@@ -20,13 +20,13 @@ class Removal(NamedTuple):
 
     :param group: its group, such as ``hidden1``.
     :param node: its index in the original network.
-    :param epoch: after which epoch it left, from 1.
+    :param epoch: after which epoch it left, from 1; a fraction within a long one.
     :param inclusion: its inclusion probability then.
     """
 
     group: str
     node: int
-    epoch: int
+    epoch: float
     inclusion: float
 
 
@@ -42,6 +42,7 @@ class History:
     :param seconds: wall time since the start of the run.
     :param inclusion: ``{group: [epoch][node]}`` inclusion probabilities after the epoch, 0 for removed nodes.
     :param removed: nodes and predictors that left during training, in the order in which they left.
+    :param parts: rows of an epoch.
     """
 
     log_likelihood: list[float] = field(default_factory=list)
@@ -50,6 +51,7 @@ class History:
     seconds: list[float] = field(default_factory=list)
     inclusion: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     removed: list[Removal] = field(default_factory=list)
+    parts: int = 1
 
     def __len__(self) -> int:
         return len(self.kl)
@@ -77,6 +79,16 @@ class History:
         if counts:
             lines.append(f"  active {', '.join(counts)}{gone}")
         return lines
+
+    @property
+    def epoch(self) -> float:
+        """Epochs so far; a fraction within a long one."""
+        return len(self) if self.parts == 1 else len(self) / self.parts
+
+    @property
+    def epochs(self) -> NDArray[np.float64]:
+        """Epochs done at the end of each row, ``[rows]``."""
+        return np.arange(1, len(self) + 1) / self.parts
 
     @property
     def elbo(self) -> NDArray[np.float64]:
@@ -114,4 +126,6 @@ class History:
             "seconds": self.seconds,
         }
         columns |= {f"active.{name}": count for name, count in self.active().items()}
-        return pd.DataFrame(columns, index=pd.RangeIndex(1, len(self) + 1, name="epoch"))
+        whole = pd.RangeIndex(1, len(self) + 1, name="epoch")
+        index = whole if self.parts == 1 else pd.Index(self.epochs, name="epoch")
+        return pd.DataFrame(columns, index=index)

@@ -16,6 +16,7 @@ from pyro_ssbnn.inference.preparation import Augmentation, placed, require_train
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import require_resumable
 from pyro_ssbnn.inference.run import Run
+from pyro_ssbnn.inference.shrinking import narrowed_guide
 from pyro_ssbnn.inference.start import GuideMaker, is_guide, resumed_start, start_of
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.guide import Guide
@@ -68,7 +69,7 @@ def fit(
     :warns CollapseWarning: when a layer ends without an active node.
     """
     options = options or TrainingOptions()
-    check_data(model, x, y)
+    check_data("fit", model, x, y)
     if resume is not None and guide is not None:
         raise ConfigurationError(
             "fit: give resume or guide, not both; resume brings its own guide."
@@ -99,10 +100,14 @@ def fit(
         else:
             start = resumed_start(resume.start, augment, resume.options, options)
         guide.to(x)
+        if options.remove_below is not None and model.description.gate_groups:
+            narrowed_guide(guide, model, {})  # rather now than after hours
         model = deepcopy(model).to(x)
         if resume is not None:
             model.load_state_dict(resume.model.state_dict())
-        result = Fit(model, guide, options, History(), len(x), start=start)
+        result = Fit(
+            model, guide, options, History(parts=options.parts(len(x))), len(x), start=start
+        )
         Run(result, x, y, augment=augment, resume=resume).train(progress, callback)
     warn_of_collapse(result.collapsed)
     return result

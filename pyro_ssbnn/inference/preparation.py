@@ -58,15 +58,13 @@ def forget_statistics(model: Network) -> None:
 
 
 def augmented(augment: Augmentation | None, x: Tensor) -> Tensor:
-    """Minibatch after augmentation.
+    """Minibatch after augmentation, which may change x in place.
 
     :raises ConfigurationError: when it comes back in another shape.
     """
     if augment is None:
         return x
-    changed = augment(
-        x.clone()
-    )  # which it may change in place; full batches are the caller's own rows
+    changed = augment(x)
     if changed.shape != x.shape:
         raise ConfigurationError(
             f"augment must return predictors of the shape it was given, {list(x.shape)}; got {list(changed.shape)}."

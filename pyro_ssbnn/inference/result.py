@@ -42,8 +42,10 @@ class Fit:
 
     def __repr__(self) -> str:
         kinds = f"{type(self.guide).__name__} of {type(self.model).__name__}"
-        planned, parts = self.options.num_epochs(self.num_data), self.options.parts(self.num_data)
-        first = f"Fit of a {kinds} to {self.num_data:,} rows, epoch {len(self.history) / parts:g} of {planned}"
+        planned = self.options.num_epochs(self.num_data)
+        first = (
+            f"Fit of a {kinds} to {self.num_data:,} rows, epoch {self.history.epoch:g} of {planned}"
+        )
         network = f"  {self.model.description.in_words()}"
         return "\n".join([first, network, *self.history.last_in_words()])
 

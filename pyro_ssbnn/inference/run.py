@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from itertools import groupby
 from operator import attrgetter
@@ -22,11 +22,12 @@ from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.graph import has_compiler
 from pyro_ssbnn.inference.guards import FiniteGuard, Patience
 from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.optimizer import optimizer_of
-from pyro_ssbnn.inference.preparation import Augmentation, augmented
+from pyro_ssbnn.inference.preparation import Augmentation
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import renew_rates
-from pyro_ssbnn.inference.schedule import Schedule, row_order, set_rates
+from pyro_ssbnn.inference.schedule import Schedule, set_rates
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal, may_lose_members
 from pyro_ssbnn.inference.step import STEPS, EagerStep
 from pyro_ssbnn.isolation import random_state, set_random_state
@@ -65,16 +66,14 @@ class Run:
         augment: Augmentation | None = None,
         resume: Fit | None = None,
     ) -> None:
-        self.result, self.x, self.y, self.augment = result, x, y, augment
+        self.result, self.x = result, x
         options = result.options
         self.schedule = Schedule(options, len(x))
-        self.batch = options.batch_rows(len(x))
+        self.minibatches = Minibatches(x, y, options, augment)
         self.live = LiveNetwork(result.model, result.guide)
-        self.columns: Tensor | None = None  # predictors left, None for all
-        self.live_x = x
         self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
         self.kl_weight = x.new_ones(())
-        self.rows = self.batch * options.particles(len(x))
+        self.rows = self.minibatches.rows * options.particles(len(x))
         description = result.model.description
         self.kinds = options.step_kinds(description, has_compiler(x.device))
         self.kind = best_kind(self.kinds, description, self.rows, self.schedule.steps)
@@ -98,11 +97,11 @@ class Run:
         wanted = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(deepcopy(earlier.optimizer_state))  # torch shares tensors
         renew_rates(self.optimizer.param_groups, wanted)
-        for record, removals in groupby(history.removed, key=attrgetter("epoch")):
+        for epoch, removals in groupby(history.removed, key=attrgetter("epoch")):
             due: dict[str, list[int]] = {}
             for removal in removals:
                 due.setdefault(removal.group, []).append(removal.node)
-            self.remove(due, record)
+            self.remove(due, round(epoch * self.schedule.parts))
         set_random_state(earlier.random_state, self.x.device)
         self.random = random_state(self.x.device)
 
@@ -118,7 +117,7 @@ class Run:
         except BaseException as error:
             self._return()
             if isinstance(error, KeyboardInterrupt):
-                done = len(self.result.history) / self.schedule.parts
+                done = self.result.history.epoch
                 raise TrainingInterrupted(
                     f"training was interrupted after {done:g} of {self.schedule.epochs} epochs; the result as of then"
                     " is this exception's .result, and fit(..., resume=error.result) goes on from it.",
@@ -184,7 +183,7 @@ class Run:
         options, step, schedule = self.result.options, self.step, self.schedule
         first, last = schedule.steps_of(record)
         total = self.x.new_zeros(())
-        for number, (x, y) in enumerate(self._minibatches(first, last), first):
+        for number, (x, y) in enumerate(self.minibatches.of_steps(first, last), first):
             self._follow_schedule(number)
             terms = step(x, y, self.kl_weight)
             if options.clip_norm is not None:
@@ -204,27 +203,6 @@ class Run:
         if schedule.anneals or step == self._first_step:
             for guide in (self.live.guide, self.result.guide):
                 guide.temperature.fill_(schedule.temperature(step))
-
-    def _minibatches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Minibatches of these steps; each epoch has its own order of the rows, by the run's seed."""
-        whole = self.live_x if self.augment is None else self.x
-        if self.batch == len(self.x):
-            for _ in range(first, last):
-                yield self._changed(whole), self.y
-            return
-        epoch, start = divmod(first, self.schedule.epoch_steps)
-        order = row_order(self.result.options.seed, epoch, self.x)
-        # a random remainder waits for the next epoch
-        part = order[start * self.batch : (start + last - first) * self.batch]
-        for rows in part.split(self.batch):
-            yield self._changed(whole.index_select(0, rows)), self.y.index_select(0, rows)
-
-    def _changed(self, x: Tensor) -> Tensor:
-        """Minibatch as the live network reads it; augmentation sees all predictors."""
-        if self.augment is None:
-            return x
-        x = augmented(self.augment, x)
-        return x if self.columns is None else x.index_select(1, self.columns)
 
     def _shrink(self) -> None:
         """Remove what has stayed closed, once it is worth a disturbance; see to it that the step is up to date."""
@@ -258,10 +236,7 @@ class Run:
             self.optimizer = optimizer_of(
                 live.guide, self.result.options, len(self.x), self.x.device
             )
-            kept = live.kept.get(live.whole_model.description.inputs.name)
-            self.columns = None if kept is None else kept.to(self.x.device)
-            if self.columns is not None and self.augment is None:
-                self.live_x = self.x.index_select(1, self.columns)
+            self.minibatches.keep(live.kept.get(live.whole_model.description.inputs.name))
         self.optimizer.load_state_dict(live.live_state(state))
 
     def _set_step(self) -> None:
@@ -281,7 +256,7 @@ class Run:
             if shrinks and may_lose_members(model, group.name)
         }
         random = random_state(self.x.device)
-        x, y = next(self._minibatches(0, 1))
+        x, y = next(self.minibatches.of_steps(0, 1))
         set_random_state(random, self.x.device)  # augmentation may have drawn
         while True:
             step = STEPS[self.kind](model, self.live.guide, elbo, self.result.num_data, present)
@@ -289,10 +264,10 @@ class Run:
                 step.prepare(x, y)
                 break
             except ConfigurationError as error:
-                simpler = [kind for kind in self.kinds if kind != self.kind]
+                simpler = self.kinds[: self.kinds.index(self.kind)]
                 if not simpler:
                     raise
-                _log.info("%s; the next best step is taken.", error)
+                _log.info("%s; a simpler step is taken.", error)
                 self.kinds, self.kind = simpler, simpler[-1]
         self.step: EagerStep = step
 

@@ -6,14 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.structure.guide import Guide
 
-__all__ = ["Schedule", "rate_factor", "rate_groups", "row_order", "set_rates", "temperature"]
+__all__ = ["Schedule", "rate_factor", "rate_groups", "set_rates", "temperature"]
 
 _BLOCK_STEPS = 20  # between two readings from the device
 
@@ -46,16 +42,6 @@ def set_rates(groups: Iterable[dict[str, Any]], factor: float) -> None:
         group["lr"] = group["base_rate"] * factor
 
 
-def row_order(seed: int, epoch: int, like: Tensor) -> Tensor:
-    """Order of the rows in an epoch (from 0), ``[N]``: it depends on seed and epoch alone, so that it can be had again.
-
-    :param like: the data, ``[N, p]``, on the device where the order is wanted.
-    """
-    entropy = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(1, np.uint32)
-    generator = torch.Generator(like.device).manual_seed(int(entropy[0]))
-    return torch.randperm(len(like), generator=generator, device=like.device)
-
-
 class Schedule:
     """Rates, KL weight and temperature of every step of a run (from 0), and when a run looks at itself.
 
@@ -75,11 +61,6 @@ class Schedule:
         self.warmup = options.warmup_steps(num_data)
         self.block = max(1, math.ceil(_BLOCK_STEPS * self.parts / self.epoch_steps))
         self.anneals = options.temperature[0] != options.temperature[1]
-
-    @property
-    def warmup_records(self) -> int:
-        """Records until the KL has its full weight."""
-        return math.ceil(self.warmup * self.parts / self.epoch_steps)
 
     def steps_of(self, record: int) -> tuple[int, int]:
         """First step of a record (from 0), and the first one after it."""

@@ -27,13 +27,14 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.history import History, Removal
 from pyro_ssbnn.structure.axes import put, take
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["LiveNetwork", "PresentScales", "due_for_removal", "may_lose_members"]
+__all__ = ["LiveNetwork", "PresentScales", "due_for_removal", "may_lose_members", "narrowed_guide"]
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
@@ -66,6 +67,21 @@ def due_for_removal(
 def may_lose_members(model: Network, name: str) -> bool:
     """Whether closed members of a group pass on 0, so that the network without them computes the same."""
     return name == model.description.inputs.name or model.closed_activation == 0.0
+
+
+def narrowed_guide(guide: Guide, model: Network, kept: Mapping[str, Tensor]) -> Guide:
+    """``guide.narrowed(model, kept)``.
+
+    :raises ConfigurationError: for a guide of one's own that cannot be made again.
+    """
+    try:
+        return guide.narrowed(model, kept)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{type(guide).__name__} cannot be made again, which nodes that leave the network ask for ({error}). Give"
+            " in its to_config() every argument of its constructor beside the network, or keep all nodes:"
+            " remove_below=None."
+        ) from error
 
 
 class LiveNetwork:
@@ -124,13 +140,8 @@ class LiveNetwork:
         self.store()
         self._places = self.whole_model.description.with_sums(self.kept)
         self.model = self.whole_model.narrowed(self.kept)
-        self.guide = self.whole_guide.narrowed(self.model, self.kept)
+        self.guide = narrowed_guide(self.whole_guide, self.model, self.kept)
         self.present = self._all_present()
-
-    def remove(self, due: Mapping[str, Sequence[int]]) -> None:
-        """Close members and narrow the network."""
-        self.close(due)
-        self.narrow()
 
     def store(self) -> None:
         """Write the live parameters back into the whole guide, and the live running statistics into the model."""
@@ -157,7 +168,7 @@ class LiveNetwork:
         """Records of members about to be removed."""
         last = {name: history.inclusion[name][-1] for name in due}
         return [
-            Removal(name, node, len(history), float(last[name][node]))
+            Removal(name, node, history.epoch, float(last[name][node]))
             for name, nodes in due.items()
             for node in nodes
         ]

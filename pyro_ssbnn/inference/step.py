@@ -89,27 +89,7 @@ class TracedStep(EagerStep):
     All minibatches must have the shape of the first.
     """
 
-    def __init__(
-        self,
-        model: Network,
-        guide: Guide,
-        elbo: AnalyticELBO,
-        num_data: int,
-        present: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(model, guide, elbo, num_data, present)
-        module = cast(Module, guide)
-        self._trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        # The temperature, and whatever else the guide holds: read, and not trained.
-        fixed = {name: p for name, p in module.named_parameters() if not p.requires_grad}
-        self._fixed = {**dict(module.named_buffers()), **fixed}
-        # What the model remembers from step to step, such as running statistics, is changed in place by the graph.
-        self._memory = dict(model.named_buffers()) if isinstance(model, Module) else {}
-        held = (self.present, self._memory, self._fixed, self._trained)
-        self._state = [tensor for part in held for tensor in part.values()]
-        self._reached: list[torch.nn.Parameter] = []  # by a gradient
-        self._run: Callable[..., Any] | None = None
-        self._attributes: dict[str, Any] = {}
+    _run: Callable[..., Any] | None = None
 
     def __call__(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> Tensor:
         """As :meth:`EagerStep.__call__`."""
@@ -126,6 +106,16 @@ class TracedStep(EagerStep):
 
         :raises ConfigurationError: where it cannot be traced.
         """
+        module = cast(Module, self.guide)
+        self._trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        # The temperature, and whatever else the guide holds: read, and not trained.
+        fixed = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+        self._fixed = {**dict(module.named_buffers()), **fixed}
+        # What the model remembers from step to step, such as running statistics, is changed in place by the graph.
+        model = self.model
+        self._memory = dict(model.named_buffers()) if isinstance(model, Module) else {}
+        held = (self.present, self._memory, self._fixed, self._trained)
+        self._state = [tensor for part in held for tensor in part.values()]
         inputs = [x, y, x.new_ones(()), *self._state]
         self.guide.zero_grad(set_to_none=True)
         with torch.no_grad():

@@ -22,8 +22,8 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers.group import GroupLayer
 from pyro_ssbnn.layers.normalization import ChannelStatistics, batch_norm
 from pyro_ssbnn.priors import Latents
-from pyro_ssbnn.structure.description import NodeGroup
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+from pyro_ssbnn.structure.groups import NodeGroup
 
 __all__ = ["ConvolutionGeometry", "GroupConv2d", "convolution", "convolve", "gated_convolution"]
 

@@ -10,7 +10,7 @@ from pyro_ssbnn.distributions import Gate, IsotropicNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers.affine import affine
 from pyro_ssbnn.priors import Latents
-from pyro_ssbnn.structure.description import GateGroup, NodeGroup
+from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
 
 __all__ = ["GroupLayer", "GroupLinear", "sample_gate"]
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods.base import LatentSite, Likelihood
 from pyro_ssbnn.likelihoods.bernoulli import BernoulliLikelihood
 from pyro_ssbnn.likelihoods.categorical import CategoricalLikelihood
 from pyro_ssbnn.likelihoods.gaussian import GaussianLikelihood
 from pyro_ssbnn.likelihoods.poisson import PoissonLikelihood
-from pyro_ssbnn.registry import class_of
+from pyro_ssbnn.registry import made_of
 
 __all__ = [
     "BernoulliLikelihood",
@@ -39,9 +38,5 @@ def likelihood_from_config(config: Mapping[str, Any]) -> Likelihood:
 
     :raises ConfigurationError: for a name that is not registered, or unknown options.
     """
-    cls: type[Likelihood] = class_of("likelihood", config)
-    options = {key: value for key, value in config.items() if key not in ("name", "module")}
-    try:
-        return cls(**options)
-    except TypeError as error:
-        raise ConfigurationError(f"likelihood {config['name']!r}: {error}") from error
+    likelihood: Likelihood = made_of("likelihood", config)
+    return likelihood

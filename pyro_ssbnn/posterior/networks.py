@@ -29,9 +29,8 @@ MEMORY = 2**28
 """Bytes that predictions use beside what they are given and what they return."""
 
 _LIVE = 6  # copies of the largest layer held in a pass
-_CACHE = (
-    2**19
-)  # numbers of a layer that pass together on the CPU: more leave its cache, and cost up to three times
+# Numbers of a layer that pass together on the CPU: more leave its cache, and cost up to three times.
+_CACHE = 2**19
 _ROWS = 1024  # rows of a pass, at most, before draws are put beside each other
 
 

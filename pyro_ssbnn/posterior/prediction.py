@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from pyro_ssbnn.checks import check_at_least_one, check_rows, check_tensors
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.likelihoods import GaussianLikelihood, Likelihood
+from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior.ensemble import compact_ensemble, posterior_ensemble
 from pyro_ssbnn.posterior.networks import MEMORY
@@ -61,7 +61,7 @@ def predict_compact(
     y: Tensor | None = None,
     *,
     quantiles: Sequence[float] = (),
-    noise_variance: Tensor | None = None,
+    latents: Mapping[str, Tensor] | None = None,
     memory: int = MEMORY,
 ) -> PredictiveSummary:
     """Predict with a pruned network, of posterior mean weights or of draws.
@@ -71,24 +71,31 @@ def predict_compact(
     :param x: predictors ``[N, p]``.
     :param y: targets to score, ``[N]`` (``[N, K]`` for several).
     :param quantiles: probabilities of quantiles of y to compute; see :func:`predict`.
-    :param noise_variance: where a Gaussian likelihood's noise is unknown: ``[S]`` draws of it (``[S, K]`` for several
-        targets), ``draw_posterior(...).latents["noise.variance"]``.
+    :param latents: draws of the likelihood's own latents, such as an unknown noise, by site name, ``[S, ...]``:
+        ``draw_posterior(model, guide, S).latents``, of which the others are not looked at.
     :param memory: bytes to work in, beside x, y and the answer.
-    :raises ConfigurationError: for an unknown noise that is not given, draws in another number than the network's, and
-        a likelihood of another number of outputs.
+    :raises ConfigurationError: for a latent of the likelihood that is not given, draws in another number than the
+        network's, and a likelihood of another number of outputs.
     :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
     """
     check_tensors("predict_compact", x=x, y=y)
     size = network.num_inputs if isinstance(network, CompactNetwork) else None
     names = [f"x{i + 1}" for i in range(x.shape[-1] if size is None else size)]
     check_rows("predict_compact", x, y, names)
-    latents = {}
-    if isinstance(likelihood, GaussianLikelihood) and likelihood.scale is None:
-        if noise_variance is None:
-            raise ConfigurationError(
-                "predict_compact: the noise of this likelihood is unknown, and a pruned network does not carry it; give"
-                ' noise_variance, for example draw_posterior(...).latents["noise.variance"].'
-            )
-        latents["noise.variance"] = noise_variance.unsqueeze(1)  # draws, rows, targets
-    ensemble = compact_ensemble(network, likelihood, latents, x[:1], rows=len(x), memory=memory)
+    own = _latents(likelihood, latents or {})
+    ensemble = compact_ensemble(network, likelihood, own, x[:1], rows=len(x), memory=memory)
     return ensemble.summary(x, y, quantiles)
+
+
+def _latents(likelihood: Likelihood, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The likelihood's own latents among draws by site name, ``[S, 1, ...]``: draws, rows, and what is one value."""
+    found = {}
+    for name in likelihood.latent_names:
+        sites = [site for site in latents if site == name or site.endswith(f".{name}")]
+        if len(sites) != 1:
+            raise ConfigurationError(
+                f"predict_compact: {type(likelihood).__name__} has the latent {name!r}, which a pruned network does not"
+                f" carry; give its draws, latents=draw_posterior(model, guide, 100).latents. Got {sorted(latents)}."
+            )
+        found[name] = latents[sites[0]].unsqueeze(1)
+    return found

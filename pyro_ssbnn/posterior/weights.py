@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.cut import CutLayer
-from pyro_ssbnn.structure.description import NetworkDescription, NodeGroup
+from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import without_unread
+from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors.base import Inclusion, Latents, Prior
 from pyro_ssbnn.priors.gaussian import SSIG, Gaussian
 from pyro_ssbnn.priors.group_horseshoe import SSGHS, GroupHorseshoe
 from pyro_ssbnn.priors.group_lasso import SSGL, GroupLasso
 from pyro_ssbnn.priors.inclusion import TheoryInclusion, theory_inclusion
-from pyro_ssbnn.registry import class_of
+from pyro_ssbnn.registry import made_of
 
 __all__ = [
     "SSGHS",
@@ -34,14 +33,8 @@ def from_config(config: Mapping[str, Any]) -> Prior:
 
     :raises ConfigurationError: for a name that is not registered, or unknown hyperparameters.
     """
-    cls: type[Prior] = class_of("prior", config)
-    options = {key: value for key, value in config.items() if key not in ("name", "module")}
-    inclusion = options.get("inclusion")
-    if isinstance(inclusion, Mapping):
-        options["inclusion"] = TheoryInclusion(**inclusion["theory"])
-    elif isinstance(inclusion, list):
-        options["inclusion"] = tuple(inclusion)
-    try:
-        return cls(**options)
-    except TypeError as error:
-        raise ConfigurationError(f"prior {config['name']!r}: {error}") from error
+    changed: dict[str, Any] = {}
+    if isinstance(config.get("inclusion"), Mapping):
+        changed["inclusion"] = TheoryInclusion(**config["inclusion"]["theory"])
+    prior: Prior = made_of("prior", config, **changed)
+    return prior

@@ -53,7 +53,7 @@ class Pruning:
     :param selection: what was kept.
     :param report: one row a layer and a total: nodes, weights and multiply-adds (per input), before, after. Biases
         count, but neither scales and shifts of batch norms nor the biases they are folded into
-        (:meth:`~pyro_ssbnn.structure.description.NodeGroup.count_weights`); :attr:`num_elements` counts every number.
+        (:meth:`~pyro_ssbnn.structure.groups.NodeGroup.count_weights`); :attr:`num_elements` counts every number.
     """
 
     network: CompactNetwork

@@ -174,8 +174,10 @@ class TestShrinking:
             for parameter in guide.parameters():
                 parameter += 0.3 * torch.randn_like(parameter)
         live = LiveNetwork(model, guide)
-        live.remove({"conv1": [1], "conv2": [2]})
-        live.remove({"conv2": [0], "hidden1": [5]})
+        live.close({"conv1": [1], "conv2": [2]})
+        live.narrow()
+        live.close({"conv2": [0], "hidden1": [5]})
+        live.narrow()
         return live
 
     def test_a_removed_filter_takes_its_consumers_columns_along(self):

@@ -366,8 +366,9 @@ class TestShrinking:
     def live(self, prior):
         model, guide = at_random(resnet(prior))
         live = LiveNetwork(model, guide)
-        live.remove({"stem": [2], "stage2_block1_conv2": [3], "stage3_block1_conv2": [0, 1]})
-        live.remove(
+        live.close({"stem": [2], "stage2_block1_conv2": [3], "stage3_block1_conv2": [0, 1]})
+        live.narrow()
+        live.close(
             {
                 "stem": [0],
                 "stage2_block1_conv2": [0],
@@ -375,6 +376,7 @@ class TestShrinking:
                 **{k: v for k, v in self.DUE.items() if "stage1" in k or "block2" in k},
             }
         )
+        live.narrow()
         return live
 
     def test_the_description_carries_the_places(self):

@@ -155,7 +155,8 @@ class TestWithoutAName:
     def test_narrowing_keeps_objects_classes_options_and_cuts_parameters(self):
         model = net(QuietGHS(inclusion=0.2), HeavyTails(), QuietMLP)
         live = LiveNetwork(model, QuietGuide(model, shift=2.0, hard=False))
-        live.remove({"hidden1": [0, 5]})
+        live.close({"hidden1": [0, 5]})
+        live.narrow()
         assert type(live.model) is QuietMLP
         assert type(live.guide) is QuietGuide
         assert live.model.prior is model.prior

@@ -163,7 +163,7 @@ def test_pruned_equals_masked(tuned, selection):
     pruned = prune(tuned.model, guide)
     assert pruned.selection.counts == selection.counts
     compact = predict_compact(
-        pruned.network, tuned.model.likelihood, x, noise_variance=torch.ones(1)
+        pruned.network, tuned.model.likelihood, x, latents={"noise.variance": torch.ones(1)}
     )
     # The draws' spread, e^-30 of the weights, is gone; only mean weights are left on both sides.
     torch.testing.assert_close(masked.mean, compact.mean, rtol=1e-10, atol=1e-10)

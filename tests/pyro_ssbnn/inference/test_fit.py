@@ -380,7 +380,7 @@ class TestData:
             (x[:, :2], y, r"x must be \[N, 3\]"),
             (x, y[:5], "40 rows and y has 5"),
             (x[:1], y[:1], "at least two rows"),
-            (nan, y, "missing or infinite values in 1 of 3 columns .x2."),
+            (nan, y, "1 missing or infinite values, the first in row 3 of column 'x2'"),
             (x, y[:, None], r"y must be \[N\]"),
             (x, torch.full_like(y, float("nan")), "missing or infinite"),
         ]

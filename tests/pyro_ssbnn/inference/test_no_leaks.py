@@ -109,9 +109,12 @@ class TestTheProcess:
         few = SamplerOptions(chains=2, temperatures=2, warmup=20, num_draws=4)
         with process_unchanged():
             save_fit(result, tmp_path / "fit.safetensors")
-            load_fit(tmp_path / "fit.safetensors")
-            load_guide(tmp_path / "fit.safetensors", network())
-            sample_exact(small, X[:5, :2], Y[:5], few).predict(X[:, :2])
+            loaded = load_fit(tmp_path / "fit.safetensors")
+            guide = load_guide(tmp_path / "fit.safetensors", network())
+            predicted = sample_exact(small, X[:5, :2], Y[:5], few).predict(X[:, :2])
+        assert bits(loaded) == bits(result)
+        assert guide.inclusion()["hidden1"].tolist() == result.guide.inclusion()["hidden1"].tolist()
+        assert predicted.mean.shape[-1] == len(X)
 
     def test_building_a_guide_draws_its_weights_as_torch_layers_do(self, process_unchanged):
         with process_unchanged():

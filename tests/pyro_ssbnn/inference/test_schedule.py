@@ -9,7 +9,8 @@ import torch
 from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, TrainingOptions, fit
 from pyro_ssbnn.inference import loop, options, schedule
 from pyro_ssbnn.inference.guards import Patience
-from pyro_ssbnn.inference.schedule import Schedule, row_order
+from pyro_ssbnn.inference.minibatches import row_order
+from pyro_ssbnn.inference.schedule import Schedule
 
 
 def data(num_data=64):

@@ -58,8 +58,10 @@ def live(request):
         for parameter in guide.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
     live = LiveNetwork(model, guide)
-    live.remove({"hidden1": [3], "hidden2": [2]})
-    live.remove({"hidden1": [0], "input": [1]})
+    live.close({"hidden1": [3], "hidden2": [2]})
+    live.narrow()
+    live.close({"hidden1": [0], "input": [1]})
+    live.narrow()
     return live
 
 

@@ -17,7 +17,7 @@ from pyro_ssbnn.layers import (
     convolution,
     max_pool,
 )
-from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 
 GEOMETRIES = [
     ConvolutionGeometry(3),

@@ -15,7 +15,7 @@ from pyro_ssbnn.layers import (
     scale_and_shift,
 )
 from pyro_ssbnn.priors import SSIG
-from pyro_ssbnn.structure.description import NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 
 SIZE, COLUMNS = 3, 6
 

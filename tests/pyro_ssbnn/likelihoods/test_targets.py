@@ -50,12 +50,10 @@ def test_predictions_and_draws(likelihood, y, dtype):
     result = fitted(likelihood, y)
     model, guide = result.model, result.guide
     compact = ss.prune(model, guide, ss.select(guide.inclusion(), nodes=2), num_draws=2).network
-    noise = {}
-    if "noise.variance" in ss.draw_posterior(model, guide, 2).latents:
-        noise = {"noise_variance": ss.draw_posterior(model, guide, 2).latents["noise.variance"]}
+    latents = ss.draw_posterior(model, guide, 2).latents
     for scored in (
         lambda v: ss.predict(model, guide, X, v, num_draws=3).log_density,
-        lambda v: ss.predict_compact(compact, likelihood, X, v, **noise).log_density,
+        lambda v: ss.predict_compact(compact, likelihood, X, v, latents=latents).log_density,
         lambda v: ss.draw_posterior(model, guide, 3, x=X, y=v).log_likelihood,
     ):
         assert torch.equal(scored(y), scored(y.to(dtype)))

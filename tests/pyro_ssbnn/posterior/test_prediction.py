@@ -70,7 +70,8 @@ def all_at_once(compact, likelihood, x, y, noise):
 @pytest.mark.parametrize("memory", [5_000, MEMORY])
 def test_equal_to_all_draws_at_once(drawn, memory):
     compact, likelihood, x, y, noise = drawn
-    found = predict_compact(compact, likelihood, x, y, noise_variance=noise, memory=memory)
+    latents = {} if noise is None else {"noise.variance": noise}
+    found = predict_compact(compact, likelihood, x, y, latents=latents, memory=memory)
     mean, distribution, _ = all_at_once(*drawn)
     close = {"rtol": 1e-10, "atol": 1e-12}
     torch.testing.assert_close(found.mean, mean.mean(0), **close)
@@ -298,12 +299,15 @@ def test_bad_arguments_are_refused():
         predict(model, guide, x[:, :2])
     with pytest.raises(DataError, match="4 rows and y has 2"):
         predict(model, guide, x, torch.zeros(2))
-    with pytest.raises(ConfigurationError, match="does not carry it; give noise_variance"):
+    with pytest.raises(
+        ConfigurationError, match=r"'noise\.variance', which a pruned network does not carry"
+    ):
         predict_compact(compact, model.likelihood, x.double())
+    noise = {"left.noise.variance": torch.ones(2)}  # as a network with a prefix calls it
     with pytest.raises(
         ConfigurationError, match=r"one draw for each of the network's 3; got \[2\]"
     ):
-        predict_compact(compact, model.likelihood, x.double(), noise_variance=torch.ones(2))
+        predict_compact(compact, model.likelihood, x.double(), latents=noise)
     with pytest.raises(ConfigurationError, match="1 outputs, CategoricalLikelihood takes 3"):
         predict_compact(compact, CategoricalLikelihood(3), x.double())
     with pytest.raises(

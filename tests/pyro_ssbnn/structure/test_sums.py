@@ -5,8 +5,9 @@ import torch
 
 from pyro_ssbnn.models.wiring import Addition
 from pyro_ssbnn.priors import SSIG
-from pyro_ssbnn.structure.description import InputGroup, NetworkDescription, NodeGroup
+from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import cut_off, without_unread
+from pyro_ssbnn.structure.groups import InputGroup, NodeGroup
 from pyro_ssbnn.structure.sums import PlacedSum
 
 

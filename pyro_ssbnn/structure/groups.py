@@ -1,0 +1,179 @@
+"""Node groups: a layer's nodes, or the predictors, that are gated one by one, and the weights each node owns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.priors import Prior, TheoryInclusion, theory_inclusion
+from pyro_ssbnn.structure.axes import Axis
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+
+__all__ = ["GateGroup", "InputGroup", "NodeGroup", "layer_inclusion"]
+
+
+@dataclass(frozen=True)
+class GateGroup:
+    """A set of nodes or predictors that may carry gates.
+
+    :param name: its name in the network: of the module, in selections, tables and files.
+    :param size: number of nodes (or predictors).
+    :param inclusion: prior inclusion probability of each, or None when they carry no gates.
+    :param prefix: what stands before the names of all sites and plates of its network, such as ``left.``.
+    """
+
+    name: str
+    size: int
+    inclusion: float | None
+    prefix: str = field(default="", kw_only=True)
+
+    @property
+    def gated(self) -> bool:
+        """Whether the nodes carry gates."""
+        return self.inclusion is not None
+
+    @property
+    def prior_logit(self) -> float:
+        """Prior log-odds of inclusion.
+
+        :raises ConfigurationError: for an ungated group.
+        """
+        if self.inclusion is None:
+            raise ConfigurationError(f"group {self.name!r} has no gates, hence no prior odds.")
+        return math.log(self.inclusion) - math.log1p(-self.inclusion)
+
+    @property
+    def path(self) -> str:
+        """Name of its plate, and what its sites' names begin with."""
+        return f"{self.prefix}{self.name}"
+
+    @property
+    def gate_site(self) -> str:
+        """Name of the gate's sample site."""
+        return f"{self.path}.gate"
+
+
+@dataclass(frozen=True)
+class InputGroup(GateGroup):
+    """The predictors; gated when the network selects among them.
+
+    :param names: one name per predictor.
+    """
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeGroup(GateGroup):
+    """A layer's nodes and the weights each owns.
+
+    :param fan_in: incoming weights of a node, without its own ones.
+    :param prior: prior of the node's weights.
+    :param source: name of the group, or of the sum of groups, whose nodes feed this one.
+    :param columns_per_source: incoming weights that one source node feeds: 1 in a dense layer after a dense layer, k^2
+        in a convolution, the pixels of a map in a dense layer after convolutions. Neighbouring columns belong to one
+        source; a convolution of the image counts each channel of the (ungated) predictors as a source.
+    :param scope: name of the prior's network-wide latents: their sites are ``{prefix}{scope}.*``.
+    :param column_gate: name of the group whose gates close single incoming weights, if any.
+    :param removed_fan_in: incoming weights that left the network with their sources during training; the prior still
+        counts them.
+    :param positions: outputs of a node for one input: 1 in a dense layer, the pixels of a filter's map.
+    :param geometry: how the kernels of a convolution move; None for a dense layer.
+    :param own: weights of a node beside the incoming ones, in its last columns: 1, its bias, or 2, scale and shift of
+        the batch norm that follows a convolution without bias.
+    """
+
+    fan_in: int
+    prior: Prior
+    source: str
+    columns_per_source: int = 1
+    scope: str = "global"
+    column_gate: str | None = None
+    removed_fan_in: int = 0
+    positions: int = 1
+    geometry: ConvolutionGeometry | None = None
+    own: int = 1
+
+    @property
+    def group_size(self) -> int:
+        """Weights of a node with its own ones."""
+        return self.fan_in + self.own
+
+    @property
+    def prior_size(self) -> int:
+        """m of the prior: weights of a node with its own ones before any source was removed."""
+        return self.group_size + self.removed_fan_in
+
+    @property
+    def batch_normed(self) -> bool:
+        """Whether a batch norm, whose scale and shift the nodes own, takes the place of the bias."""
+        return self.own == 2
+
+    @property
+    def zero_padded(self) -> bool:
+        """Whether some positions read zeros in place of sources: what a source passes on to all is then no bias."""
+        return self.geometry is not None and self.geometry.padding > 0
+
+    def count_weights(self, nodes: int, incoming: int) -> int:
+        """Weights of so many nodes that read so many weights each: biases count, scales and shifts do not.
+
+        So are residual networks counted as a rule, and so is a cut one: the biases that its batch norms were folded
+        into are not counted either.
+        """
+        return nodes * (incoming + (0 if self.batch_normed else 1))
+
+    @property
+    def num_weights(self) -> int:
+        """Weights of all nodes, counted by :meth:`count_weights`."""
+        return self.count_weights(self.size, self.fan_in)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one input: each weight once a position."""
+        return self.positions * self.num_weights
+
+    @property
+    def rows(self) -> Axis:
+        """Axis over the nodes."""
+        return Axis(self.name, self.size)
+
+    @property
+    def incoming(self) -> Axis:
+        """Axis over the weights from a node's sources."""
+        return Axis(self.source, self.fan_in // self.columns_per_source, self.columns_per_source)
+
+    @property
+    def columns(self) -> Axis:
+        """Axis over all weights of a node: those from the sources, then its own."""
+        return replace(self.incoming, own=self.own)
+
+    @property
+    def weight_site(self) -> str:
+        """Name of the standardised weights' sample site."""
+        return f"{self.path}.weight"
+
+    @property
+    def scope_path(self) -> str:
+        """What the names of the prior's network-wide sites begin with."""
+        return f"{self.prefix}{self.scope}"
+
+
+def layer_inclusion(prior: Prior, widths: list[int]) -> list[float | None]:
+    """Prior inclusion probability of each hidden layer, from the prior's number, sequence or theory.
+
+    :param widths: ``[inputs, hidden..., outputs]``.
+    :raises ConfigurationError: when a sequence has another length than there are hidden layers.
+    """
+    depth = len(widths) - 2
+    given = prior.inclusion
+    if given is None or isinstance(given, int | float):
+        return [given] * depth
+    if isinstance(given, TheoryInclusion):
+        return [*theory_inclusion(widths, given.num_data, given.constant)] if depth else []
+    if len(given) != depth:
+        raise ConfigurationError(
+            f"{type(prior).__name__}: inclusion gives {len(given)} probabilities for {depth} hidden layers;"
+            " give one number for all, or one per hidden layer."
+        )
+    return list(given)
