@@ -130,7 +130,8 @@ def slab_norms(guide: Guide, name: str) -> NDArray[np.float64]:
     """
     squares = _mean_weights(guide, name) ** 2
     if guide.description.layer(name).column_gate is not None:
-        gamma = inclusion_probabilities(guide, guide.description.inputs.name)
+        inputs = guide.description.inputs
+        gamma = inclusion_probabilities(guide, inputs.name)[inputs.columns.owners.numpy()]
         squares[:, : len(gamma)] *= gamma
     return np.sqrt(squares.sum(1))
 
@@ -139,13 +140,19 @@ def predictor_norms(guide: Guide) -> NDArray[np.float64]:
     r"""Size of each predictor's outgoing first-layer mean weights given that the predictor is in, ``[p]``.
 
     :math:`\{\sum_j \gamma_j E[t_j u_{ji}]^2\}^{1/2}`: each weight counts by its node's inclusion probability (1 in an
-    ungated layer), the root of the expected squared norm over the nodes' gates.
+    ungated layer), the root of the expected squared norm over the nodes' gates. Weights of all columns of a predictor
+    are its own.
     """
     first = guide.description.groups[0]
     squares = _mean_weights(guide, first.name)[:, : first.fan_in] ** 2
     if first.gated:
         squares *= inclusion_probabilities(guide, first.name)[:, None]
-    return np.sqrt(squares.sum(0))
+    inputs = guide.description.inputs
+    if not inputs.widths:
+        return np.sqrt(squares.sum(0))
+    total = np.zeros(inputs.size)
+    np.add.at(total, inputs.columns.owners.numpy(), squares.sum(0))
+    return np.sqrt(total)
 
 
 def _add_removals(table: pd.DataFrame, history: History) -> None:

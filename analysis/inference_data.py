@@ -196,8 +196,12 @@ def _incoming(group: NodeGroup, sources: list[str]) -> list[str]:
     """Names of a node's incoming weights, by the nodes (or predictors) that feed them."""
     if group.fan_in == len(sources):
         return sources
-    if group.fan_in == len(sources) * group.columns_per_source:
-        return [f"{source}.{c}" for source in sources for c in range(group.columns_per_source)]
+    per_source = group.columns_per_source
+    if isinstance(per_source, tuple):
+        pairs = zip(sources, per_source, strict=True)
+        return [s if n == 1 else f"{s}.{c}" for s, n in pairs for c in range(n)]
+    if group.fan_in == len(sources) * per_source:
+        return [f"{source}.{c}" for source in sources for c in range(per_source)]
     return [f"incoming[{i}]" for i in range(group.fan_in)]
 
 

@@ -163,7 +163,7 @@ def pruning_latency(
     networks = dense_and_pruned(model, guide, selection, num_draws=num_draws, seed=seed)
     names = list(networks)
     pairs = dict(zip(names[1::2], names[::2], strict=True))  # pruned: dense
-    size = model.description.inputs.size
+    size = model.description.inputs.num_columns
     return measure_latency(networks, size, **{"reference": pairs, "seed": seed, **options})
 
 

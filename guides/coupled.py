@@ -133,7 +133,8 @@ class CoupledGuide(StructuredGuide):
         if inputs.gated:
             with pyro.plate(inputs.path, inputs.size, dim=-1):
                 gate = self.input(inputs.gate_site, self.temperature, True)
-            columns = (_with_bias(gate), _with_bias(marginal_inclusion(self.input)))
+            inclusion = marginal_inclusion(self.input)
+            columns = tuple(_with_bias(inputs.spread(v)) for v in (gate, inclusion))
             if inputs.name in self.coupled:
                 gates[inputs.name] = source_gates(self._gate_site(inputs.name), gate, closes=True)
         for group in self.description.groups:

@@ -148,7 +148,8 @@ class StructuredGuide(GuideMoments):
         if inputs.gated:
             with pyro.plate(inputs.path, inputs.size, dim=-1):
                 gate = self.input(inputs.gate_site, self.temperature, self.hard)
-            columns = tuple(_with_bias(v) for v in (gate, self.input.logits.sigmoid()))
+            inclusion = self.input.logits.sigmoid()
+            columns = tuple(_with_bias(inputs.spread(v)) for v in (gate, inclusion))
         for group in self.description.groups:
             gated_columns = columns if group.column_gate else None
             part = getattr(self, group.name)

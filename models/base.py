@@ -235,7 +235,7 @@ class GatedNetwork(PyroModule):
             self.activation,
             {name: kept[name] for name in list(kept)[:-1]},
             shape=self._wire_config(),
-            num_inputs=description.inputs.size,
+            num_inputs=description.inputs.num_columns,
             input_index=layers[first.name].columns if description.inputs.gated else None,
             sums=description.narrowed(kept).sums,
         )

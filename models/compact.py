@@ -91,8 +91,8 @@ class CompactNetwork(nn.Module):
     :param activation: name of the activation.
     :param kept: original indices of each hidden layer's kept nodes.
     :param shape: what ``wire`` reads, with ``image_shape`` (C, H, W) where predictors are images.
-    :param num_inputs: p, number of original predictors; None for a file that does not say it.
-    :param input_index: original indices of the kept predictors, or None when all are kept.
+    :param num_inputs: p, number of original columns of x; None for a file that does not say it.
+    :param input_index: original indices of the kept predictors' columns, or None when all are kept.
     :param sums: sums of kept channels.
     """
 

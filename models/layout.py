@@ -36,8 +36,10 @@ class Layout:
     :param inclusion: prior inclusion probability of each predictor, whose gates close its weights in the first layer;
         None leaves predictors ungated.
     :param names: a name for each predictor, ``x1``, ``x2``, ... by default.
+    :param widths: columns of x of each predictor, whose weights one gate closes together; one each by default. They
+        are for networks whose first layer is dense.
     :ivar current: what the next layer reads.
-    :raises ConfigurationError: for no predictors, an inclusion outside (0, 1), or names that do not match.
+    :raises ConfigurationError: for no predictors, an inclusion outside (0, 1), or names or widths that do not match.
 
     >>> from pyro_ssbnn import SSIG, Gaussian
     >>> layout = Layout("Net", (3, 8, 8))
@@ -55,6 +57,7 @@ class Layout:
         *,
         inclusion: float | None = None,
         names: Sequence[str] | None = None,
+        widths: Sequence[int] | None = None,
     ) -> None:
         self.owner = owner
         maps = (inputs, 1, 1) if isinstance(inputs, int) else tuple(inputs)
@@ -69,7 +72,13 @@ class Layout:
                 f" {len(set(names))} of them different."
             )
         names = tuple(names or (f"x{i + 1}" for i in range(size)))
-        self._inputs = InputGroup("input", size, inclusion, names)
+        widths = tuple(widths or ())
+        if widths and (len(widths) != size or min(widths) < 1 or maps[1:] != (1, 1)):
+            raise ConfigurationError(
+                f"{owner}: input_widths must be {size} whole numbers, the columns of each predictor, at least 1; got"
+                f" {list(widths)}. Images have none."
+            )
+        self._inputs = InputGroup("input", size, inclusion, names, widths)
         self._layers: list[dict[str, Any]] = []
         self._sums: list[PlacedSum] = []
 
@@ -121,13 +130,14 @@ class Layout:
         self._check_size(name, size)
         maps = self.current
         pixels = maps.rows * maps.columns
+        widths = self._inputs.widths if maps.source == self._inputs.name else ()
         self._layers.append(
             {
                 "name": name,
                 "size": size,
-                "fan_in": maps.channels * pixels,
+                "fan_in": sum(widths) or maps.channels * pixels,
                 "source": maps.source,
-                "columns_per_source": pixels,
+                "columns_per_source": widths or pixels,
             }
         )
         self.current = Maps(name, size, 1, 1)
@@ -155,7 +165,7 @@ class Layout:
                 f"{self.owner}: the theory's prior inclusion is known for perceptrons only; give a number, or one per"
                 " layer."
             )
-        widths = [self._inputs.size, *(layer["size"] for layer in self._layers)]
+        widths = [self._inputs.num_columns, *(layer["size"] for layer in self._layers)]
         *hidden, last = self._layers
         groups = [
             NodeGroup(inclusion=probability, prior=prior, **layer)

@@ -36,6 +36,8 @@ class MLP(GatedNetwork):
     :param input_inclusion: prior inclusion probability of each predictor; None (default) leaves predictors ungated.
         A gate closes all outgoing first-layer weights of its predictor.
     :param input_names: a name for each predictor, ``x1``, ``x2``, ... by default.
+    :param input_widths: columns of x of each predictor, neighbours of each other, which one gate closes together: the
+        levels of a factor, for example. One each by default.
     :param prefix: what all site names begin with, see :class:`GatedNetwork`.
     :raises ConfigurationError: for widths, names or probabilities outside their domain.
     """
@@ -51,11 +53,14 @@ class MLP(GatedNetwork):
         activation: str = "silu",
         input_inclusion: float | None = None,
         input_names: Sequence[str] | None = None,
+        input_widths: Sequence[int] | None = None,
         prefix: str | None = None,
     ) -> None:
         super().__init__(prior, likelihood, output_prior, activation, prefix)
         self.hidden = list(hidden)
-        layout = Layout("MLP", num_inputs, inclusion=input_inclusion, names=input_names)
+        layout = Layout(
+            "MLP", num_inputs, inclusion=input_inclusion, names=input_names, widths=input_widths
+        )
         for layer, size in enumerate(hidden, 1):
             layout.dense(f"hidden{layer}", size)
         self._lay_out(layout)
@@ -78,6 +83,7 @@ class MLP(GatedNetwork):
             "hidden": [g.size for g in self.description.groups[:-1]],
             "input_inclusion": inputs.inclusion,
             "input_names": list(inputs.names),
+            **({"input_widths": list(inputs.widths)} if inputs.widths else {}),
         }
 
     @classmethod

@@ -51,7 +51,7 @@ def layer_widths(description: NetworkDescription) -> list[int]:
             "layer_widths: the theory's quantities are those of perceptrons, and this network convolves; give widths of"
             " your own to see how they scale."
         )
-    return [description.inputs.size, *(group.size for group in description.groups)]
+    return [description.inputs.num_columns, *(group.size for group in description.groups)]
 
 
 def effective_sparsity(description: NetworkDescription, selection: Selection) -> list[int]:

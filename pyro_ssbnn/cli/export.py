@@ -62,7 +62,7 @@ def export(
             network = network.to(resolve_dtype(dtype.value))
         notes = {"fit": config["network"], "preprocessing": config["preprocessing"]}
         target = folder.onnx_file if out is None else out
-        done = export_onnx(network, target, model.description.inputs.size, notes=notes)
+        done = export_onnx(network, target, model.description.inputs.num_columns, notes=notes)
         results.print(
             f"Pruned network written to [bold]{target}[/]; onnxruntime's outputs differ by at most"
             f" {done.largest_difference:.1e}",

@@ -62,7 +62,7 @@ def pruned_ensemble(
     :param rows: to predict at together.
     """
     model, guide = result.model, result.guide
-    row = next(guide.parameters()).new_zeros(1, model.description.inputs.size)
+    row = next(guide.parameters()).new_zeros(1, model.description.inputs.num_columns)
     with torch.no_grad():
         f = network(row)
     number = len(f) if f.ndim == 3 else num_draws

@@ -16,6 +16,7 @@ from pyro_ssbnn.files.atomic import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from pyro_ssbnn.data import Preprocessing
     from pyro_ssbnn.inference import Fit
@@ -150,7 +151,7 @@ class RunFolder:
         from pyro_ssbnn.selection.rules import Selection
 
         compact = self.load_compact()
-        held = {"input": compact.input_index, **compact.kept}
+        held = {"input": self._predictors(compact, model), **compact.kept}
         sizes = {g.name: g.size for g in model.description.gate_groups}
         kept = {name: indices for name in sizes if (indices := held.get(name)) is not None}
         if len(kept) < len(sizes) or any(int(kept[n].max()) >= sizes[n] for n in sizes):
@@ -159,6 +160,15 @@ class RunFolder:
                 f" {self.path}"
             )
         return Selection(kept, sizes, f"as in {self.compact_file.name}")
+
+    @staticmethod
+    def _predictors(compact: CompactNetwork, model: Network) -> Tensor | None:
+        """Predictors that a pruned network keeps, by what it keeps of their columns."""
+        if compact.input_index is None:
+            return None
+        owners = model.description.inputs.columns.owners
+        inside = compact.input_index < len(owners)  # of another network where not
+        return owners[compact.input_index].unique() if inside.all() else compact.input_index
 
     def read_metrics(self) -> dict[str, Any]:
         """Scores; raises CheckpointError when the file is missing or damaged."""

@@ -131,7 +131,7 @@ class ExactPosterior:
         :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
         """
         description = self.model.description
-        check_rows("ExactPosterior.predict", x, y, description.inputs.names)
+        check_rows("ExactPosterior.predict", x, y, description.inputs.column_names)
         flat = {k: v.flatten(0, 1) for k, v in {**self.latents, **self.gates}.items()}
         # Sites outside every node plate carry a dimension of 1 in its place.
         values = {

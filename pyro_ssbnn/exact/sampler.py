@@ -88,7 +88,7 @@ def sample_exact_each(
 
 
 def _check_rows(model: Network, x: Tensor, y: Tensor) -> None:
-    width = model.description.inputs.size
+    width = model.description.inputs.num_columns
     if x.ndim != 2 or x.shape[1] != width or len(x) == 0 or y.ndim == 0 or len(x) != len(y):
         raise DataError(
             f"sample_exact: x must be [N, {width}] and y have N entries, N at least 1; got shapes {list(x.shape)}"

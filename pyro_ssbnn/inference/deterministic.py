@@ -7,8 +7,9 @@ the model's own forward pass computes with :math:`u = w / t` exactly the network
           + \kappa \sum_j \Big(\sum_k w_{kj}^2\Big)^{1/2}
 
 The last sum, a group lasso, runs over the predictors j and takes the weights that read them (k: nodes of the layers
-that do). Where predictors are many and few matter it keeps the others' weights near 0 from the first steps on, so that
-interactions are found before gates decide; a linear model's is the lasso.
+that do, and the predictor's columns where it has several). Where predictors are many and few matter it keeps the
+others' weights near 0 from the first steps on, so that interactions are found before gates decide; a linear model's is
+the lasso.
 
 A Gaussian likelihood's unknown noise stays at its guide's initial median too, as it would otherwise only rescale the
 penalty.
@@ -150,7 +151,12 @@ class _DeterministicNetwork(nn.Module):
         """Norm of the weights that read each predictor, ``[p]``."""
         readers = _readers(self.model)
         columns = [self.weights[group.name][:, : group.fan_in] for group in readers]
-        return torch.linalg.vector_norm(torch.cat(columns), dim=0)
+        norms = torch.linalg.vector_norm(torch.cat(columns), dim=0)
+        inputs = self.model.description.inputs
+        if not inputs.widths:
+            return norms
+        of_each = norms.split(list(inputs.widths))
+        return torch.stack([torch.linalg.vector_norm(part) for part in of_each])
 
 
 def _readers(model: Network) -> list[NodeGroup]:

@@ -25,7 +25,7 @@ def check_data(owner: str, model: Network, x: Tensor, y: Tensor) -> None:
 
     :param owner: the public function, for the message.
     """
-    check_rows(owner, x, y, model.description.inputs.names)
+    check_rows(owner, x, y, model.description.inputs.column_names)
     if len(x) < 2:
         raise DataError(f"{owner}: at least two rows of data are needed; got {len(x)}.")
     model.likelihood.check_target(y)

@@ -236,7 +236,10 @@ class Run:
             self.optimizer = optimizer_of(
                 live.guide, self.result.options, len(self.x), self.x.device
             )
-            self.minibatches.keep(live.kept.get(live.whole_model.description.inputs.name))
+            inputs = live.whole_model.description.inputs
+            self.minibatches.keep(
+                inputs.columns.indices(live.kept) if inputs.name in live.kept else None
+            )
         self.optimizer.load_state_dict(live.live_state(state))
 
     def _set_step(self) -> None:

@@ -101,7 +101,7 @@ def draw_posterior(
     check_at_least_one("draw_posterior", num_draws=num_draws)
     rows = 0 if x is None else len(x)
     if x is not None:
-        check_rows("draw_posterior", x, y, model.description.inputs.names)
+        check_rows("draw_posterior", x, y, model.description.inputs.column_names)
     like = next(guide.parameters())
     _check_size(model, num_draws * like.element_size(), rows, y, weights, most_bytes)
     held: dict[str, Any] = {}
@@ -131,7 +131,7 @@ def draw_traces(
     The draws are those of :func:`draw_posterior`; the model's trace is at one row of zeros.
     """
     like = next(guide.parameters())
-    anchor = like.new_zeros(1, model.description.inputs.size)
+    anchor = like.new_zeros(1, model.description.inputs.num_columns)
     for start, size in _blocks(model, num_draws):
         with isolated(_block_seed(seed, start), like), evaluating(model, guide):
             drawn = trace_draws(guide, size)

@@ -49,7 +49,7 @@ def predict(
     """
     require_match("predict", model, guide)
     check_at_least_one("predict", num_draws=num_draws)
-    check_rows("predict", x, y, model.description.inputs.names)
+    check_rows("predict", x, y, model.description.inputs.column_names)
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
     return ensemble.summary(x, y, quantiles)
 

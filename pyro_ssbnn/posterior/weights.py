@@ -42,7 +42,7 @@ def effective_weights(
     for group in description.groups:
         weight, amplitude = values[group.weight_site], amplitudes(group, values)
         weight = weight if amplitude is None else weight * amplitude.unsqueeze(-1)
-        weights[group.name] = _with_column_gates(group, weight, values)
+        weights[group.name] = _with_column_gates(description, group, weight, values)
     return weights
 
 
@@ -55,7 +55,7 @@ def folded_weights(model: Network, values: Mapping[str, Tensor]) -> dict[str, Te
     weights = {}
     for group in model.description.groups:
         weight = model.fold(group.name, values[group.weight_site], amplitudes(group, values))
-        weights[group.name] = _with_column_gates(group, weight, values)
+        weights[group.name] = _with_column_gates(model.description, group, weight, values)
     return weights
 
 
@@ -131,9 +131,11 @@ def _latents_of(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v for k, v in found.items() if "." not in k}
 
 
-def _with_column_gates(group: NodeGroup, weight: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+def _with_column_gates(
+    description: NetworkDescription, group: NodeGroup, weight: Tensor, values: Mapping[str, Tensor]
+) -> Tensor:
     """Weights with those of closed columns at zero; the bias, last, is never closed."""
     if group.column_gate is None:
         return weight
-    gate = values[f"{group.prefix}{group.column_gate}.gate"]
+    gate = description.inputs.spread(values[description.inputs.gate_site])
     return weight * torch.cat([gate, torch.ones_like(gate[..., :1])], -1).unsqueeze(-2)

@@ -21,7 +21,7 @@ class Axis:
 
     :param group: name of the group.
     :param size: its number of members.
-    :param width: entries of each member.
+    :param width: entries of each member, one number for all or one for each.
     :param own: further entries at the end, which belong to no member and are never cut: a node's bias, or the scale and
         shift of its batch norm.
 
@@ -30,22 +30,37 @@ class Axis:
 
     >>> Axis("conv", size=3, width=2, own=1).indices({"conv": torch.tensor([0, 2])})
     tensor([0, 1, 4, 5, 6])
+
+    Predictors of one, three and two columns, without the first:
+
+    >>> Axis("input", size=3, width=(1, 3, 2)).indices({"input": torch.tensor([1, 2])})
+    tensor([1, 2, 3, 4, 5])
     """
 
     group: str
     size: int
-    width: int = 1
+    width: int | tuple[int, ...] = 1
     own: int = 0
+
+    @property
+    def owners(self) -> Tensor:
+        """The member that each entry belongs to, ``[entries]``, those of no member left out."""
+        widths = self.width if isinstance(self.width, tuple) else (self.width,) * self.size
+        return torch.arange(self.size).repeat_interleave(torch.tensor(widths))
 
     def indices(self, kept: Mapping[str, Tensor], device: torch.device | None = None) -> Tensor:
         """Indices along the axis that stay when groups keep only these members; absent groups stay whole."""
         members = kept.get(self.group)
         members = torch.arange(self.size, device=device) if members is None else members.to(device)
-        entries = members.unsqueeze(-1) * self.width + torch.arange(self.width, device=device)
-        entries = entries.flatten()
+        if isinstance(self.width, tuple):
+            first = sum(self.width)
+            entries = torch.isin(self.owners.to(members.device), members).nonzero().flatten()
+        else:
+            first = self.size * self.width
+            entries = members.unsqueeze(-1) * self.width + torch.arange(self.width, device=device)
+            entries = entries.flatten()
         if not self.own:
             return entries
-        first = self.size * self.width
         return torch.cat([entries, torch.arange(first, first + self.own, device=device)])
 
 

@@ -46,7 +46,8 @@ class NetworkDescription:
         """The layers with their sizes in one line; of deep networks the first and the last."""
         inputs = self.inputs
         plural = "" if inputs.size == 1 else "s"
-        parts = [f"{inputs.size:,} {'gated ' if inputs.gated else ''}predictor{plural}"]
+        columns = f" ({inputs.num_columns:,} columns)" if inputs.widths else ""
+        parts = [f"{inputs.size:,} {'gated ' if inputs.gated else ''}predictor{plural}{columns}"]
         parts += [f"{g.name} {g.size:,}{' gated' if g.gated else ''}" for g in self.groups]
         left_out = len(parts) - _SHOWN
         if left_out > 1:
@@ -102,8 +103,10 @@ class NetworkDescription:
 
     @property
     def widest(self) -> int:
-        """Numbers in the largest layer of one row: nodes times positions, or predictors."""
-        return max(self.inputs.size, *(group.size * group.positions for group in self.groups))
+        """Numbers in the largest layer of one row: nodes times positions, or predictors' columns."""
+        return max(
+            self.inputs.num_columns, *(group.size * group.positions for group in self.groups)
+        )
 
     @property
     def scopes(self) -> dict[str, Prior]:
@@ -125,19 +128,12 @@ class NetworkDescription:
         sizes = whole | {name: len(indices) for name, indices in kept.items()}
         inputs = self.inputs
         if inputs.name in kept:
-            names = tuple(inputs.names[i] for i in kept[inputs.name].tolist())
-            inputs = replace(inputs, size=len(names), names=names)
+            inputs = inputs.narrowed(kept[inputs.name])
         groups = []
         for group in self.groups:
-            lost = (whole[group.source] - sizes[group.source]) * group.columns_per_source
-            groups.append(
-                replace(
-                    group,
-                    size=sizes[group.name],
-                    fan_in=group.fan_in - lost,
-                    removed_fan_in=group.removed_fan_in + lost,
-                )
-            )
+            lost = whole[group.source] - sizes[group.source]
+            left = group.without_sources(kept, lost)
+            groups.append(replace(left, size=sizes[group.name]))
         sums = tuple(total.narrowed(kept) for total in self.sums)
         return NetworkDescription(inputs, tuple(groups), sums)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import Prior, TheoryInclusion, theory_inclusion
@@ -58,10 +62,58 @@ class GateGroup:
 class InputGroup(GateGroup):
     """The predictors; gated when the network selects among them.
 
+    A predictor is one column of x, or several neighbouring ones that are opened and closed by one gate: the levels of a
+    factor, a number and the mark of its missing values.
+
     :param names: one name per predictor.
+    :param widths: columns of each predictor; empty where each has one.
     """
 
     names: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if all(width == 1 for width in self.widths):  # said in one way only
+            object.__setattr__(self, "widths", ())
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of x."""
+        return sum(self.widths) if self.widths else self.size
+
+    @property
+    def columns(self) -> Axis:
+        """Axis over the columns of x."""
+        return Axis(self.name, self.size, self.widths or 1)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """A name for each column: its predictor's, with a number where there are several (``region.0``)."""
+        if not self.widths:
+            return self.names
+        pairs = zip(self.names, self.widths, strict=True)
+        return tuple(
+            name if width == 1 else f"{name}.{i}" for name, width in pairs for i in range(width)
+        )
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of the predictors, ``[..., size]``, given to each of their columns, ``[..., num_columns]``."""
+        if not self.widths:
+            return values
+        widest = max(self.widths)
+        # Each entry is taken once at most, so that gradients are added up in one order, on any device.
+        places = [p * widest + i for p, width in enumerate(self.widths) for i in range(width)]
+        index = torch.tensor(places, device=values.device)
+        return (
+            values.unsqueeze(-1).expand(*values.shape, widest).flatten(-2).index_select(-1, index)
+        )
+
+    def narrowed(self, kept: Tensor) -> InputGroup:
+        """The predictors that are kept, by ascending indices."""
+        indices = kept.tolist()
+        names = tuple(self.names[i] for i in indices)
+        widths = tuple(self.widths[i] for i in indices) if self.widths else ()
+        return replace(self, size=len(indices), names=names, widths=widths)
 
 
 @dataclass(frozen=True)
@@ -72,8 +124,9 @@ class NodeGroup(GateGroup):
     :param prior: prior of the node's weights.
     :param source: name of the group, or of the sum of groups, whose nodes feed this one.
     :param columns_per_source: incoming weights that one source node feeds: 1 in a dense layer after a dense layer, k^2
-        in a convolution, the pixels of a map in a dense layer after convolutions. Neighbouring columns belong to one
-        source; a convolution of the image counts each channel of the (ungated) predictors as a source.
+        in a convolution, the pixels of a map in a dense layer after convolutions; one number for each source where
+        predictors have several columns. Neighbouring columns belong to one source; a convolution of the image counts
+        each channel of the (ungated) predictors as a source.
     :param scope: name of the prior's network-wide latents: their sites are ``{prefix}{scope}.*``.
     :param column_gate: name of the group whose gates close single incoming weights, if any.
     :param removed_fan_in: incoming weights that left the network with their sources during training; the prior still
@@ -87,7 +140,7 @@ class NodeGroup(GateGroup):
     fan_in: int
     prior: Prior
     source: str
-    columns_per_source: int = 1
+    columns_per_source: int | tuple[int, ...] = 1
     scope: str = "global"
     column_gate: str | None = None
     removed_fan_in: int = 0
@@ -141,12 +194,35 @@ class NodeGroup(GateGroup):
     @property
     def incoming(self) -> Axis:
         """Axis over the weights from a node's sources."""
-        return Axis(self.source, self.fan_in // self.columns_per_source, self.columns_per_source)
+        per_source = self.columns_per_source
+        sources = len(per_source) if isinstance(per_source, tuple) else self.fan_in // per_source
+        return Axis(self.source, sources, per_source)
 
     @property
     def columns(self) -> Axis:
         """Axis over all weights of a node: those from the sources, then its own."""
         return replace(self.incoming, own=self.own)
+
+    def without_sources(self, kept: Mapping[str, Tensor], lost: int) -> NodeGroup:
+        """The group once its source keeps only some members; its prior still counts the weights that leave.
+
+        :param kept: ascending indices by group.
+        :param lost: number of sources that leave.
+        """
+        per_source = self.columns_per_source
+        if isinstance(per_source, tuple):
+            if self.source not in kept:
+                return self
+            left = tuple(per_source[i] for i in kept[self.source].tolist())
+            columns, per_source = sum(per_source) - sum(left), left
+        else:
+            columns = lost * per_source
+        return replace(
+            self,
+            fan_in=self.fan_in - columns,
+            removed_fan_in=self.removed_fan_in + columns,
+            columns_per_source=per_source,
+        )
 
     @property
     def weight_site(self) -> str:
