@@ -134,7 +134,7 @@ class CoupledGuide(StructuredGuide):
             with pyro.plate(inputs.path, inputs.size, dim=-1):
                 gate = self.input(inputs.gate_site, self.temperature, True)
             inclusion = marginal_inclusion(self.input)
-            columns = tuple(_with_bias(inputs.spread(v)) for v in (gate, inclusion))
+            columns = (_with_bias(inputs.spread(gate)), _with_bias(inputs.spread(inclusion)))
             if inputs.name in self.coupled:
                 gates[inputs.name] = source_gates(self._gate_site(inputs.name), gate, closes=True)
         for group in self.description.groups:

@@ -60,7 +60,7 @@ class SampledWiring:
         if inputs.gated:
             with pyro.plate(inputs.path, inputs.size, dim=-1):
                 gate = sample_gate(inputs, x)
-            x = x * inputs.spread(gate).unsqueeze(-2)  # type: ignore[arg-type]
+            x = x * inputs.spread(gate).unsqueeze(-2)
         return x.unflatten(-1, image) if image else x
 
     def layer(self, name: str, h: Tensor) -> Tensor:
