@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pyro_ssbnn.checks import resolve_device
 from pyro_ssbnn.errors import ConfigurationError, DataError
-from pyro_ssbnn.inference.options import resolve_device
 from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.selection.pruning import prune
 from pyro_ssbnn.selection.rules import Selection, select

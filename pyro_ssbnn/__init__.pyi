@@ -92,11 +92,11 @@ from .selection import Pruning as Pruning
 from .models import CompactNetwork as CompactNetwork
 
 # Files, speed, export
-from .files.checkpoint import save_fit as save_fit
-from .files.checkpoint import load_fit as load_fit
-from .files.checkpoint import load_guide as load_guide
-from .files.checkpoint import save_compact as save_compact
-from .files.checkpoint import load_compact as load_compact
+from .inference import save_fit as save_fit
+from .inference import load_fit as load_fit
+from .inference import load_guide as load_guide
+from .files.compact import save_compact as save_compact
+from .files.compact import load_compact as load_compact
 from .analysis import measure_latency as measure_latency
 from .analysis import pruning_latency as pruning_latency
 from .analysis import dense_and_pruned as dense_and_pruned

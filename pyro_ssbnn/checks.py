@@ -16,6 +16,7 @@ __all__ = [
     "check_probability",
     "check_rows",
     "check_tensors",
+    "resolve_device",
 ]
 
 
@@ -89,3 +90,27 @@ def check_rows(owner: str, x: Tensor, y: Tensor | None, names: Sequence[str]) ->
             f"{owner}: {what} has {len(bad):,} missing or infinite values, the first in row {row}{where}. Drop those"
             " rows or fill in the values."
         )
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device of a name; "auto" is CUDA where there is one, else the CPU.
+
+    :raises ConfigurationError: for a name torch does not know, or a device on which it cannot compute here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigurationError(f"device {device!r}: {error}") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError(
+            f"device {device!r}: torch finds no CUDA here; use 'auto' or 'cpu'."
+        )
+    try:
+        torch.zeros((), device=found).item()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise ConfigurationError(
+            f"device {device!r}: torch cannot compute there on this machine; use 'auto' or 'cpu'."
+        ) from error
+    return found

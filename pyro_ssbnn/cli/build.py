@@ -26,8 +26,8 @@ from pyro_ssbnn.cli.tables import print_layers, print_metrics
 from pyro_ssbnn.data import Dataset, Preprocessing
 from pyro_ssbnn.errors import CollapseWarning, SelectionError
 from pyro_ssbnn.files.atomic import write_text
-from pyro_ssbnn.files.checkpoint import save_compact, save_fit
-from pyro_ssbnn.inference import Fit, TrainingOptions, fit
+from pyro_ssbnn.files.compact import save_compact
+from pyro_ssbnn.inference import Fit, TrainingOptions, fit, save_fit
 from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.models import MLP
 from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior

@@ -118,7 +118,7 @@ class RunFolder:
         :raises CheckpointError: also when ``fit.safetensors`` is foreign, damaged, or of another run.
         """
         from pyro_ssbnn.data import Preprocessing
-        from pyro_ssbnn.files.checkpoint import load_fit
+        from pyro_ssbnn.inference.saving import load_fit
 
         config = self.read_config()
         result = load_fit(self.fit_file, device)
@@ -134,7 +134,7 @@ class RunFolder:
 
         :raises CheckpointError: when there is none, or it is foreign or damaged.
         """
-        from pyro_ssbnn.files.checkpoint import load_compact
+        from pyro_ssbnn.files.compact import load_compact
 
         if not self.compact_file.is_file():
             raise CheckpointError(

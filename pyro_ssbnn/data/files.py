@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pyro_ssbnn.data.wording import listed
 from pyro_ssbnn.errors import DataError
-
-_GZIP = b"\x1f\x8b"
+from pyro_ssbnn.files.untrusted import GZIP, unpacked
 
 
 def read_bytes(path: str | Path) -> tuple[bytes, bool]:
@@ -21,23 +20,19 @@ def read_bytes(path: str | Path) -> tuple[bytes, bool]:
     raw = file.read_bytes()
     if not raw:
         raise DataError(f"{file}: the file is empty; download it again.")
-    if not raw.startswith(_GZIP):
+    if not raw.startswith(GZIP):
         return raw, True
-    parts: list[bytes] = []
-    while raw.startswith(_GZIP):  # a gzip file may hold several streams, one after the other
-        stream = zlib.decompressobj(
-            wbits=31
-        )  # gzip.open would not say how much of a cut one there is
-        try:
-            parts.append(stream.decompress(raw))
-        except zlib.error as error:
-            raise DataError(
-                f"{file}: the gzip data are damaged ({error}); download the file again."
-            ) from error
-        if not stream.eof:
-            return b"".join(parts), False
-        raw = stream.unused_data
-    return b"".join(parts), True
+    try:
+        return unpacked(raw)
+    except zlib.error as error:
+        raise DataError(
+            f"{file}: the gzip data are damaged ({error}); download the file again."
+        ) from error
+    except OverflowError as error:
+        raise DataError(
+            f"{file}: a gzip file of {len(raw):,} bytes holds {error}, as no images or tables do; it was not unpacked"
+            " further. Unpack it yourself if it is what you mean."
+        ) from error
 
 
 def check_file(path: str | Path) -> Path:

@@ -12,11 +12,13 @@ __all__ = ["replacing", "write_text"]
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, previous: Path | None = None) -> Iterator[Path]:
     """Give a temporary path in the same folder, which takes the place of ``path`` once the block has succeeded.
 
     The folder is made when it is missing. When the block raises, the temporary file is removed and an older file
     under the final name stays as it was.
+
+    :param previous: what the older file is called from then on, in the same folder; by default it goes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +33,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 is for secrets
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
+        _keep(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,3 +45,16 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all (UTF-8)."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _keep(folder: Path) -> None:
+    """Have the names in a folder outlast a power failure, where the system can do that."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems cannot
+        pass
+    finally:
+        os.close(handle)

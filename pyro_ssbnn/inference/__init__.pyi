@@ -11,3 +11,6 @@ from .history import Removal as Removal
 from .loop import fit as fit
 from .options import TrainingOptions as TrainingOptions
 from .result import Fit as Fit
+from .saving import load_fit as load_fit
+from .saving import load_guide as load_guide
+from .saving import save_fit as save_fit

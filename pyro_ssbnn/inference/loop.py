@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.inference.checkpoints import EVERY, Checkpoints
 from pyro_ssbnn.inference.guards import check_data, warn_of_collapse
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.options import TrainingOptions
@@ -37,6 +39,8 @@ def fit(
     augment: Augmentation | None = None,
     progress: bool = True,
     callback: Callable[[int, Fit], None] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = EVERY,
 ) -> Fit:
     """Fit the guide of a network to data.
 
@@ -60,7 +64,12 @@ def fit(
     :param progress: show a progress bar.
     :param callback: called after each epoch (each part of it that is a row of the history) with its number (from 1) and
         the unfinished result. Random numbers that it draws do not change the run.
-    :raises ConfigurationError: for both ``guide`` and ``resume``; for a guide or a run of another network; for options
+    :param checkpoint: file (.safetensors) that holds the unfinished fit, as of the end of an epoch or of a few, and at
+        last the finished one; the one before it is kept beside it, as ``.previous.safetensors``. A killed run goes on
+        from it bit by bit: ``fit(..., resume=load_fit(path), checkpoint=path)``.
+    :param checkpoint_every: seconds between two checkpoints; more where they take more than 1 % of the time.
+    :raises ConfigurationError: for a checkpoint that is there already, unless ``resume`` is given, or that cannot be
+        written; for both ``guide`` and ``resume``; for a guide or a run of another network; for options
         that a resumed run cannot change, or another number of rows.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
@@ -70,6 +79,7 @@ def fit(
     """
     options = options or TrainingOptions()
     check_data("fit", model, x, y)
+    checkpoints = Checkpoints(checkpoint, checkpoint_every, resumes=resume is not None)
     if resume is not None and guide is not None:
         raise ConfigurationError(
             "fit: give resume or guide, not both; resume brings its own guide."
@@ -108,6 +118,7 @@ def fit(
         result = Fit(
             model, guide, options, History(parts=options.parts(len(x))), len(x), start=start
         )
-        Run(result, x, y, augment=augment, resume=resume).train(progress, callback)
+        run = Run(result, x, y, augment=augment, resume=resume, checkpoints=checkpoints)
+        run.train(progress, callback)
     warn_of_collapse(result.collapsed)
     return result

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["TrainingOptions", "resolve_device", "resolve_dtype"]
+__all__ = ["TrainingOptions", "resolve_dtype"]
 
 _STEPS = (
     10_000  # of a run whose epochs are left to us: gates need a few thousand, whatever the data
@@ -198,26 +198,6 @@ class TrainingOptions:
         """Plain record of the options."""
         pairs = asdict(self).items()
         return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs}
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device of a name; "auto" is CUDA where there is one, else the CPU.
-
-    :raises ConfigurationError: for a name torch does not know, or a CUDA device on a machine without CUDA.
-    """
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigurationError(f"device {device!r}: {error}") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError(
-            f"device {device!r}: torch finds no CUDA here; use 'auto' or 'cpu'."
-        )
-    return found
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from pyro_ssbnn.checks import resolve_device
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.inference.options import TrainingOptions, resolve_device, resolve_dtype
+from pyro_ssbnn.inference.options import TrainingOptions, resolve_dtype
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network

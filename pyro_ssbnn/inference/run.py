@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from pyro_ssbnn.errors import ConfigurationError, TrainingInterrupted
 from pyro_ssbnn.inference.boundary import Boundary
+from pyro_ssbnn.inference.checkpoints import Checkpoints
 from pyro_ssbnn.inference.costs import best_kind, repays
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.graph import has_compiler
@@ -55,6 +56,7 @@ class Run:
     :param y: targets, there too.
     :param augment: see :func:`~pyro_ssbnn.fit`.
     :param resume: see :func:`~pyro_ssbnn.fit`.
+    :param checkpoints: what is written of the run while it lasts; by default nothing.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Run:
         *,
         augment: Augmentation | None = None,
         resume: Fit | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.result, self.x = result, x
+        self.checkpoints = checkpoints or Checkpoints(None)
         options = result.options
         self.schedule = Schedule(options, len(x))
         self.minibatches = Minibatches(x, y, options, augment)
@@ -112,11 +116,15 @@ class Run:
         """
         model = self.result.model.train()
         try:
+            self._store()
+            self.checkpoints.begin(self.result)
             self._train(progress, callback)
             self._store()
+            self.checkpoints.write(self.result)
         except BaseException as error:
             self._return()
             if isinstance(error, KeyboardInterrupt):
+                self.checkpoints.write(self.result)
                 done = self.result.history.epoch
                 raise TrainingInterrupted(
                     f"training was interrupted after {done:g} of {self.schedule.epochs} epochs; the result as of then"
@@ -129,6 +137,8 @@ class Run:
 
     def _train(self, progress: bool, callback: Callable[[int, Fit], None] | None) -> None:
         history, schedule = self.result.history, self.schedule
+        if self.patience.exhausted:  # that of the run it goes on from
+            return
         self._set_step()
         done = len(history)
         unit = "epoch" if schedule.parts == 1 else "part"
@@ -153,6 +163,9 @@ class Run:
                     self._store()
                     callback(record + 1, self.result)
                     set_random_state(self.random, self.x.device)
+                if self.checkpoints.due:
+                    self._store()
+                    self.checkpoints.write(self.result)
                 if decides and self.patience.exhausted:
                     break
 

@@ -120,6 +120,8 @@ def test_given_rows_are_repeated_to_fill_a_batch():
 def test_devices_are_waited_for_before_and_after_each_sample(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda d: waited.append((d, len(LOG))))
+    # The name of a device that is no CPU and needs no machine; for a user it is none.
+    monkeypatch.setattr(latency, "resolve_device", torch.device)
     options = {"batch_sizes": (1,), "repeats": 1, "warmup": 1, "min_seconds": 2.5e-3}
     measure_latency({"a": Timed("a")}, 3, device="meta", **options)
     # Calls made when it was waited: one trial; warm-up: untimed, timed; then: untimed, three timed.

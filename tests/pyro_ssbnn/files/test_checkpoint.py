@@ -28,7 +28,7 @@ from pyro_ssbnn import (
     select,
 )
 from pyro_ssbnn.errors import CheckpointError, DataError
-from pyro_ssbnn.files import checkpoint
+from pyro_ssbnn.files import container
 from pyro_ssbnn.files.atomic import replacing, write_text
 from pyro_ssbnn.models import compact_from_state
 
@@ -155,7 +155,7 @@ class TestRefusals:
             load_fit(tmp_path / "pickle.pt")
 
     def test_newer_format(self, fitted, tmp_path, monkeypatch):
-        monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
+        monkeypatch.setattr(container, "FORMAT_VERSION", 99)
         save_fit(fitted, tmp_path / "new.safetensors")
         monkeypatch.undo()
         with pytest.raises(
@@ -221,7 +221,7 @@ class TestAtomic:
         def fail(*args, **kwargs):
             raise OSError("disk full")
 
-        monkeypatch.setattr(checkpoint, "save_file", fail)
+        monkeypatch.setattr(container, "save_file", fail)
         with pytest.raises(OSError, match="disk full"):
             save_fit(fitted, tmp_path / "sub" / "fit.safetensors")
         assert list((tmp_path / "sub").iterdir()) == []
