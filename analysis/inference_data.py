@@ -120,7 +120,7 @@ def to_arviz(
         _check_draws(draws, model.description, x, y, weights)
         _check_sites(draws, draw_posterior(model, guide, 1))
     if y is not None:
-        y = model.likelihood.as_target(y, next(guide.parameters()))
+        y = model.likelihood.observed(y, next(guide.parameters()))
     coords = _coordinates(model.description, names)
     groups = {
         "posterior": _posterior(model.description, draws, coords),

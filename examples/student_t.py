@@ -34,13 +34,13 @@ class StudentTLikelihood(ss.Likelihood):
         """Targets given the network's output and the latents."""
         return StudentT(latents["noise.df"], f.squeeze(-1), latents["noise.scale"])
 
-    def mean(self, f):
+    def mean(self, f, latents):
         """F itself."""
         return f.squeeze(-1)
 
     def cdf(self, y, f, latents):
         """P(Y <= y): by it intervals are found, and torch's StudentT has none."""
-        t = (y - self.mean(f)) / latents["noise.scale"]
+        t = (y - self.mean(f, latents)) / latents["noise.scale"]
         return torch.as_tensor(stdtr(latents["noise.df"].numpy(), t.numpy()))
 
 

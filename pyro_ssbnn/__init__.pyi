@@ -18,6 +18,12 @@ from .likelihoods import GaussianLikelihood as GaussianLikelihood
 from .likelihoods import CategoricalLikelihood as CategoricalLikelihood
 from .likelihoods import BernoulliLikelihood as BernoulliLikelihood
 from .likelihoods import PoissonLikelihood as PoissonLikelihood
+from .likelihoods import NegativeBinomialLikelihood as NegativeBinomialLikelihood
+from .likelihoods import StudentTLikelihood as StudentTLikelihood
+from .likelihoods import HeteroscedasticLikelihood as HeteroscedasticLikelihood
+from .likelihoods import OrdinalLikelihood as OrdinalLikelihood
+from .likelihoods import WeibullLikelihood as WeibullLikelihood
+from .likelihoods import LogNormalLikelihood as LogNormalLikelihood
 
 # Networks
 from .models import MLP as MLP

@@ -29,7 +29,7 @@ class Evidence:
 
     :param result: the fit.
     :param x: predictors of the rows looked at, ``[N, p]``.
-    :param y: their targets.
+    :param y: their targets, as the distribution scores them.
     :param draws: draws with predictions there.
     :param held_out: whether the rows were kept from the fit.
     :param whole: whether they are all the rows fitted to, so that log p(y | draw) is that of the data.
@@ -87,4 +87,5 @@ def gather(
         x, y = x[chosen], y[chosen]
     x, y = x.cpu(), y.cpu()
     draws = draw_posterior(result.model, result.guide, num_draws, x=x, y=y, seed=seed)
+    y = result.model.likelihood.observed(y, torch.zeros((), dtype=torch.float64))
     return Evidence(result, x, y, draws, held_out, whole, seed)

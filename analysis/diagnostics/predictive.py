@@ -29,7 +29,6 @@ from torch import Tensor
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import SCALE_RATIO, SIGMAS, Check
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.likelihoods import BernoulliLikelihood, CategoricalLikelihood
 from pyro_ssbnn.posterior.draws import draw_latents
 from pyro_ssbnn.posterior.networks import outputs
 
@@ -46,7 +45,7 @@ _PRIOR_DRAWS, _PRIOR_ROWS = 500, 200
 def check_calibration(evidence: Evidence) -> Check:
     """Coverage of predictive intervals, or confidence against accuracy for classes."""
     likelihood = evidence.result.model.likelihood
-    if isinstance(likelihood, BernoulliLikelihood | CategoricalLikelihood):
+    if likelihood.predicts_classes:
         return _class_calibration(evidence)
     u = transformed(evidence).ravel()
     inside = {level: float((np.abs(u - 0.5) < level / 2).mean()) for level in (0.5, 0.9)}
@@ -64,8 +63,9 @@ def check_calibration(evidence: Evidence) -> Check:
     )
     narrow = inside[0.5] - 0.5 + inside[0.9] - 0.9 < 0
     todo = (
-        "Infer the noise (GaussianLikelihood() without scale) or give a larger scale; for counts, a likelihood with"
-        " more spread."
+        "Infer the noise (GaussianLikelihood() without scale) or give a larger scale; for counts,"
+        " NegativeBinomialLikelihood; for errors that are far off now and then, StudentTLikelihood; for a spread that"
+        " changes with the predictors, HeteroscedasticLikelihood."
         if narrow
         else "Infer the noise (GaussianLikelihood() without scale) or give a smaller scale."
     )
@@ -80,15 +80,21 @@ def check_calibration(evidence: Evidence) -> Check:
 
 
 def transformed(evidence: Evidence) -> Array:
-    """Probability integral transform of every observation, shape of y; ties are split at random (fixed seed)."""
+    """Probability integral transform of every observation, shape of y; ties are split at random (fixed seed).
+
+    Of an observation that is censored at c, all that is above c is a tie.
+    """
     if evidence.draws.predictive is None:
         raise ValueError("the evidence holds no predictions.")
     replicated = evidence.draws.predictive.double().numpy()  # [S, N(, K)]
+    censored = evidence.result.model.likelihood.censored(evidence.y).numpy()
     observed = evidence.y.double().numpy()
+    observed = np.where(censored, np.abs(observed), observed)
     weights = evidence.row_weights.T.reshape(len(replicated), -1, *[1] * (observed.ndim - 1))
     below = (weights * (replicated < observed)).sum(0)
+    tied = (replicated == observed) | (censored & (replicated > observed))
     share = np.random.default_rng(evidence.seed).uniform(size=observed.shape)
-    result: Array = below + share * (weights * (replicated == observed)).sum(0)
+    result: Array = below + share * (weights * tied).sum(0)
     return result
 
 
@@ -97,12 +103,19 @@ def check_replicates(evidence: Evidence) -> Check:
     likelihood = evidence.result.model.likelihood
     if evidence.draws.predictive is None:
         raise ValueError("the evidence holds no predictions.")
+    censored = likelihood.censored(evidence.y)
+    if censored.any():
+        share = 100 * float(censored.double().mean())
+        return Check(
+            "replicates",
+            "ok",
+            f"{share:.0f} % of the times are censored: their mean and spread are not known, and not compared.",
+        )
     replicated = evidence.draws.predictive.double().numpy()
     observed = evidence.y.double().numpy()
-    if isinstance(likelihood, BernoulliLikelihood | CategoricalLikelihood):
-        labels = (
-            range(likelihood.num_classes) if isinstance(likelihood, CategoricalLikelihood) else [1]
-        )
+    if likelihood.predicts_classes:
+        mean = evidence.draws.mean
+        labels = [1] if mean is None or mean.ndim == 2 else range(mean.shape[-1])
         statistics = {f"share of class {k}": (replicated == k, observed == k) for k in labels}
         pairs = {k: (r.mean(1), float(o.mean())) for k, (r, o) in statistics.items()}
         unit = 1.0
@@ -143,9 +156,10 @@ def check_prior_predictive(result: Fit, x: Tensor, y: Tensor, *, seed: int = 0) 
     :param y: targets.
     """
     likelihood = result.model.likelihood
-    if isinstance(likelihood, BernoulliLikelihood | CategoricalLikelihood):
+    if likelihood.predicts_classes:
         return _prior_classes(result, x, seed)
     mean, spread = _prior_moments(result, x, seed)
+    y = torch.where(likelihood.censored(y), y.abs(), y)
     observed = {"mean": float(y.double().mean()), "standard deviation": float(y.double().std())}
     drawn = {"mean": mean, "standard deviation": spread}
     tails = {name: _tail(drawn[name], observed[name]) for name in drawn}
@@ -217,8 +231,7 @@ def _class_calibration(evidence: Evidence) -> Check:
 
 
 def _prior_classes(result: Fit, x: Tensor, seed: int) -> Check:
-    f = _prior_outputs(result, x, seed)[0]
-    p = result.model.likelihood.mean(f)
+    p = _prior_outputs(result, x, seed)[0]
     top = torch.maximum(p, 1 - p) if p.ndim == 2 else p.max(-1).values
     sure = float((top > 0.99).double().mean())
     values = {"share_certain": sure}
@@ -236,7 +249,7 @@ def _prior_classes(result: Fit, x: Tensor, seed: int) -> Check:
 
 def _prior_moments(result: Fit, x: Tensor, seed: int) -> tuple[Array, Array]:
     """Mean and standard deviation over the rows of y drawn from the prior, ``[S]`` each, by total variance."""
-    _, mean, variance = _prior_outputs(result, x, seed)
+    mean, variance = _prior_outputs(result, x, seed)
     flat, noise = mean.reshape(len(mean), -1), variance.reshape(len(mean), -1)
     spread = (flat.var(1, correction=0) + noise.mean(1)).sqrt()
     return (
@@ -245,8 +258,8 @@ def _prior_moments(result: Fit, x: Tensor, seed: int) -> tuple[Array, Array]:
     )
 
 
-def _prior_outputs(result: Fit, x: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs f, means and variances of y at some rows for draws from the prior, ``[S, N, ...]``, float64."""
+def _prior_outputs(result: Fit, x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Means and variances of y at some rows for draws from the prior, ``[S, N, ...]``, float64."""
     model, likelihood = result.model, result.model.likelihood
     rows, anchor = x[:_PRIOR_ROWS], next(result.guide.parameters()).new_zeros(1, x.shape[1])
 
@@ -261,10 +274,11 @@ def _prior_outputs(result: Fit, x: Tensor, seed: int) -> tuple[Tensor, Tensor, T
         with pyro.validation_enabled(
             False
         ):  # rates beyond the floating point range are an answer here, no error
-            y = likelihood.distribution(f, {k: v.cpu().double() for k, v in latents.items()})
-        parts.append((f, y.mean, y.variance))
-    f, mean, variance = (torch.cat(part) for part in zip(*parts, strict=True))
-    return f, mean, variance
+            latents = {k: v.cpu().double() for k, v in latents.items()}
+            variance = likelihood.distribution(f, latents).variance
+        parts.append((likelihood.mean(f, latents), variance))
+    mean, variance = (torch.cat(part) for part in zip(*parts, strict=True))
+    return mean, variance
 
 
 def _tail(drawn: Array, seen: float) -> float:

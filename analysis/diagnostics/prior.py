@@ -131,7 +131,9 @@ def _chunk(
         total = score.double().reshape(num_draws, -1).sum(-1).cpu().numpy()
         priors[kind] = priors.get(kind, 0.0) + total
     f = outputs(model, values, x)
-    mean = model.likelihood.mean(f).double().reshape(num_draws, -1).numpy()
+    latents = model.likelihood.latents_of(values, model.description.prefix)
+    latents = {name: value.cpu() for name, value in latents.items()}
+    mean = model.likelihood.mean(f, latents).double().reshape(num_draws, -1).numpy()
     quantities = {f"mean[{i}]": column for i, column in enumerate(mean.T)}
     groups = guide.description.paths
     for name, value in values.items():

@@ -34,7 +34,6 @@ from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.exact import r_hat
 from pyro_ssbnn.inference import Fit, fit
 from pyro_ssbnn.inference.preparation import forget_statistics
-from pyro_ssbnn.likelihoods import BernoulliLikelihood, CategoricalLikelihood
 
 __all__ = [
     "check_node_agreement",
@@ -214,11 +213,10 @@ def _means(parts: Sequence[Evidence]) -> Array:
 
 
 def _disagreement(parts: Sequence[Evidence], means: Array) -> float:
-    likelihood = parts[0].result.model.likelihood
     each = means.mean(1)  # [restarts, N, ...]
-    if isinstance(likelihood, BernoulliLikelihood):
-        each = np.stack([each, 1 - each], -1)
-    if isinstance(likelihood, BernoulliLikelihood | CategoricalLikelihood):
+    if parts[0].result.model.likelihood.predicts_classes:
+        if each.ndim == 2:  # probabilities of 1
+            each = np.stack([each, 1 - each], -1)
         return float((_entropy(each.mean(0)) - _entropy(each).mean(0)).mean())
     drawn = [p.draws.predictive for p in parts if p.draws.predictive is not None]
     within = np.stack([d.double().numpy().var(0) for d in drawn]).mean(0)

@@ -1,8 +1,9 @@
 r"""Is there signal that the network leaves behind? And if a layer closed, was there anything to find?
 
-The residuals of the fit, :math:`r_i = y_i - E[y_i]` (over the standard deviation :math:`\sqrt{E[y_i]}` for counts;
-class indicators minus probabilities for classes), are predicted from x by a random forest on other folds,
-:math:`\hat r_{-i}`. With :math:`d_i = r_i^2 - (r_i - \hat r_{-i})^2`, the share of the residuals'
+The residuals of the fit, :math:`r_i = y_i - E[y_i]` for a Gaussian likelihood, class indicators minus probabilities for
+classes, and quantile residuals :math:`\Phi^{-1}(u_i)` of the probability integral transform for all others (Dunn and
+Smyth 1996), which are standard Normal for a right model whatever the targets, are predicted from x by a random forest
+on other folds, :math:`\hat r_{-i}`. With :math:`d_i = r_i^2 - (r_i - \hat r_{-i})^2`, the share of the residuals'
 variance that could still be explained is
 
 .. math:: R = \sum_i d_i \Big/ \sum_i r_i^2,\qquad \text{cost} = -\tfrac12\log(1 - R)\ \text{nats per observation},
@@ -17,16 +18,14 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import KFold, cross_val_predict
 
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
+from pyro_ssbnn.analysis.diagnostics.predictive import transformed
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, SIGMAS, Check
-from pyro_ssbnn.likelihoods import (
-    BernoulliLikelihood,
-    CategoricalLikelihood,
-    PoissonLikelihood,
-)
+from pyro_ssbnn.likelihoods import GaussianLikelihood
 
 __all__ = ["check_signal"]
 
@@ -82,19 +81,18 @@ def check_signal(evidence: Evidence) -> Check:
 
 
 def residuals(evidence: Evidence) -> Array:
-    """Residuals of the predictive mean, ``[N, columns]``; see the module."""
+    """Residuals of the fit, ``[N, columns]``; see the module."""
     if evidence.draws.mean is None:
         raise ValueError("the evidence holds no predictions.")
     mean = evidence.draws.mean.double().numpy().mean(0)
     y = evidence.y.double().numpy()
     likelihood = evidence.result.model.likelihood
-    if isinstance(likelihood, CategoricalLikelihood):
-        y = np.eye(likelihood.num_classes)[y.astype(int)]
+    if likelihood.predicts_classes and mean.ndim == 2:
+        y = np.eye(mean.shape[1])[y.astype(int)]
     residual: Array = y - mean
-    if isinstance(likelihood, PoissonLikelihood):
-        residual = residual / np.sqrt(np.maximum(mean, 1e-6))
-    elif isinstance(likelihood, BernoulliLikelihood):
-        residual = residual[:, None]
+    if not (likelihood.predicts_classes or isinstance(likelihood, GaussianLikelihood)):
+        least = 0.5 / len(evidence.draws.mean)  # what so many draws tell from 0
+        residual = norm.ppf(transformed(evidence).clip(least, 1 - least))
     return residual.reshape(len(residual), -1)
 
 

@@ -52,7 +52,7 @@ def sample_exact(
     True
     """
     _check_rows(model, x, y)
-    model.likelihood.check_target(y)
+    model.likelihood.check_data(y)
     return sample_exact_each(model, x, y.unsqueeze(0), options, seed=seed, progress=progress)[0]
 
 

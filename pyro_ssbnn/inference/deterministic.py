@@ -145,7 +145,9 @@ class _DeterministicNetwork(nn.Module):
             weight, scale = self.weights[group.name], self.scales[group.name]
             values[group.weight_site] = standardized(group, weight, scale)
         f = poutine.condition(self.model.network, data=values)(x)
-        return self.model.likelihood.distribution(f, self.noise).log_prob(y)
+        f, target, weight = self.model.likelihood.unpacked(f, y)
+        score = self.model.likelihood.distribution(f, self.noise).log_prob(target)
+        return score if weight is None else weight * score
 
     def predictor_norms(self) -> Tensor:
         """Norm of the weights that read each predictor, ``[p]``."""

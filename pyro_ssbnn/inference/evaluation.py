@@ -197,8 +197,9 @@ def _log_likelihoods(
         f = outputs(model, values, data.x).double()
         own = likelihood.latents_of(values, description.prefix)
         latents = {name: value.cpu().double() for name, value in own.items()}
-        distribution = likelihood.distribution(f, latents)
-        score = distribution.log_prob(likelihood.as_target(data.y.cpu(), f))
+        f, target, weight = likelihood.unpacked(f, likelihood.as_target(data.y.cpu(), f))
+        score = likelihood.distribution(f, latents).log_prob(target)
+        score = score if weight is None else weight * score
         scores.append(score.flatten(1).sum(1))
     return torch.cat(scores)
 

@@ -160,6 +160,8 @@ def _fold(graph: GraphModule, written: set[Any]) -> None:
         if node.op != "call_function" or node in written or _writes(node) or _is_random(node):
             continue
         sources = node.all_input_nodes
+        if not isinstance(node.meta["val"], Tensor):  # several at once
+            continue
         if node.target in _ALIASES or (node.target in _VIEWS and _same_layout(node, sources[0])):
             node.replace_all_uses_with(sources[0])
         elif node.meta["val"].numel() <= _LARGEST_CONSTANT and (

@@ -28,7 +28,7 @@ def check_data(owner: str, model: Network, x: Tensor, y: Tensor) -> None:
     check_rows(owner, x, y, model.description.inputs.column_names)
     if len(x) < 2:
         raise DataError(f"{owner}: at least two rows of data are needed; got {len(x)}.")
-    model.likelihood.check_target(y)
+    model.likelihood.check_data(y)
 
 
 class FiniteGuard:

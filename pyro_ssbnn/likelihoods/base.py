@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import pyro
@@ -50,7 +51,13 @@ class Likelihood(ABC):
     A subclass is a frozen dataclass whose fields are plain numbers, strings or lists of them; it gives
     :meth:`distribution` and :meth:`mean`, and declares latents of its own in :meth:`latent_sites`. Model, guide,
     training and draws then work as they are, and files, once it is registered (``docs/own_network.md``).
+
+    :param weighted: whether a last column of the targets holds weights: in training, and in the bound, a row of weight
+        w counts as w rows. Predictions, densities and draws are those of one observation; targets may then come
+        without weights.
     """
+
+    weighted: bool = field(default=False, kw_only=True)
 
     family: ClassVar[str] = "likelihood"
     predicts_classes: ClassVar[bool] = False
@@ -113,8 +120,11 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def mean(self, f: Tensor) -> Tensor:
-        """Expected y given f: ``[..., N]``, or ``[..., N, num_outputs]`` (class probabilities, several targets)."""
+    def mean(self, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
+        """Expected y given f: ``[..., N]``, or ``[..., N, K]`` (class probabilities, several targets).
+
+        :param latents: as in :meth:`distribution`.
+        """
 
     def cdf(self, y: Tensor, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
         """P(Y <= y) of each target given f, shape of the mean: what quantiles of predictions are found by.
@@ -167,10 +177,51 @@ class Likelihood(ABC):
         """
         latents = self.sample_latents(f, prefix)
         rows = f.shape[-2]
-        weight = 1.0 if num_data is None else num_data / rows
-        with poutine.scale(scale=weight), pyro.plate(f"{prefix}data", rows, dim=-1):
-            observed = None if y is None else self.as_target(y, f)
-            pyro.sample(f"{prefix}obs", self.distribution(f, latents), obs=observed)
+        times = 1.0 if num_data is None else num_data / rows
+        with poutine.scale(scale=times), pyro.plate(f"{prefix}data", rows, dim=-1):
+            if y is None:
+                pyro.sample(f"{prefix}obs", self.distribution(f, latents))
+                return
+            f, target, weight = self.unpacked(f, self.as_target(y, f))
+            with nullcontext() if weight is None else _counted(weight):
+                pyro.sample(f"{prefix}obs", self.distribution(f, latents), obs=target)
+
+    def unpacked(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Outputs, targets and weights of rows whose targets may come with columns of what is known beside them.
+
+        Whoever scores targets by :meth:`distribution` comes through here.
+
+        :param f: the network's output, ``[..., N, num_outputs]``.
+        :param y: targets as :meth:`as_target` gives them.
+        :returns: f at these rows, which an exposure shifts; the targets that :meth:`distribution` scores; their weights
+            ``[N]``, or None.
+        """
+        target, weight = self._apart(y)
+        return f, target, weight
+
+    def observed(self, y: Tensor, like: Tensor) -> Tensor:
+        """Targets in any form, as :meth:`distribution` scores them, without columns beside them."""
+        y = self.as_target(y, like)
+        return self.unpacked(like.new_zeros(len(y), self.num_outputs), y)[1]
+
+    @property
+    def target_columns(self) -> int:
+        """Columns of y beside the weights; with one, y is ``[N]``."""
+        return 1
+
+    def _apart(self, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Targets ``[N]`` (``[N, K]``), and their weights where y has that column."""
+        if not self.weighted or y.ndim < 2 or y.shape[1] <= self.target_columns:
+            return y, None
+        target = y[:, :-1]
+        return target.squeeze(1) if target.shape[1] == 1 else target, y[:, -1]
+
+    def censored(self, y: Tensor) -> Tensor:
+        """Which targets, as :meth:`distribution` scores them, only say that y is larger than their absolute value.
+
+        None by default.
+        """
+        return torch.zeros_like(y, dtype=torch.bool)
 
     def as_target(self, y: Tensor, like: Tensor) -> Tensor:
         """Targets as the distribution scores them: numbers of the device and dtype of ``like``, from any dtype.
@@ -179,6 +230,24 @@ class Likelihood(ABC):
         of labels gives integers instead.
         """
         return y.to(like.device, like.dtype)
+
+    def check_data(self, y: Tensor) -> None:
+        """Raise :class:`DataError` unless y are targets to be fitted, with weights where :attr:`weighted` says so."""
+        if self.weighted:
+            columns = self.target_columns + 1
+            if y.ndim != 2 or y.shape[1] != columns:
+                raise DataError(
+                    f"{type(self).__name__}: with weights y must be [N, {columns}], the weights last; got shape"
+                    f" {list(y.shape)}. torch.column_stack([y, weights]) puts them together."
+                )
+            weight = y[:, -1]
+            if not (weight.isfinite().all() and (weight >= 0).all() and weight.sum() > 0):
+                raise DataError(
+                    f"{type(self).__name__}: weights, the last column of y, must be finite, not negative, and not all"
+                    " zero."
+                )
+            y = self._apart(y)[0]
+        self.check_target(y)
 
     def check_target(self, y: Tensor) -> None:
         """Raise :class:`DataError` unless y is a target of this likelihood (finite, right shape and values)."""
@@ -195,3 +264,11 @@ class Likelihood(ABC):
         :raises ConfigurationError: for a class without a name of its own.
         """
         return {**record_of(type(self)), **asdict(self)}
+
+
+@contextmanager
+def _counted(weight: Tensor) -> Iterator[None]:
+    """Rows count by their weights; Pyro takes weights of 0 as a mask only."""
+    present: Any = weight > 0
+    with poutine.mask(mask=present), poutine.scale(scale=torch.where(present, weight, 1.0)):
+        yield

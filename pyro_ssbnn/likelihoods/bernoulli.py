@@ -27,7 +27,7 @@ class BernoulliLikelihood(Likelihood):
         """Bernoulli with logit f."""
         return dist.Bernoulli(logits=f.squeeze(-1))
 
-    def mean(self, f: Tensor) -> Tensor:
+    def mean(self, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
         """Probability of 1, ``[..., N]``."""
         return f.squeeze(-1).sigmoid()
 

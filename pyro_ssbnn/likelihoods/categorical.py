@@ -31,7 +31,7 @@ class CategoricalLikelihood(Likelihood):
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise ConfigurationError(
-                f"CategoricalLikelihood: num_classes must be at least 2; got {self.num_classes}."
+                f"{type(self).__name__}: num_classes must be at least 2; got {self.num_classes}."
             )
 
     @property
@@ -43,20 +43,26 @@ class CategoricalLikelihood(Likelihood):
         """Categorical with logits f."""
         return dist.Categorical(logits=f)
 
-    def mean(self, f: Tensor) -> Tensor:
+    def mean(self, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
         """Class probabilities, ``[..., N, K]``."""
         return f.softmax(-1)
 
     def as_target(self, y: Tensor, like: Tensor) -> Tensor:
-        """Labels as 64-bit integers, from any integer dtype.
+        """Labels as 64-bit integers, from any integer dtype; beside weights as floating numbers.
 
-        :raises DataError: for floating numbers.
+        :raises DataError: for floating numbers without weights.
         """
+        if self.weighted and y.ndim == 2:
+            return super().as_target(y, like)
         if y.is_floating_point():
             raise DataError(
-                f"CategoricalLikelihood: y holds class labels, an integer tensor; got {y.dtype}. Use y.long()."
+                f"{type(self).__name__}: y holds class labels, an integer tensor; got {y.dtype}. Use y.long()."
             )
         return y.to(like.device, torch.long)
+
+    def _apart(self, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        target, weight = super()._apart(y)
+        return target.long(), weight
 
     def check_target(self, y: Tensor) -> None:
         """Integer labels 0..K-1 with at least two classes present."""
@@ -65,8 +71,8 @@ class CategoricalLikelihood(Likelihood):
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= self.num_classes:
             raise DataError(
-                f"CategoricalLikelihood: labels must be 0..{self.num_classes - 1}; found {low}..{high}."
+                f"{type(self).__name__}: labels must be 0..{self.num_classes - 1}; found {low}..{high}."
                 + (" Labels that start at one: pass y - 1." if low == 1 else "")
             )
         if low == high:
-            raise DataError(f"CategoricalLikelihood: all labels are {low}; two classes are needed.")
+            raise DataError(f"{type(self).__name__}: all labels are {low}; two classes are needed.")

@@ -60,28 +60,33 @@ class GaussianLikelihood(Likelihood):
 
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Normal around f."""
-        mean, scale = self.mean(f), self._scale(f, latents)
+        mean, scale = self.mean(f, latents), self._scale(f, latents)
         normal = dist.Normal(mean, scale)
         return normal if self.num_targets == 1 else normal.to_event(1)
 
     def cdf(self, y: Tensor, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
         """Each target's Normal distribution function."""
-        return dist.Normal(self.mean(f), self._scale(f, latents)).cdf(y)
+        return dist.Normal(self.mean(f, latents), self._scale(f, latents)).cdf(y)
 
     def quantile(self, probability: float, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
         """Quantile of the mixture of Normals, ``[N]`` (``[N, K]``); see :meth:`Likelihood.quantile`.
 
         Where one set of weights goes with many draws of the noise, all rows share the distribution around f.
         """
-        mean, scale = self.mean(f), self._scale(f, latents)
+        mean, scale = self.mean(f, latents), self._scale(f, latents)
         if len(mean) > 1:
             return normal_mixture_quantile(probability, mean, scale)
         around = normal_mixture_quantile(probability, torch.zeros_like(mean[:, :1]), scale)
         return mean[0] + around
 
-    def mean(self, f: Tensor) -> Tensor:
+    def mean(self, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
         """F itself, without the last dimension for one target."""
         return f.squeeze(-1) if self.num_targets == 1 else f
+
+    @property
+    def target_columns(self) -> int:
+        """One a target."""
+        return self.num_targets
 
     def _scale(self, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
         """Standard deviation of the noise, broadcastable with the mean."""

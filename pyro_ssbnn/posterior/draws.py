@@ -237,11 +237,16 @@ def predictions(
     # The size of the pieces follows from the draws alone: a row is given the same random numbers in any memory.
     rows = max(1, _BLOCK_OUTPUTS // (f.shape[0] * f.shape[2]))
     for at in range(0, f.shape[1], rows):
-        piece = f[:, at : at + rows].double()
-        distribution = likelihood.distribution(piece, latents)
-        found = {"mean": likelihood.mean(piece), "predictive": distribution.sample()}
+        piece, target = f[:, at : at + rows].double(), None
         if y is not None:
             target = likelihood.as_target(y[at : at + rows], piece)
+            piece, target, _ = likelihood.unpacked(piece, target)
+        distribution = likelihood.distribution(piece, latents)
+        found = {
+            "mean": likelihood.mean(piece, latents),
+            "predictive": distribution.sample(),
+        }
+        if target is not None:
             check_targets(target, distribution)
             found["log_likelihood"] = distribution.log_prob(target)
         parts.append({k: v.to(f.dtype) if v.is_floating_point() else v for k, v in found.items()})

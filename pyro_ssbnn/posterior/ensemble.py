@@ -82,14 +82,16 @@ class Ensemble:
         targets: Sequence[Tensor | None] = [None] * len(passes)
         if y is not None:
             targets = y.split(self.block.rows)
-        running = [RunningSummary(self.likelihood, target) for target in targets]
+        running = [RunningSummary(self.likelihood) for _ in passes]
         kept: list[tuple[Tensor, dict[str, Tensor]]] = []
         for networks in self.networks():
             latents = {k: v.cpu().double() for k, v in networks.latents.items()}
             outputs = []
-            for rows, summary in zip(passes, running, strict=True):
+            for rows, target, summary in zip(passes, targets, running, strict=True):
                 f = networks(rows).double()
-                summary.add(f, latents, networks.num_draws)
+                if target is not None:
+                    f, target, _ = self.likelihood.unpacked(f, target)
+                summary.add(f, latents, networks.num_draws, target)
                 if quantiles:
                     outputs.append(f)
             if quantiles:

@@ -127,24 +127,26 @@ class RunningSummary:
     """What the draws seen so far say of some rows, float64 on the CPU; as large as the answer.
 
     :param likelihood: of the targets.
-    :param y: targets of the rows to score, ``[N]`` (``[N, K]``).
     """
 
-    def __init__(self, likelihood: Likelihood, y: Tensor | None) -> None:
-        self.likelihood, self.y = likelihood, y
+    def __init__(self, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
         self._count = 0
         self._values: dict[str, Tensor] = {}
 
-    def add(self, f: Tensor, latents: Mapping[str, Tensor], num_draws: int) -> None:
+    def add(
+        self, f: Tensor, latents: Mapping[str, Tensor], num_draws: int, y: Tensor | None = None
+    ) -> None:
         """Take in d more draws (moments by Chan, Golub and LeVeque's update).
 
         :param f: outputs ``[d, N, K]``, or ``[1, N, K]`` of one set of weights, float64.
         :param latents: the likelihood's, ``[d, 1, ...]``.
         :param num_draws: d.
+        :param y: targets of the rows to score, ``[N]`` (``[N, K]``), the same ones for all draws.
         """
         before, self._count = self._count, self._count + num_draws
         share = num_draws / self._count
-        means = self.likelihood.mean(f)
+        means = self.likelihood.mean(f, latents)
         mean, v = means.mean(0), self._values
         distribution = self.likelihood.distribution(f, latents)
         if self.likelihood.predicts_classes:
@@ -158,10 +160,10 @@ class RunningSummary:
             v["squares"] = squares
             self._average("noise", distribution.variance.mean(0), share)
         self._average("mean", mean, share)
-        if self.y is not None:
+        if y is not None:
             if not before:
-                check_targets(self.y, distribution)
-            score = distribution.log_prob(self.y).logsumexp(0)
+                check_targets(y, distribution)
+            score = distribution.log_prob(y).logsumexp(0)
             v["scores"] = torch.logaddexp(v["scores"], score) if before else score
 
     def _average(self, name: str, value: Tensor, share: float) -> None:

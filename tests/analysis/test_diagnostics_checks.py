@@ -186,7 +186,7 @@ def test_discrete_targets_that_follow_the_forecast_pass(build, likelihood):
     f = torch.randn(N, 1)
     forecast = likelihood.distribution(f, {})
     y, predictive = forecast.sample(), forecast.sample([300])
-    mean, score = likelihood.mean(f).expand(300, N), forecast.log_prob(y).expand(300, N)
+    mean, score = likelihood.mean(f, {}).expand(300, N), forecast.log_prob(y).expand(300, N)
     given = evidence(build, y, mean, predictive, score, likelihood)
     for check in (check_calibration(given), check_replicates(given), check_signal(given)):
         assert check.verdict == "ok", check

@@ -248,7 +248,7 @@ def test_records_fit_together(likelihood, y):
     assert predictions.predictive.shape == (2, 20, *y.shape)
     values = {k: v[1, 7] for k, v in {**posterior.latents, **posterior.gates}.items()}
     f = poutine.condition(net.network, values)(X)
-    torch.testing.assert_close(predictions.mean[1, 7], net.likelihood.mean(f))
+    torch.testing.assert_close(predictions.mean[1, 7], net.likelihood.mean(f, values))
     data = exact_to_arviz(posterior, x=X, y=y, weights=True)
     assert dict(data["posterior"]["hidden1.weight"].sizes) == {
         "chain": 2,

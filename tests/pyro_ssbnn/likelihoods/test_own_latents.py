@@ -36,7 +36,7 @@ class OwnLatents(ss.Likelihood):
     def distribution(self, f, latents):
         return dist.Normal(f.squeeze(-1), latents.get("noise.scale", 0.5))
 
-    def mean(self, f):
+    def mean(self, f, latents):
         return f.squeeze(-1)
 
 

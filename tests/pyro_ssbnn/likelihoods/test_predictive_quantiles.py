@@ -64,7 +64,7 @@ def test_a_distribution_without_a_distribution_function_says_what_to_give():
         def distribution(self, f, latents):
             return dist.StudentT(5.0, f.squeeze(-1))
 
-        def mean(self, f):
+        def mean(self, f, latents):
             return f.squeeze(-1)
 
     with pytest.raises(ConfigurationError, match=r"StudentT has no distribution function.* cdf\("):

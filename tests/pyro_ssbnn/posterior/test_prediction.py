@@ -64,7 +64,7 @@ def drawn(request):
 def all_at_once(compact, likelihood, x, y, noise):
     f = compact(x)
     latents = {} if noise is None else {"noise.variance": noise[:, None]}
-    return likelihood.mean(f), likelihood.distribution(f, latents), y
+    return likelihood.mean(f, latents), likelihood.distribution(f, latents), y
 
 
 @pytest.mark.parametrize("memory", [5_000, MEMORY])
