@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pyro_ssbnn.cli import options as o
-from pyro_ssbnn.cli.console import errors_as_messages, messages, results
+from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.run_folder import RunFolder
 
 __all__ = ["bench"]
@@ -36,38 +36,36 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    debug: o.Debug = False,
 ) -> None:
     """Time the forward pass: the whole network against the pruned one (RUN's own), posterior mean and draws.
 
     The networks take turns, after a warm-up; the table has the median of a batch and its 10 and 90 % quantiles.
     """
-    with errors_as_messages(debug):
-        sizes = o.numbers("--batch-sizes", batch_sizes, int, "whole numbers such as 1,32,1024")
-        o.check_suffix(out, ".csv")
-        folder = RunFolder(run)
-        folder.read_config()
-        from pyro_ssbnn.analysis import pruning_latency
-        from pyro_ssbnn.cli.pictures import draw_latency
-        from pyro_ssbnn.cli.tables import print_latency
-        from pyro_ssbnn.files.atomic import write_text
+    sizes = o.numbers("--batch-sizes", batch_sizes, int, "whole numbers such as 1,32,1024")
+    o.check_suffix(out, ".csv")
+    folder = RunFolder(run)
+    folder.read_config()
+    from pyro_ssbnn.analysis import pruning_latency
+    from pyro_ssbnn.cli.pictures import draw_latency
+    from pyro_ssbnn.cli.tables import print_latency
+    from pyro_ssbnn.files.atomic import write_text
 
-        config, result, _ = folder.load()
-        selection = folder.load_selection(result.model)
-        messages.print("Timing ...", style="dim")
-        table = pruning_latency(
-            result.model,
-            result.guide,
-            selection,
-            num_draws=draws,
-            seed=config["seed"],
-            batch_sizes=sizes,
-            threads=threads,
-            device=device,
-        )
-        target = folder.latency_file if out is None else out
-        picture = folder.plots / "latency.png" if out is None else out.with_suffix(".png")
-        write_text(target, table.to_csv(index=False))
-        draw_latency(table, picture)
-        print_latency(table)
-        results.print(f"Written to [bold]{target}[/] and [bold]{picture}[/]", soft_wrap=True)
+    config, result, _ = folder.load()
+    selection = folder.load_selection(result.model)
+    messages.print("Timing ...", style="dim")
+    table = pruning_latency(
+        result.model,
+        result.guide,
+        selection,
+        num_draws=draws,
+        seed=config["seed"],
+        batch_sizes=sizes,
+        threads=threads,
+        device=device,
+    )
+    target = folder.latency_file if out is None else out
+    picture = folder.plots / "latency.png" if out is None else out.with_suffix(".png")
+    write_text(target, table.to_csv(index=False))
+    draw_latency(table, picture)
+    print_latency(table)
+    results.print(f"Written to [bold]{target}[/] and [bold]{picture}[/]", soft_wrap=True)

@@ -1,106 +1,258 @@
-"""Making a run: load, fit, look, prune, and write everything into one new folder."""
+"""Making a run: load, check, train, and make of the fit what is made of it."""
 
 from __future__ import annotations
 
+import logging
 import platform
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from rich.markup import escape
 
-from pyro_ssbnn.analysis import inclusion_summary, to_arviz, write_netcdf
-from pyro_ssbnn.analysis.netcdf import ArviZData
-from pyro_ssbnn.cli import predictions
+from pyro_ssbnn.checks import check_rows, resolve_device
 from pyro_ssbnn.cli.console import messages, results, warn
+from pyro_ssbnn.cli.lifecycle import begin, claiming, complete, leftovers, occupying, update
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
-from pyro_ssbnn.cli.pictures import PlotInputs, draw
-from pyro_ssbnn.cli.run_folder import FORMAT, FORMAT_VERSION, RunFolder, creating
-from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load
+from pyro_ssbnn.cli.options import option
+from pyro_ssbnn.cli.products import Making, make
+from pyro_ssbnn.cli.reporting import INCOMPLETE
+from pyro_ssbnn.cli.run_folder import (
+    FORMAT,
+    FORMAT_VERSION,
+    RunFolder,
+    finish_command,
+    resume_command,
+)
+from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load, load_again
 from pyro_ssbnn.cli.tables import print_layers, print_metrics
 from pyro_ssbnn.data import Dataset, Preprocessing
-from pyro_ssbnn.errors import CollapseWarning, SelectionError
-from pyro_ssbnn.files.atomic import write_text
-from pyro_ssbnn.files.compact import save_compact
+from pyro_ssbnn.errors import (
+    CollapseWarning,
+    ConfigurationError,
+    NonFiniteLossError,
+    TrainingInterrupted,
+)
+from pyro_ssbnn.files.untrusted import unpacking
 from pyro_ssbnn.inference import Fit, TrainingOptions, fit, save_fit
+from pyro_ssbnn.inference.checkpoints import last_checkpoint
+from pyro_ssbnn.inference.resumption import FIXED
 from pyro_ssbnn.isolation import limited_to
-from pyro_ssbnn.models import MLP
-from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
-from pyro_ssbnn.posterior.ensemble import Ensemble
-from pyro_ssbnn.selection.pruning import Pruning, prune
+from pyro_ssbnn.models import MLP, network_from_config
+from pyro_ssbnn.structure.network import Network
 
-__all__ = ["TEST_INTERVAL", "build_run"]
-
-TEST_INTERVAL = 0.9
-"""Probability of the intervals in ``test_predictions.csv``."""
+__all__ = ["Output", "build_run", "finish_run", "resume_run"]
 
 _GRAIN = 32_768  # elements from which torch splits elementwise work (at::internal::GRAIN_SIZE)
-_MOST_VALUES = 4_000_000  # rows x draws of predictions in posterior.nc
 _FEW_STEPS = 2_000  # on digits the ELBO at 1,000 steps was twice as far down as at 4,400
 _PACKAGES = ("pyro_ssbnn", "torch", "pyro-ppl", "arviz", "numpy", "pandas", "scikit-learn")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a run is made, whatever comes out; None leaves what the run had, or decides.
+
+    :param draws: posterior draws for ``posterior.nc`` and the scores.
+    :param threads: CPU threads of the training; None decides by the size of the layers.
+    :param progress: show the progress bar.
+    :param every: seconds between two checkpoints.
+    """
+
+    draws: int | None
+    threads: int | None
+    progress: bool
+    every: float
 
 
 def build_run(
     data_choice: SourceChoice,
     network_choice: NetworkChoice,
     options: TrainingOptions,
-    out: Path,
+    output: Output,
+    path: Path,
     overwrite: bool,
-    num_draws: int,
-    progress: bool,
-    threads: int | None,
-) -> None:
-    """Fit and write a run folder, whole or not at all, then print what was found.
+) -> int:
+    """Fit and write a run folder, then print what was found.
 
-    :param progress: show the progress bar.
-    :param threads: CPU threads of the training; None decides by the size of the layers.
+    :returns: the exit code.
     """
-    data = load(data_choice)
-    preprocessing = Preprocessing.fit(data.train)
-    train = preprocessing.apply(data.train)
-    model = build_network(network_choice, data.train, preprocessing)
-    _announce(data, model)
-    batch = options.batch_rows(len(train))
-    threads = _enough_threads(model, batch) if threads is None else threads
-    _announce_training(options, batch, len(train), threads)
-    with limited_to(threads):
-        result = _fitted(model, train, options, progress)
-    messages.print("Drawing from the posterior, scoring, plotting ...", style="dim")
-    with creating(out, overwrite) as folder:
-        folder.write_json(folder.config_file, _config(data, preprocessing, result, num_draws))
-        save_fit(result, folder.fit_file)
-        result.history.to_frame().to_csv(folder.history_file)
-        posterior = _posterior(result, preprocessing, data.train, train, num_draws)
-        write_netcdf(posterior, folder.posterior_file)
-        if model.description.gate_groups:
-            inclusion_summary(result.guide, history=result.history).to_csv(folder.inclusion_file)
-        metrics, table = _evaluate(folder, result, preprocessing, data, num_draws)
-        folder.write_json(folder.metrics_file, metrics)
-        digits = predictions.digits(preprocessing)
-        write_text(folder.predictions_file, predictions.csv_text(table, digits, header=True))
-        draw(PlotInputs(result, preprocessing, pd.DataFrame(table)), folder.plots)
-    print_layers(result.guide)
-    print_metrics(metrics)
-    results.print(f"Run written to [bold]{out}[/]", soft_wrap=True)
+    with claiming(path, overwrite) as folder:
+        resolve_device(options.device)
+        data = load(data_choice)
+        preprocessing = Preprocessing.fit(data.train)
+        model = build_network(network_choice, data.train, preprocessing)
+        train = _checked(data, preprocessing, model)
+        _announce(data, model)
+        batch = options.batch_rows(len(train))
+        threads = _enough_threads(model, batch) if output.threads is None else output.threads
+        _announce_training(options, batch, len(train), threads)
+        output = replace(output, draws=output.draws or 200, threads=threads)
+        config = _config(data, preprocessing, model, options, output)
+        begin(folder, path, config)
+        _log.info("%s: %s", folder.path, data.record)
+        result = _trained(folder, model, train, options, output)
+        return _finished(Making(folder, result, preprocessing, config["draws"], lambda: data))
 
 
-def prune_into(
-    folder: RunFolder, result: Fit, pruning: Pruning, target: Path | None = None
-) -> None:
-    """Write a pruned network and what pruning saved: into the run, or to a file with the report beside it."""
-    network_file = folder.compact_file if target is None else target
-    report_file = folder.pruning_file if target is None else target.with_suffix(".csv")
-    save_compact(
-        pruning.network,
-        network_file,
-        {"rule": pruning.selection.rule, "fit": result.model.to_config()},
+def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
+    """Go on with a run that is not trained yet.
+
+    :param changes: options of the training that are to be other ones from here on.
+    :returns: the exit code.
+    """
+    with occupying(path) as folder:
+        config = folder.read_config(unfinished=True)
+        state = folder.state
+        if state is None or state["trained"]:
+            if state is None or changes:
+                raise ConfigurationError(
+                    f"{path}: this run is trained to its end; there is nothing to go on with."
+                )
+            return finish_run(folder)
+        with unpacking(folder.config_file, "the run"):
+            options = TrainingOptions(**config["options"])
+            model = network_from_config(config["network"])
+            preprocessing = Preprocessing.from_dict(config["preprocessing"])
+            threads = int(config.get("threads", 1))
+        data = load_again(config["source"], config["seed"])
+        train = _checked(data, preprocessing, model)
+        chosen = replace(options, **changes)
+        _require_same(options, chosen, len(train))
+        resolve_device(chosen.device)
+        output = replace(
+            output, draws=output.draws or config["draws"], threads=output.threads or threads
+        )
+        earlier = last_checkpoint(folder.fit_file)
+        done = 0 if earlier is None else earlier.history.epoch
+        planned = chosen.num_epochs(len(train))
+        results.print(f"[bold]Going on[/] after {done:g} of {planned:,} epochs", soft_wrap=True)
+        config |= {"options": chosen.to_config(), "draws": output.draws, "threads": output.threads}
+        folder.write_json(folder.config_file, config)
+        result = _trained(folder, model, train, chosen, output, earlier)
+        return _finished(Making(folder, result, preprocessing, config["draws"], lambda: data))
+
+
+def finish_run(folder: RunFolder) -> int:
+    """Make of a held run's fit what is not made yet.
+
+    :returns: the exit code.
+    """
+    config, result, preprocessing = folder.load()
+    source, seed = config["source"], config["seed"]
+    making = Making(
+        folder, result, preprocessing, config["draws"], lambda: load_again(source, seed)
     )
-    pruning.report.to_csv(report_file)
+    return _finished(making)
+
+
+def _trained(
+    folder: RunFolder,
+    model: Network,
+    train: Dataset,
+    options: TrainingOptions,
+    output: Output,
+    earlier: Fit | None = None,
+) -> Fit:
+    """Train, with checkpoints in the folder; afterwards the fit is saved, before anything is made of it."""
+    folder.fit_file, folder.previous_file  # noqa: B018  # links in their place are refused
+    again = f"Go on: {resume_command(folder.path)}"
+    try:
+        with warnings.catch_warnings(), limited_to(output.threads):
+            warnings.simplefilter("ignore", CollapseWarning)  # said below, louder
+            result = fit(
+                model,
+                train.x,
+                train.y,
+                options,
+                resume=earlier,
+                progress=output.progress,
+                checkpoint=folder.fit_file,
+                checkpoint_every=output.every,
+            )
+    except KeyboardInterrupt as stopped:
+        done = stopped.result.history.epoch if isinstance(stopped, TrainingInterrupted) else 0
+        planned = options.num_epochs(len(train))
+        raise KeyboardInterrupt(f"after {done:g} of {planned:,} epochs. {again}") from stopped
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(f"{error} {again}, with other rates, say.") from error
+    result.guide.to("cpu")
+    folder.previous_file.unlink(missing_ok=True)
+    try:
+        save_fit(result, folder.fit_file)
+        update(folder, trained=True, failed={})
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder.path}: the fit could not be saved ({error}). Make room; what was saved last is there. {again}"
+        ) from error
+    _log.info("trained: %s", result)
+    if result.collapsed:
+        warn(
+            "Collapse",
+            f"No node of {', '.join(result.collapsed)} is active (inclusion above 1/2): the selected network predicts a"
+            " constant. If the data hold a signal: lower --gate-rate, lengthen --kl-warmup, train for more --epochs"
+            " with a smaller --batch-size, or raise --inclusion.",
+        )
+    return result
+
+
+def _finished(making: Making) -> int:
+    """Make what is not there, print what was found, and say what is missing."""
+    folder = making.folder
+    messages.print("Drawing from the posterior, scoring, plotting ...", style="dim")
+    try:
+        failed = make(making, (folder.state or {}).get("failed", {}))
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(
+            f"the fit is saved in {folder.path}. The rest: {finish_command(folder.path)}"
+        ) from stopped
+    print_layers(making.result.guide)
+    if folder.metrics_file.exists():
+        print_metrics(folder.read_metrics())
+    rubbish = leftovers(folder.path)
+    if rubbish:
+        messages.print(f"Left behind by a killed process: {rubbish}", markup=False, soft_wrap=True)
+    if failed:
+        try:
+            update(folder, trained=True, failed=failed)
+        except OSError:  # no room even for that: it says that the run is unfinished, all the same
+            _log.warning("%s: cannot be brought up to date", folder.state_file)
+        messages.print(
+            f"[bold yellow]Incomplete:[/] the fit is saved in {folder.path}; {', '.join(failed)}"
+            f" {'is' if len(failed) == 1 else 'are'} missing. Try again: {finish_command(folder.path)}",
+            soft_wrap=True,
+        )
+        return INCOMPLETE
+    results.print(f"Run written to [bold]{complete(folder)}[/]", soft_wrap=True)
+    return 0
+
+
+def _checked(data: LoadedData, preprocessing: Preprocessing, model: Network) -> Dataset:
+    """Scaled training rows; those of the test are checked, too, before anything is trained."""
+    train = preprocessing.apply(data.train)
+    if data.test is not None:
+        test = preprocessing.apply(data.test)
+        check_rows("the test rows", test.x, test.y, model.description.inputs.names)
+        model.likelihood.check_target(test.y)
+    return train
+
+
+def _require_same(before: TrainingOptions, chosen: TrainingOptions, rows: int) -> None:
+    """Refuse, in the words of the command line, what a resumed run cannot change."""
+    for name in FIXED:
+        old, new = getattr(before, name), getattr(chosen, name)
+        if name == "batch_size":
+            old, new = before.batch_rows(rows), chosen.batch_rows(rows)
+        if old != new:
+            raise ConfigurationError(
+                f"{option(name)}: a run that is gone on with keeps its own, {old}; got {new}. Leave it out, or fit"
+                " anew."
+            )
 
 
 def _announce(data: LoadedData, model: MLP) -> None:
@@ -110,7 +262,7 @@ def _announce(data: LoadedData, model: MLP) -> None:
     gates = ", ".join(f"{g.name} {g.inclusion:.3g}" for g in description.gate_groups) or "no gates"
     results.print(
         f"[bold]Data[/]     {rows['train']:,} training rows, {rows['test']:,} test rows ({data.record['test_rows']});"
-        f" {train.num_features:,} predictors; {train.task} of '{train.target_name}'"
+        f" {train.num_features:,} predictors; {train.task} of '{escape(train.target_name)}'"
         f"{f' ({train.num_classes} classes)' if train.num_classes else ''}",
         markup=True,
         soft_wrap=True,
@@ -144,23 +296,12 @@ def _announce_training(options: TrainingOptions, batch: int, num_data: int, thre
         )
 
 
-def _fitted(model: MLP, train: Dataset, options: TrainingOptions, progress: bool) -> Fit:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapseWarning)  # said below, louder
-        result = fit(model, train.x, train.y, options, progress=progress)
-    result.guide.to("cpu")
-    if result.collapsed:
-        warn(
-            "Collapse",
-            f"No node of {', '.join(result.collapsed)} is active (inclusion above 1/2): the selected network predicts a"
-            " constant. If the data hold a signal: lower --gate-rate, lengthen --kl-warmup, train for more --epochs"
-            " with a smaller --batch-size, or raise --inclusion.",
-        )
-    return result
-
-
 def _config(
-    data: LoadedData, preprocessing: Preprocessing, result: Fit, num_draws: int
+    data: LoadedData,
+    preprocessing: Preprocessing,
+    model: MLP,
+    options: TrainingOptions,
+    output: Output,
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -168,75 +309,10 @@ def _config(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "source": data.record,
-        "seed": result.options.seed,
-        "draws": num_draws,
-        "network": result.model.to_config(),
-        "options": result.options.to_config(),
+        "seed": options.seed,
+        "draws": output.draws,
+        "threads": output.threads,
+        "network": model.to_config(),
+        "options": options.to_config(),
         "preprocessing": preprocessing.to_dict(),
     }
-
-
-def _posterior(
-    result: Fit, preprocessing: Preprocessing, train: Dataset, scaled: Dataset, num_draws: int
-) -> ArviZData:
-    """Draws with predictions for the training rows (for model checks and leave-one-out), unless too many."""
-    x: Tensor | None = scaled.x
-    y: Tensor | None = scaled.y
-    if len(train) * num_draws > _MOST_VALUES:
-        messages.print(
-            f"posterior.nc is written without predictions for the training rows: {len(train):,} rows x {num_draws}"
-            f" draws are more than {_MOST_VALUES:,} values.",
-            soft_wrap=True,
-        )
-        x = y = None
-    seed = result.options.seed
-    draws = draw_posterior(result.model, result.guide, num_draws, x=x, y=y, seed=seed)
-    draws = predictions.in_own_units(draws, preprocessing)
-    data = to_arviz(result.model, result.guide, draws, y=None if y is None else train.y)
-    data.attrs["rows"] = "training"
-    data.attrs["units"] = (
-        "predictions, observations and log-likelihood: the target's own; latents: those of the standardised data"
-    )
-    return data
-
-
-def _evaluate(
-    folder: RunFolder,
-    result: Fit,
-    preprocessing: Preprocessing,
-    data: LoadedData,
-    num_draws: int,
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Scores of the full and the pruned network, and the full one's predictions; prunes on the way."""
-    rows = data.train if data.test is None else data.test
-    # Classes in the order of the training data, of which a small test set may lack some.
-    scaled = preprocessing.apply(rows)
-    options = {"num_draws": num_draws, "seed": result.options.seed, "rows": len(rows)}
-    asked = predictions.quantiles(preprocessing, TEST_INTERVAL, scored=True)
-
-    def scored(ensemble: Ensemble) -> tuple[PredictiveSummary, dict[str, float]]:
-        summary = ensemble.summary(scaled.x, scaled.y, asked)
-        running = predictions.RunningScores(preprocessing)
-        running.add(summary, scaled.y)
-        return summary, running.result()
-
-    summary, scores = scored(predictions.full_ensemble(result, **options))
-    metrics: dict[str, Any] = {
-        "rows": "training" if data.test is None else "test",
-        "number_of_rows": len(rows),
-        "collapsed": result.collapsed,
-        "full": scores,
-    }
-    table = {
-        "observed": predictions.observed_column(rows),
-        **predictions.columns(summary, preprocessing, TEST_INTERVAL),
-    }
-    try:
-        pruning = prune(result.model, result.guide)
-    except SelectionError as error:
-        warn("No pruned network", str(error))
-        return metrics, table
-    prune_into(folder, result, pruning)
-    pruned = predictions.pruned_ensemble(pruning.network, result, **options)
-    metrics["pruned"] = scored(pruned)[1]
-    return metrics, table

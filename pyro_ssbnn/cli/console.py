@@ -1,43 +1,45 @@
-"""What every command shares: where it prints, how tables look, and package errors as one message."""
+"""Where every command prints, and how tables look; what comes from data and files is cleaned on its way there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import unicodedata
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
-
-from pyro_ssbnn import errors
+from rich.text import Text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "USER_ERROR",
-    "errors_as_messages",
     "messages",
     "print_scores",
     "print_table",
+    "printable",
     "results",
     "warn",
 ]
 
-USER_ERROR = 2
-"""Exit code when what the user gave cannot be used; the shell's own for a command misused."""
 
-results = Console(highlight=False)
+class CleanConsole(Console):
+    """A console on which names from data and files change nothing but the text: control characters are written out."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a text of a string with markup."""
+        return super().render_str(printable(text), **options)
+
+
+results = CleanConsole(highlight=False)
 """Standard output: what was asked for."""
 
-messages = Console(stderr=True, highlight=False)
+messages = CleanConsole(stderr=True, highlight=False)
 """Standard error: how it goes, and what went wrong."""
 
-# What the user can mend; OSError: no permission, no space left.
-_EXPECTED = (OSError, *(getattr(errors, name) for name in errors.__all__ if name.endswith("Error")))
+_CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 _SCORES = {
     "accuracy": ("accuracy", "share of rows, 1 is best"),
     "nll": ("negative log-likelihood", "nats per row, 0 is best"),
@@ -52,19 +54,18 @@ _SCORES = {
 }
 
 
-@contextmanager
-def errors_as_messages(debug: bool) -> Iterator[None]:
-    """Print an error the user can mend as one red message and exit with code 2; with ``debug`` raise it."""
-    try:
-        yield
-    except BrokenPipeError:  # «| head» has seen enough: typer's business
-        raise
-    except _EXPECTED as error:
-        if debug:
-            raise
-        text = str(error) or type(error).__name__
-        messages.print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True)
-        raise typer.Exit(USER_ERROR) from error
+def printable(text: str) -> str:
+    r"""Text whose control characters (escapes of terminals, changes of direction) are written out.
+
+    >>> print(printable(chr(27) + "[2J clears the screen"))
+    \x1b[2J clears the screen
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        repr(mark)[1:-1] if unicodedata.category(mark) in _CONTROLS and mark != "\n" else mark
+        for mark in text
+    )
 
 
 def warn(title: str, text: str) -> None:
@@ -118,6 +119,8 @@ def _print_titled(title: str, table: Table) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's, too
         return "yes" if value else "no"
+    if value is None:
+        return ""
     if isinstance(value, str):
         return value
     if float(value).is_integer() and abs(value) < 1e15:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from pyro_ssbnn.cli import options as o
-from pyro_ssbnn.cli.console import errors_as_messages, messages, print_scores, results
+from pyro_ssbnn.cli.console import messages, print_scores, results
 from pyro_ssbnn.cli.kinds import NetworkName
 from pyro_ssbnn.cli.networks import parse_nodes
 from pyro_ssbnn.cli.run_folder import RunFolder
@@ -61,39 +61,35 @@ def prune(
             show_default=False,
         ),
     ] = None,
-    debug: o.Debug = False,
 ) -> None:
     """Cut the network down to its selected nodes: smaller, faster, plain PyTorch (pyro_ssbnn.load_compact)."""
-    with errors_as_messages(debug):
-        if threshold is not None and nodes is not None:
-            raise ConfigurationError("--threshold and --nodes contradict each other: give one.")
-        wanted = None if nodes is None else parse_nodes(nodes)
-        o.check_suffix(out, ".safetensors")
-        folder = RunFolder(run)
-        folder.read_config()
-        from pyro_ssbnn.cli.build import prune_into
-        from pyro_ssbnn.cli.tables import print_pruning
-        from pyro_ssbnn.selection import prune as cut
-        from pyro_ssbnn.selection import select
+    if threshold is not None and nodes is not None:
+        raise ConfigurationError("--threshold and --nodes contradict each other: give one.")
+    wanted = None if nodes is None else parse_nodes(nodes)
+    o.check_suffix(out, ".safetensors")
+    folder = RunFolder(run)
+    folder.read_config()
+    from pyro_ssbnn.cli.products import prune_into
+    from pyro_ssbnn.cli.tables import print_pruning
+    from pyro_ssbnn.selection import prune as cut
+    from pyro_ssbnn.selection import select
 
-        config, result, _ = folder.load()
-        inclusion = result.guide.inclusion()
-        selection = select(
-            inclusion, threshold=0.5 if threshold is None else threshold, nodes=wanted
-        )
-        pruning = cut(result.model, result.guide, selection, num_draws=draws, seed=config["seed"])
-        prune_into(folder, result, pruning, out)
-        if out is None:  # these scores were another network's
-            metrics = folder.read_metrics()
-            if metrics.pop("pruned", None) is not None:
-                folder.write_json(folder.metrics_file, metrics)
-            _name_outdated(folder)
-        print_pruning(pruning.report, selection.rule)
-        kind = "posterior mean weights" if draws is None else f"{draws} posterior draws"
-        results.print(
-            f"Pruned network ({kind}) written to [bold]{folder.compact_file if out is None else out}[/]",
-            soft_wrap=True,
-        )
+    config, result, _ = folder.load()
+    inclusion = result.guide.inclusion()
+    selection = select(inclusion, threshold=0.5 if threshold is None else threshold, nodes=wanted)
+    pruning = cut(result.model, result.guide, selection, num_draws=draws, seed=config["seed"])
+    prune_into(folder, result, pruning, out)
+    if out is None:  # these scores were another network's
+        metrics = folder.read_metrics()
+        if metrics.pop("pruned", None) is not None:
+            folder.write_json(folder.metrics_file, metrics)
+        _name_outdated(folder)
+    print_pruning(pruning.report, selection.rule)
+    kind = "posterior mean weights" if draws is None else f"{draws} posterior draws"
+    results.print(
+        f"Pruned network ({kind}) written to [bold]{folder.compact_file if out is None else out}[/]",
+        soft_wrap=True,
+    )
 
 
 def _name_outdated(folder: RunFolder) -> None:
@@ -138,7 +134,6 @@ def predict(
         ),
     ] = None,
     progress: o.Progress = None,
-    debug: o.Debug = False,
 ) -> None:
     """Predict new rows, in the target's own units.
 
@@ -146,34 +141,31 @@ def predict(
     probability of each. Where DATA hold the target, scores are printed too.
     A file's rows are read, predicted and written piece by piece: memory does not grow with their number.
     """
-    with errors_as_messages(debug):
-        if not 0 < interval < 1:
-            raise ConfigurationError(
-                f"--interval must lie strictly between 0 and 1; got {interval}."
-            )
-        folder = RunFolder(run)
-        config = folder.read_config()
-        from pyro_ssbnn.cli import predictions
-        from pyro_ssbnn.cli.new_data import ROWS
-        from pyro_ssbnn.isolation import limited_to
+    if not 0 < interval < 1:
+        raise ConfigurationError(f"--interval must lie strictly between 0 and 1; got {interval}.")
+    folder = RunFolder(run)
+    config = folder.read_config()
+    from pyro_ssbnn.cli import predictions
+    from pyro_ssbnn.cli.new_data import ROWS
+    from pyro_ssbnn.isolation import limited_to
 
-        config, result, preprocessing = folder.load()
-        options = {"num_draws": config["draws"], "seed": config["seed"], "rows": ROWS}
-        if network is NetworkName.full:
-            ensemble = predictions.full_ensemble(result, **options)
-        else:
-            ensemble = predictions.pruned_ensemble(folder.load_compact(), result, **options)
-        shown = messages.is_terminal if progress is None else progress
-        if threads is None and result.model.description.multiply_adds < _SMALL:
-            threads = 1
-        with limited_to(threads):
-            count, scores, why = _predict_rows(ensemble, preprocessing, data, interval, out, shown)
-        if out is not None:
-            messages.print(f"{count:,} predictions written to [bold]{out}[/]", soft_wrap=True)
-        if why:
-            messages.print(f"No scores: {why}", soft_wrap=True, markup=False)
-        elif scores is not None and out is not None:
-            print_scores(f"Scores on the {count:,} rows of {data}", {network.value: scores})
+    config, result, preprocessing = folder.load()
+    options = {"num_draws": config["draws"], "seed": config["seed"], "rows": ROWS}
+    if network is NetworkName.full:
+        ensemble = predictions.full_ensemble(result, **options)
+    else:
+        ensemble = predictions.pruned_ensemble(folder.load_compact(), result, **options)
+    shown = messages.is_terminal if progress is None else progress
+    if threads is None and result.model.description.multiply_adds < _SMALL:
+        threads = 1
+    with limited_to(threads):
+        count, scores, why = _predict_rows(ensemble, preprocessing, data, interval, out, shown)
+    if out is not None:
+        messages.print(f"{count:,} predictions written to [bold]{out}[/]", soft_wrap=True)
+    if why:
+        messages.print(f"No scores: {why}", soft_wrap=True, markup=False)
+    elif scores is not None and out is not None:
+        print_scores(f"Scores on the {count:,} rows of {data}", {network.value: scores})
 
 
 def _predict_rows(

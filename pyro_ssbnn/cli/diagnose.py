@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pyro_ssbnn.cli import options as o
-from pyro_ssbnn.cli.console import errors_as_messages, messages, results
+from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -45,44 +45,40 @@ def diagnose(
         typer.Option(help="JSON file to write. Default: RUN/diagnostics.json.", show_default=False),
     ] = None,
     progress: o.Progress = None,
-    debug: o.Debug = False,
 ) -> None:
     """Check a run: has it converged, does it predict data like the data, do restarts agree, what does it hang on?
 
     Reads the run's data again; its test rows, where it has some, judge the predictions. Only warnings say that the run
     should not be trusted as it is; notes are for the reader.
     """
-    with errors_as_messages(debug):
-        chosen = o.numbers(
-            "--temperatures", temperatures, _positive, "positive numbers such as 0.25,1"
-        )
-        o.check_suffix(out, ".json")
-        folder = RunFolder(run)
-        config = folder.read_config()
-        from pyro_ssbnn import analysis
-        from pyro_ssbnn.cli.sources import load_again
-        from pyro_ssbnn.files.atomic import write_text
+    chosen = o.numbers("--temperatures", temperatures, _positive, "positive numbers such as 0.25,1")
+    o.check_suffix(out, ".json")
+    folder = RunFolder(run)
+    config = folder.read_config()
+    from pyro_ssbnn import analysis
+    from pyro_ssbnn.cli.sources import load_again
+    from pyro_ssbnn.files.atomic import write_text
 
-        _, result, preprocessing = folder.load()
-        data = load_again(config["source"], config["seed"])
-        train = preprocessing.apply(data.train)
-        test = None if data.test is None else preprocessing.apply(data.test)
-        messages.print("Drawing from the posterior, checking ...", style="dim")
-        report = analysis.diagnose(
-            result,
-            train.x,
-            train.y,
-            held_out=None if test is None else (test.x, test.y),
-            restarts=restarts,
-            temperatures=chosen,
-            num_draws=draws,
-            seed=config["seed"],
-            progress=sys.stderr.isatty() if progress is None else progress,
-        )
-        target = folder.diagnostics_file if out is None else out
-        write_text(target, report.to_json())
-        _print(report)
-        results.print(f"Written to [bold]{target}[/]", soft_wrap=True)
+    _, result, preprocessing = folder.load()
+    data = load_again(config["source"], config["seed"])
+    train = preprocessing.apply(data.train)
+    test = None if data.test is None else preprocessing.apply(data.test)
+    messages.print("Drawing from the posterior, checking ...", style="dim")
+    report = analysis.diagnose(
+        result,
+        train.x,
+        train.y,
+        held_out=None if test is None else (test.x, test.y),
+        restarts=restarts,
+        temperatures=chosen,
+        num_draws=draws,
+        seed=config["seed"],
+        progress=sys.stderr.isatty() if progress is None else progress,
+    )
+    target = folder.diagnostics_file if out is None else out
+    write_text(target, report.to_json())
+    _print(report)
+    results.print(f"Written to [bold]{target}[/]", soft_wrap=True)
 
 
 def _print(report: Report) -> None:

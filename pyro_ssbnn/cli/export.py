@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pyro_ssbnn.cli import options as o
-from pyro_ssbnn.cli.console import errors_as_messages, results
+from pyro_ssbnn.cli.console import results
 from pyro_ssbnn.cli.kinds import Precision
 from pyro_ssbnn.cli.run_folder import RunFolder
 
@@ -36,7 +36,6 @@ def export(
             help="Precision of inputs, weights and outputs. Default: the run's.",
         ),
     ] = None,
-    debug: o.Debug = False,
 ) -> None:
     """Write the pruned network (RUN's own) as an ONNX file, checked in onnxruntime.
 
@@ -44,27 +43,26 @@ def export(
     before softmax, sigmoid or exponential. How x and the target are scaled, and the names and indices of what is kept,
     stand in the file's metadata.
     """
-    with errors_as_messages(debug):
-        o.check_suffix(out, ".onnx")
-        folder = RunFolder(run)
-        folder.read_config()
-        from pyro_ssbnn.files.export import export_onnx
-        from pyro_ssbnn.inference.options import resolve_dtype
-        from pyro_ssbnn.selection import prune
+    o.check_suffix(out, ".onnx")
+    folder = RunFolder(run)
+    folder.read_config()
+    from pyro_ssbnn.files.export import export_onnx
+    from pyro_ssbnn.inference.options import resolve_dtype
+    from pyro_ssbnn.selection import prune
 
-        config, result, _ = folder.load()
-        network, model = folder.load_compact(), result.model
-        if draws is not None:
-            selection = folder.load_selection(model)
-            seed = config["seed"]
-            network = prune(model, result.guide, selection, num_draws=draws, seed=seed).network
-        if dtype is not None:
-            network = network.to(resolve_dtype(dtype.value))
-        notes = {"fit": config["network"], "preprocessing": config["preprocessing"]}
-        target = folder.onnx_file if out is None else out
-        done = export_onnx(network, target, model.description.inputs.num_columns, notes=notes)
-        results.print(
-            f"Pruned network written to [bold]{target}[/]; onnxruntime's outputs differ by at most"
-            f" {done.largest_difference:.1e}",
-            soft_wrap=True,
-        )
+    config, result, _ = folder.load()
+    network, model = folder.load_compact(), result.model
+    if draws is not None:
+        selection = folder.load_selection(model)
+        seed = config["seed"]
+        network = prune(model, result.guide, selection, num_draws=draws, seed=seed).network
+    if dtype is not None:
+        network = network.to(resolve_dtype(dtype.value))
+    notes = {"fit": config["network"], "preprocessing": config["preprocessing"]}
+    target = folder.onnx_file if out is None else out
+    done = export_onnx(network, target, model.description.inputs.num_columns, notes=notes)
+    results.print(
+        f"Pruned network written to [bold]{target}[/]; onnxruntime's outputs differ by at most"
+        f" {done.largest_difference:.1e}",
+        soft_wrap=True,
+    )

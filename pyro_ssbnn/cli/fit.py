@@ -8,22 +8,21 @@ from typing import Any
 import typer
 
 from pyro_ssbnn.cli import options as o
-from pyro_ssbnn.cli.console import errors_as_messages, messages
 from pyro_ssbnn.cli.kinds import PriorName
 from pyro_ssbnn.cli.networks import NetworkChoice
-from pyro_ssbnn.cli.run_folder import check_free
 from pyro_ssbnn.cli.sources import SourceChoice
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.options import TrainingOptions
 
-__all__ = ["INTERRUPTED", "fit"]
+__all__ = ["fit"]
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as the shell counts it: 128 + SIGINT."""
+_HOW = {"resume", "threads", "draws", "progress", "checkpoint_every", "debug", "log_file"}
 
 
 @o.with_training_options
 def fit(
-    source: o.Source,
+    context: typer.Context,
+    source: o.Source = None,
     *,
     format: o.SourceFormat = None,
     target: o.Target = None,
@@ -41,44 +40,58 @@ def fit(
     global_scale: o.GlobalScale = None,
     cap: o.Cap = None,
     threads: o.Threads = None,
-    out: o.Out,
+    out: o.Out = None,
     overwrite: o.Overwrite = False,
-    draws: o.Draws = 200,
+    resume: o.Resume = None,
+    checkpoint_every: o.CheckpointEvery = 60.0,
+    draws: o.Draws = None,
     progress: o.Progress = None,
-    debug: o.Debug = False,
     **training: Any,
 ) -> None:
     """Fit a network to data and write a run folder: fit, posterior draws, inclusion, scores, plots, pruned network.
 
     Columns of tables and regression targets are standardised by the training rows; predictions and scores are in the
-    target's own units.
+    target's own units. The fit is saved as it is trained: a run that was stopped goes on with --resume.
     """
-    with errors_as_messages(debug):
-        check_free(
-            out, overwrite
-        )  # before the torch import: wrong at once is better than wrong later
-        training["remove_below"] = training["remove_below"] or None
-        chosen = TrainingOptions(**training)
-        data = SourceChoice(source, format, target, task, split, test_fraction, chosen.seed)
-        network = NetworkChoice(
-            hidden,
-            activation,
-            prior,
-            inclusion,
-            slab_scale,
-            global_scale,
-            cap,
-            input_gates,
-            input_inclusion,
-            noise_scale,
-        )
-        from pyro_ssbnn.cli.build import build_run
-
-        shown = sys.stderr.isatty() if progress is None else progress
-        try:
-            build_run(data, network, chosen, out, overwrite, draws, shown, threads)
-        except KeyboardInterrupt:
-            messages.print(
-                f"[bold red]Interrupted:[/] nothing was written to {out}.", soft_wrap=True
+    training["remove_below"] = training["remove_below"] or None
+    given = {name for name in context.params if o.is_given(context, name)}
+    shown = sys.stderr.isatty() if progress is None else progress
+    if resume is not None:
+        fixed = given - _HOW - training.keys()
+        if fixed:
+            raise ConfigurationError(
+                f"--resume: {', '.join(sorted(map(o.option, fixed)))} cannot be given: data, network and folder are"
+                " those of the run."
             )
-            raise typer.Exit(INTERRUPTED) from None
+        from pyro_ssbnn.cli import build
+
+        output = build.Output(draws, threads, shown, checkpoint_every)
+        changes = {name: training[name] for name in given & training.keys()}
+        raise typer.Exit(build.resume_run(resume, changes, output))
+    if source is None or out is None:
+        missing = "SOURCE" if source is None else "--out"
+        raise ConfigurationError(
+            f"{missing} is missing: pyro-ssbnn fit SOURCE --out RUN, or pyro-ssbnn fit --resume RUN."
+        )
+    # Before the torch import: wrong at once is better than wrong later.
+    chosen = TrainingOptions(**training)
+    data = SourceChoice(source, format, target, task, split, test_fraction, chosen.seed)
+    network = NetworkChoice(
+        hidden,
+        activation,
+        prior,
+        inclusion,
+        slab_scale,
+        global_scale,
+        cap,
+        input_gates,
+        input_inclusion,
+        noise_scale,
+    )
+    from pyro_ssbnn.cli.lifecycle import check_free
+
+    check_free(out, overwrite)
+    from pyro_ssbnn.cli import build
+
+    output = build.Output(draws, threads, shown, checkpoint_every)
+    raise typer.Exit(build.build_run(data, network, chosen, output, out, overwrite))

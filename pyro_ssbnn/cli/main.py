@@ -11,8 +11,10 @@ from pyro_ssbnn.cli.bench import bench
 from pyro_ssbnn.cli.deploy import predict, prune
 from pyro_ssbnn.cli.diagnose import diagnose
 from pyro_ssbnn.cli.export import export
+from pyro_ssbnn.cli.finish import finish
 from pyro_ssbnn.cli.fit import fit
 from pyro_ssbnn.cli.inspect import plot, summary
+from pyro_ssbnn.cli.reporting import reported
 
 __all__ = ["app"]
 
@@ -22,14 +24,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,  # --debug shows the plain traceback
 )
-app.command(no_args_is_help=True)(fit)
-app.command(no_args_is_help=True)(summary)
-app.command(no_args_is_help=True)(plot)
-app.command(no_args_is_help=True)(diagnose)
-app.command(no_args_is_help=True)(prune)
-app.command(no_args_is_help=True)(predict)
-app.command(no_args_is_help=True)(bench)
-app.command(no_args_is_help=True)(export)
+for _command in (fit, finish, summary, plot, diagnose, prune, predict, bench, export):
+    app.command(no_args_is_help=True)(reported(_command))
 
 
 def _print_version(wanted: bool) -> None:

@@ -21,14 +21,17 @@ _PRIOR = {"rich_help_panel": "Prior"}
 _TRAINING = {"rich_help_panel": "Training"}
 _OUTPUT = {"rich_help_panel": "Output"}
 
+MOST_DRAWS = 100_000
+MOST_SEED = 2**32 - 1
+_MOST_THREADS = 1_024
+
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run folder that 'pyro-ssbnn fit --out' wrote.")
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
 
 # Data
 Source = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="SOURCE",
         help="'digits' or 'diabetes' (embedded), a CSV file, or a folder: IDX images (MNIST), CIFAR-10 binary files, or"
@@ -158,6 +161,7 @@ Threads = Annotated[
     int | None,
     typer.Option(
         min=1,
+        max=_MOST_THREADS,
         help="CPU threads of the training. Default: one where the layers are too small to gain from more, otherwise"
         " torch's own choice.",
         **_TRAINING,
@@ -165,7 +169,29 @@ Threads = Annotated[
 ]
 
 # Output
-Out = Annotated[Path, typer.Option(help="Run folder to write; must not exist yet.", **_OUTPUT)]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Run folder to write; must not exist yet.", show_default=False, **_OUTPUT),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Go on with an unfinished run, bit by bit as if it had not been interrupted, in place of SOURCE and --out."
+        " Options of the training that are given hold from here on; data and network stay as they are.",
+        show_default=False,
+        **_OUTPUT,
+    ),
+]
+CheckpointEvery = Annotated[
+    float,
+    typer.Option(
+        min=0.01,
+        metavar="SECONDS",
+        help="Time between two checkpoints, from which --resume goes on; more where they take more than 1 % of it.",
+        **_OUTPUT,
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -173,8 +199,14 @@ Overwrite = Annotated[
     ),
 ]
 Draws = Annotated[
-    int,
-    typer.Option(min=1, help="Posterior draws for posterior.nc and the test scores.", **_OUTPUT),
+    int | None,
+    typer.Option(
+        min=1,
+        max=MOST_DRAWS,
+        help="Posterior draws for posterior.nc and the test scores. Default: 200.",
+        show_default=False,
+        **_OUTPUT,
+    ),
 ]
 Progress = Annotated[
     bool | None,
@@ -185,6 +217,17 @@ Progress = Annotated[
         **_OUTPUT,
     ),
 ]
+
+
+def option(name: str) -> str:
+    """What the command line calls a field of TrainingOptions."""
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter stands on the command line, and is no default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def check_suffix(out: Path | None, suffix: str) -> None:

@@ -1,18 +1,18 @@
-"""The run folder: what ``fit`` writes and the other commands read, whole or not at all."""
+"""The run folder: what ``fit`` writes and the other commands read, each file whole or not at all."""
 
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyro_ssbnn.errors import CheckpointError, ConfigurationError
+from pyro_ssbnn.cli.kinds import Format, TaskName
+from pyro_ssbnn.cli.options import MOST_DRAWS, MOST_SEED
+from pyro_ssbnn.errors import CheckpointError
 from pyro_ssbnn.files.atomic import write_text
+from pyro_ssbnn.files.untrusted import entry, read_json, unpacking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,21 +24,36 @@ if TYPE_CHECKING:
     from pyro_ssbnn.selection.rules import Selection
     from pyro_ssbnn.structure.network import Network
 
-__all__ = ["RunFolder", "check_free", "creating"]
+__all__ = ["RunFolder", "finish_command", "resume_command"]
 
 FORMAT = "pyro_ssbnn run"
 FORMAT_VERSION = 1
-_ENTRIES = ("source", "preprocessing", "network", "options", "draws")
+_ENTRIES = {
+    "source": dict,
+    "preprocessing": dict,
+    "network": dict,
+    "options": dict,
+    "draws": int,
+    "seed": int,
+}
 
 
 class _Entry:
-    """What stands in a run folder under a fixed name; the folder's docstring says what each is."""
+    """What stands in a run folder under a fixed name; the folder's docstring says what each is.
+
+    A symbolic link in its place is refused: what it points to is none of the run's.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __get__(self, folder: RunFolder, owner: type | None = None) -> Path:
-        return folder.path / self.name
+        path = folder.path / self.name
+        if path.is_symlink():
+            raise CheckpointError(
+                f"{path}: is a symbolic link, which is not followed. Put the file or folder itself there."
+            )
+        return path
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,8 @@ class RunFolder:
 
     ========================= ============================================================================
     ``config.json``           where the data came from, scaling, network, options, versions
-    ``fit.safetensors``       model, guide, optimizer, history: ``pyro_ssbnn.load_fit``
+    ``fit.safetensors``       model, guide, optimizer, history: ``pyro_ssbnn.load_fit``; the last checkpoint while the
+                              run is trained, and ``fit.previous.safetensors`` the one before
     ``posterior.nc``          draws from the posterior: ``pyro_ssbnn.analysis.read_netcdf``
     ``history.csv``           ELBO, its parts and active nodes, one row an epoch
     ``inclusion.csv``         one row a gated node or predictor; absent without gates
@@ -59,6 +75,7 @@ class RunFolder:
     ``latency.csv``           times of the forward pass; there after ``bench``
     ``compact.onnx``          the pruned network for other runtimes; there after ``export``
     ``diagnostics.json``      verdicts of all checks with their numbers; there after ``diagnose``
+    ``unfinished.json``       how far the run is; there until it is finished (:mod:`~pyro_ssbnn.cli.lifecycle`)
     ========================= ============================================================================
     """
 
@@ -76,11 +93,29 @@ class RunFolder:
     latency_file = _Entry("latency.csv")
     onnx_file = _Entry("compact.onnx")
     diagnostics_file = _Entry("diagnostics.json")
+    previous_file = _Entry("fit.previous.safetensors")
+    state_file = _Entry("unfinished.json")
     plots = _Entry("plots")
 
-    def read_config(self) -> dict[str, Any]:
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """How far an unfinished run is: ``trained``, ``replaces``, ``failed``; None for any other folder."""
+        if not self.state_file.exists():
+            return None
+        state: dict[str, Any] = read_json(self.state_file)
+        entry(state, "failed", dict, self.state_file)
+        entry(state, "trained", bool, self.state_file)
+        return state
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a fit, finished or not."""
+        return self.fit_file.is_file() or self.previous_file.is_file()
+
+    def read_config(self, *, unfinished: bool = False) -> dict[str, Any]:
         """Record of the run.
 
+        :param unfinished: whether a run will do that is not trained yet.
         :raises CheckpointError: when the folder is none of ``fit``'s; the message says what is missing.
         """
         if not self.path.is_dir():
@@ -89,45 +124,71 @@ class RunFolder:
                 f"{self.path}: there is no such run folder ({what}). Make one with: pyro-ssbnn fit"
                 f" SOURCE --out {self.path}"
             )
-        absent = [f.name for f in (self.config_file, self.fit_file) if not f.is_file()]
+        state = self.state
+        if state is not None and not state["trained"] and not unfinished:
+            raise CheckpointError(
+                f"{self.path}: this run is not trained yet. Go on with it: {resume_command(self.path)}"
+            )
+        needed = (self.config_file,) if state is not None else (self.config_file, self.fit_file)
+        absent = [f.name for f in needed if not f.is_file()]
         if absent:
             raise CheckpointError(
                 f"{self.path}: not a complete run folder: {' and '.join(absent)} missing. Give the folder that"
                 " 'pyro-ssbnn fit --out' wrote, or fit again."
             )
-        config = _read_json(self.config_file)
+        config = read_json(self.config_file)
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             raise CheckpointError(
                 f'{self.config_file}: not the record of a run; expected "format": "{FORMAT}".'
             )
-        if config.get("format_version", 0) > FORMAT_VERSION:
+        if entry(config, "format_version", int, self.config_file) > FORMAT_VERSION:
             raise CheckpointError(
                 f"{self.config_file}: written in format {config['format_version']}; this version reads up to"
                 f" {FORMAT_VERSION}. Upgrade pyro_ssbnn to read it."
             )
-        missing = [name for name in _ENTRIES if name not in config]
-        if missing:
-            raise CheckpointError(
-                f"{self.config_file}: the entries {', '.join(missing)} are missing. Fit again."
-            )
+        self._check(config)
         return config
 
-    def load(self, device: str = "cpu") -> tuple[dict[str, Any], Fit, Preprocessing]:
+    def _check(self, config: dict[str, Any]) -> None:
+        """Raise :class:`CheckpointError` for an entry that no ``fit`` has written."""
+        file = self.config_file
+        for name, kind in _ENTRIES.items():
+            entry(config, name, kind, file)
+        for name, most in (("draws", MOST_DRAWS), ("seed", MOST_SEED)):
+            least = 1 if name == "draws" else 0
+            if not least <= config[name] <= most:
+                raise CheckpointError(f"{file}: {name!r} must lie in {least:,} to {most:,}.")
+        source = config["source"]
+        for name in ("format", "source", "target", "task"):
+            entry(source, name, str, file)
+        with unpacking(file, "the record of the data"):
+            Format(source["format"]), TaskName(source["task"])
+
+    def load(
+        self, device: str = "cpu", *, unfinished: bool = False
+    ) -> tuple[dict[str, Any], Fit, Preprocessing]:
         """Record, fit and preprocessing.
 
+        :param unfinished: whether a run will do that is not trained yet; its fit is then its last checkpoint.
         :raises CheckpointError: also when ``fit.safetensors`` is foreign, damaged, or of another run.
         """
         from pyro_ssbnn.data import Preprocessing
+        from pyro_ssbnn.inference.checkpoints import last_checkpoint
         from pyro_ssbnn.inference.saving import load_fit
 
-        config = self.read_config()
-        result = load_fit(self.fit_file, device)
+        config = self.read_config(unfinished=unfinished)
+        result = last_checkpoint(self.fit_file) if unfinished else load_fit(self.fit_file, device)
+        if result is None:
+            raise CheckpointError(
+                f"{self.path}: training had not begun. Begin: {resume_command(self.path)}"
+            )
         if json.loads(json.dumps(result.model.to_config())) != config["network"]:
             raise CheckpointError(
                 f"{self.fit_file}: holds another network than {self.config_file.name} describes; the files are of"
                 " different runs. Fit again, or put the right file back."
             )
-        return config, result, Preprocessing.from_dict(config["preprocessing"])
+        with unpacking(self.config_file, "the scaling of the data"):
+            return config, result, Preprocessing.from_dict(config["preprocessing"])
 
     def load_compact(self) -> CompactNetwork:
         """The pruned network.
@@ -174,7 +235,10 @@ class RunFolder:
         """Scores; raises CheckpointError when the file is missing or damaged."""
         if not self.metrics_file.is_file():
             raise CheckpointError(f"{self.path}: {self.metrics_file.name} is missing. Fit again.")
-        return _read_json(self.metrics_file)
+        metrics = read_json(self.metrics_file)
+        for name, kind in (("full", dict), ("number_of_rows", int), ("rows", str)):
+            entry(metrics, name, kind, self.metrics_file)
+        return metrics
 
     def write_json(self, file: Path, content: Any) -> None:
         """Write a JSON file whole or not at all."""
@@ -186,71 +250,19 @@ class RunFolder:
 
         if not self.predictions_file.is_file():
             return None
-        header = pd.read_csv(self.predictions_file, nrows=0).columns
-        text = ["predicted", "observed"] if "predicted" in header else []
-        return pd.read_csv(
-            self.predictions_file, dtype=dict.fromkeys(text, str), keep_default_na=False
-        )
+        with unpacking(self.predictions_file, "the predictions"):
+            header = pd.read_csv(self.predictions_file, nrows=0).columns
+            text = ["predicted", "observed"] if "predicted" in header else []
+            return pd.read_csv(
+                self.predictions_file, dtype=dict.fromkeys(text, str), keep_default_na=False
+            )
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """Raise :class:`ConfigurationError` unless a run may be written there.
-
-    Only an earlier run or an empty folder is ever overwritten.
-    """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not path.is_dir() or not RunFolder(path).config_file.is_file():
-        raise ConfigurationError(
-            f"{path}: exists and is no run folder, so it is left alone. Choose another --out."
-        )
-    if not overwrite:
-        raise ConfigurationError(
-            f"{path}: there is a run already. Choose another --out, or replace it with --overwrite."
-        )
+def resume_command(path: Path) -> str:
+    """What goes on with the training of a run."""
+    return f"pyro-ssbnn fit --resume {shlex.quote(str(path))}"
 
 
-@contextmanager
-def creating(path: Path, overwrite: bool) -> Iterator[RunFolder]:
-    """Give a temporary folder beside ``path``, which takes its place once the block has succeeded.
-
-    When the block raises or is interrupted, the temporary folder is removed and an older run stays as it was.
-
-    :raises ConfigurationError: see :func:`check_free`.
-    """
-    path = path.resolve()
-    check_free(path, overwrite)
-    made = [p for p in path.parents if not p.exists()]  # nearest first
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        temporary.mkdir(parents=True)
-        yield RunFolder(temporary)
-        check_free(path, overwrite)  # another run may have come meanwhile
-        _replace(path, temporary)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
-
-
-def _replace(path: Path, new: Path) -> None:
-    if not path.exists():
-        new.rename(path)
-        return
-    old = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    path.rename(old)
-    try:
-        new.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old)
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{file}: not readable as JSON ({error}). Fit again.") from error
+def finish_command(path: Path) -> str:
+    """What makes the rest of what is made of a fit."""
+    return f"pyro-ssbnn finish {shlex.quote(str(path))}"

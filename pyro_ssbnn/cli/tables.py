@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,12 @@ from pyro_ssbnn.analysis import (
     predictor_norms,
 )
 from pyro_ssbnn.cli.console import print_scores, print_table, results
-from pyro_ssbnn.inference import History
+from pyro_ssbnn.inference import Fit, History
 from pyro_ssbnn.selection.error_control import select_fdr
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = [
+    "as_record",
     "print_error_control",
     "print_latency",
     "print_layers",
@@ -51,6 +53,20 @@ _OF_MEMBERS = [
     "scale_50%",
     "norm",
 ]  # of those in the network: removed ones have none
+
+
+def as_record(result: Fit, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What :func:`print_layers` and :func:`print_metrics` print, as plain numbers."""
+    history, guide = result.history, result.guide
+    table = layer_summary(guide) if guide.description.gate_groups else pd.DataFrame()
+    return {
+        "epochs": history.epoch,
+        "seconds": history.seconds[-1] if len(history) else 0.0,
+        "elbo": float(history.elbo[-1]) if len(history) else None,
+        "collapsed": result.collapsed,
+        "layers": json.loads(table.to_json(orient="index")),
+        "metrics": metrics,
+    }
 
 
 def print_layers(guide: Guide) -> None:

@@ -20,9 +20,10 @@ from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.structure.match import first_difference
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["renew_rates", "require_resumable"]
+__all__ = ["FIXED", "renew_rates", "require_resumable"]
 
-_FIXED = ("seed", "dtype", "optimizer", "hard_gates", "initial_inclusion")
+FIXED = ("seed", "dtype", "optimizer", "hard_gates", "initial_inclusion", "batch_size")
+"""Options that a run that is gone on with keeps."""
 
 
 def require_resumable(
@@ -47,7 +48,7 @@ def require_resumable(
             f"fit: the run to resume was fitted to {rows} rows; x has {num_data}. Give the same rows, or go on with"
             " others in a new run: fit(run.model, x, y, options, guide=run.guide)."
         )
-    pairs = {name: (getattr(options, name), getattr(chosen, name)) for name in _FIXED}
+    pairs = {name: (getattr(options, name), getattr(chosen, name)) for name in FIXED}
     pairs["batch_size"] = (options.batch_rows(rows), chosen.batch_rows(rows))
     changed = [
         f"{name}={new!r} (it used {old!r})" for name, (new, old) in pairs.items() if new != old

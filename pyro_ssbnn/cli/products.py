@@ -1,0 +1,187 @@
+"""What is made of a fit: tables, scores, draws, the pruned network, plots; each whatever happens to another."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pyro_ssbnn.analysis import inclusion_summary, to_arviz, write_netcdf
+from pyro_ssbnn.cli import predictions
+from pyro_ssbnn.cli.console import messages, warn
+from pyro_ssbnn.cli.pictures import PlotInputs, available, draw
+from pyro_ssbnn.cli.reporting import in_words
+from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.cli.sources import LoadedData
+from pyro_ssbnn.data import Preprocessing
+from pyro_ssbnn.errors import SelectionError
+from pyro_ssbnn.files.atomic import write_text
+from pyro_ssbnn.files.compact import save_compact
+from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
+from pyro_ssbnn.posterior.ensemble import Ensemble
+from pyro_ssbnn.selection.pruning import Pruning, prune
+
+__all__ = ["TEST_INTERVAL", "Making", "make", "prune_into"]
+
+TEST_INTERVAL = 0.9
+"""Probability of the intervals in ``test_predictions.csv``."""
+
+_MOST_VALUES = 4_000_000  # rows x draws of predictions in posterior.nc
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Making:
+    """What products are made from.
+
+    :param load: reads the run's data, in their own units; called when they are first needed.
+    """
+
+    folder: RunFolder
+    result: Fit
+    preprocessing: Preprocessing
+    num_draws: int
+    load: Callable[[], LoadedData]
+
+    @cached_property
+    def data(self) -> LoadedData:
+        """The run's rows in their own units."""
+        return self.load()
+
+    @cached_property
+    def plots(self) -> PlotInputs:
+        """What plots are drawn from."""
+        return PlotInputs(self.result, self.preprocessing, self.folder.read_predictions())
+
+
+def make(making: Making, failed: Mapping[str, str]) -> dict[str, str]:
+    """Make what is not there; what fails is told, and the rest is made all the same.
+
+    :param failed: what could not be made before; it is made anew.
+    :returns: why what failed now did, by the name of its file.
+    """
+    trouble: dict[str, str] = {}
+    for name, product in _PRODUCTS.items():
+        if name in failed or not (making.folder.path / name).exists():
+            _attempt(name, partial(product, making), trouble)
+    for kind in available(making.plots) if "test_predictions.csv" not in trouble else []:
+        name = f"plots/{kind.value}.png"
+        if name in failed or not (making.folder.path / name).exists():
+            _attempt(name, partial(draw, making.plots, making.folder.plots, [kind]), trouble)
+    return trouble
+
+
+def _attempt(name: str, product: Callable[[], Any], trouble: dict[str, str]) -> None:
+    try:
+        product()
+        _log.info("%s: done", name)
+    except Exception as error:
+        trouble[name] = in_words(error)
+        _log.error("%s: %s", name, trouble[name], exc_info=error)
+        messages.print(f"Not made: {name}: {trouble[name]}", markup=False, soft_wrap=True)
+
+
+def prune_into(
+    folder: RunFolder, result: Fit, pruning: Pruning, target: Path | None = None
+) -> None:
+    """Write a pruned network and what pruning saved: into the run, or to a file with the report beside it."""
+    network_file = folder.compact_file if target is None else target
+    report_file = folder.pruning_file if target is None else target.with_suffix(".csv")
+    notes = {"rule": pruning.selection.rule, "fit": result.model.to_config()}
+    save_compact(pruning.network, network_file, notes)
+    write_text(report_file, pruning.report.to_csv())
+
+
+def _history(making: Making) -> None:
+    write_text(making.folder.history_file, making.result.history.to_frame().to_csv())
+
+
+def _inclusion(making: Making) -> None:
+    result = making.result
+    if result.model.description.gate_groups:
+        table = inclusion_summary(result.guide, history=result.history)
+        write_text(making.folder.inclusion_file, table.to_csv())
+
+
+def _pruned(making: Making) -> None:
+    try:
+        pruning = prune(making.result.model, making.result.guide)
+    except SelectionError as error:
+        warn("No pruned network", str(error))
+        return
+    prune_into(making.folder, making.result, pruning)
+
+
+def _scores(making: Making) -> None:
+    """Predictions for the test rows, and scores of the full and the pruned network."""
+    result, preprocessing, data = making.result, making.preprocessing, making.data
+    rows = data.train if data.test is None else data.test
+    # Classes in the order of the training data, of which a small test set may lack some.
+    scaled = preprocessing.apply(rows)
+    options = {"num_draws": making.num_draws, "seed": result.options.seed, "rows": len(rows)}
+    asked = predictions.quantiles(preprocessing, TEST_INTERVAL, scored=True)
+
+    def scored(ensemble: Ensemble) -> tuple[PredictiveSummary, dict[str, float | None]]:
+        summary = ensemble.summary(scaled.x, scaled.y, asked)
+        running = predictions.RunningScores(preprocessing)
+        running.add(summary, scaled.y)
+        scores = running.result()
+        return summary, {k: v if math.isfinite(v) else None for k, v in scores.items()}
+
+    summary, scores = scored(predictions.full_ensemble(result, **options))
+    metrics: dict[str, Any] = {
+        "rows": "training" if data.test is None else "test",
+        "number_of_rows": len(rows),
+        "collapsed": result.collapsed,
+        "full": scores,
+    }
+    if making.folder.compact_file.exists():
+        network = making.folder.load_compact()
+        metrics["pruned"] = scored(predictions.pruned_ensemble(network, result, **options))[1]
+    table = {
+        "observed": predictions.observed_column(rows),
+        **predictions.columns(summary, preprocessing, TEST_INTERVAL),
+    }
+    text = predictions.csv_text(table, predictions.digits(preprocessing), header=True)
+    write_text(making.folder.predictions_file, text)
+    making.folder.write_json(making.folder.metrics_file, metrics)
+
+
+def _posterior(making: Making) -> None:
+    """Draws with predictions for the training rows (for model checks and leave-one-out), unless too many."""
+    result, train = making.result, making.data.train
+    scaled = making.preprocessing.apply(train)
+    x: Tensor | None = scaled.x
+    y: Tensor | None = scaled.y
+    if len(train) * making.num_draws > _MOST_VALUES:
+        messages.print(
+            f"posterior.nc is written without predictions for the training rows: {len(train):,} rows x"
+            f" {making.num_draws} draws are more than {_MOST_VALUES:,} values.",
+            soft_wrap=True,
+        )
+        x = y = None
+    seed = result.options.seed
+    draws = draw_posterior(result.model, result.guide, making.num_draws, x=x, y=y, seed=seed)
+    draws = predictions.in_own_units(draws, making.preprocessing)
+    data = to_arviz(result.model, result.guide, draws, y=None if y is None else train.y)
+    data.attrs["rows"] = "training"
+    data.attrs["units"] = (
+        "predictions, observations and log-likelihood: the target's own; latents: those of the standardised data"
+    )
+    write_netcdf(data, making.folder.posterior_file)
+
+
+_PRODUCTS: dict[str, Callable[[Making], None]] = {
+    "history.csv": _history,
+    "inclusion.csv": _inclusion,
+    "compact.safetensors": _pruned,
+    "metrics.json": _scores,
+    "posterior.nc": _posterior,
+}
