@@ -24,6 +24,8 @@ from .likelihoods import HeteroscedasticLikelihood as HeteroscedasticLikelihood
 from .likelihoods import OrdinalLikelihood as OrdinalLikelihood
 from .likelihoods import WeibullLikelihood as WeibullLikelihood
 from .likelihoods import LogNormalLikelihood as LogNormalLikelihood
+from .likelihoods import suggest_likelihood as suggest_likelihood
+from .likelihoods import Suggestion as Suggestion
 
 # Networks
 from .models import MLP as MLP

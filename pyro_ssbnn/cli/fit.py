@@ -87,6 +87,7 @@ def fit(
         input_gates,
         input_inclusion,
         noise_scale,
+        task,
     )
     from pyro_ssbnn.cli.lifecycle import check_free
 

@@ -17,12 +17,31 @@ class Format(Enum):
 
 
 class TaskName(Enum):
-    """What is predicted."""
+    """What is predicted, and how it varies."""
 
     regression = "regression"
+    student_t = "student-t"
+    heteroscedastic = "heteroscedastic"
     binary = "binary"
     classification = "classification"
+    ordinal = "ordinal"
     count = "count"
+    poisson = "poisson"
+    negative_binomial = "negative-binomial"
+
+    @property
+    def of_data(self) -> str:
+        """What the target's column holds: the task of the data room."""
+        return _OF_DATA.get(self.value, self.value)
+
+
+_OF_DATA = {
+    "student-t": "regression",
+    "heteroscedastic": "regression",
+    "ordinal": "classification",
+    "poisson": "count",
+    "negative-binomial": "count",
+}
 
 
 class PriorName(Enum):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyro_ssbnn.cli.kinds import PriorName
+from pyro_ssbnn.cli.console import messages
+from pyro_ssbnn.cli.kinds import PriorName, TaskName
 from pyro_ssbnn.cli.options import numbers
 from pyro_ssbnn.errors import ConfigurationError
 
@@ -35,6 +36,7 @@ class NetworkChoice:
     input_gates: bool | None = None
     input_inclusion: float | None = None
     noise_scale: float | None = None
+    task: TaskName | None = None
 
 
 def build_network(choice: NetworkChoice, train: Dataset, preprocessing: Preprocessing) -> MLP:
@@ -137,18 +139,52 @@ def _likelihood(choice: NetworkChoice, train: Dataset, preprocessing: Preprocess
     from pyro_ssbnn import likelihoods
     from pyro_ssbnn.checks import check_positive
 
-    if choice.noise_scale is not None and train.task != "regression":
+    task = train.task if choice.task is None else choice.task.value
+    if choice.noise_scale is not None and task != "regression":
         raise ConfigurationError(
-            f"--noise-scale is the known noise of a regression; the task here is {train.task}."
+            f"--noise-scale is the known noise of a regression; the task here is {task}."
         )
-    if train.task == "regression":
+    if task == "student-t":
+        return likelihoods.StudentTLikelihood()
+    if task == "heteroscedastic":
+        return likelihoods.HeteroscedasticLikelihood()
+    if task == "ordinal":
+        _check_grades(train)
+        return likelihoods.OrdinalLikelihood(train.num_classes)
+    if train.task == "count":
+        return _count_likelihood(task, train)
+    if task == "regression":
         if choice.noise_scale is None:
             return likelihoods.GaussianLikelihood()
         check_positive("fit", **{"--noise-scale": choice.noise_scale})
         # The network sees the standardised target.
         return likelihoods.GaussianLikelihood(scale=choice.noise_scale / preprocessing.target.scale)
-    if train.task == "classification":
+    if task == "classification":
         return likelihoods.CategoricalLikelihood(train.num_classes)
-    if train.task == "binary":
-        return likelihoods.BernoulliLikelihood()
-    return likelihoods.PoissonLikelihood()
+    return likelihoods.BernoulliLikelihood()
+
+
+def _count_likelihood(task: str, train: Dataset) -> Likelihood:
+    """Of the kind asked for, or the one the counts' spread suggests, said aloud; both in units of their mean."""
+    from pyro_ssbnn import likelihoods
+
+    found = likelihoods.suggest_likelihood(train.y, counts=True)
+    if task == "count":
+        messages.print(found.reason, soft_wrap=True)
+        return found.likelihood
+    if not isinstance(found.likelihood, likelihoods.CountLikelihood):
+        raise TypeError("suggest_likelihood: counts have a likelihood of counts.")
+    options = {"unit": found.likelihood.unit, "largest": found.likelihood.largest}
+    if task == "poisson":
+        return likelihoods.PoissonLikelihood(**options)
+    return likelihoods.NegativeBinomialLikelihood(**options)
+
+
+def _check_grades(train: Dataset) -> None:
+    """Grades need an order, which names do not have."""
+    names = [name for name in train.class_names if not name.lstrip("-").isdigit()]
+    if names:
+        raise ConfigurationError(
+            f"--task ordinal: grades must be numbered in their order; got the name {names[0]!r}. Number them in the"
+            " table, or take --task classification."
+        )

@@ -55,8 +55,10 @@ TaskOption = Annotated[
     TaskName | None,
     typer.Option(
         metavar="TASK",
-        help="What is predicted (CSV files), and with it the likelihood: regression Gaussian, binary Bernoulli,"
-        " classification Categorical, count Poisson. Default: inferred from the target's values.",
+        help="What is predicted (CSV files), and with it the likelihood: regression Gaussian, student-t (some values"
+        " far off), heteroscedastic (spread depends on the predictors), binary Bernoulli, classification Categorical,"
+        " ordinal (numbered grades), count (negative binomial or Poisson, by the spread), poisson,"
+        " negative-binomial. Default: inferred from the target's values.",
         **_DATA,
     ),
 ]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pyro_ssbnn.cli.kinds import Format, TaskName
 from pyro_ssbnn.errors import ConfigurationError, DataError
@@ -200,7 +200,7 @@ def _whole(choice: SourceChoice, format: Format) -> Dataset:
                 f"{choice.source}: say which column to predict with --target; the columns are"
                 f" {listed(columns, most=30)}."
             )
-        task: Task | None = None if choice.task is None else choice.task.value
+        task = None if choice.task is None else cast("Task", choice.task.of_data)
         return data.read_csv(choice.source, choice.target, task)
     if format in _EMBEDDED:
         return data.digits() if format is Format.digits else data.diabetes()

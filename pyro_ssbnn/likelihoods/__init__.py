@@ -31,6 +31,7 @@ from pyro_ssbnn.likelihoods.negative_binomial import NegativeBinomialLikelihood
 from pyro_ssbnn.likelihoods.ordinal import OrdinalLikelihood
 from pyro_ssbnn.likelihoods.poisson import PoissonLikelihood
 from pyro_ssbnn.likelihoods.student_t import StudentTLikelihood
+from pyro_ssbnn.likelihoods.suggestion import Suggestion, suggest_likelihood
 from pyro_ssbnn.likelihoods.survival import (
     LogNormalLikelihood,
     SurvivalLikelihood,
@@ -51,9 +52,11 @@ __all__ = [
     "OrdinalLikelihood",
     "PoissonLikelihood",
     "StudentTLikelihood",
+    "Suggestion",
     "SurvivalLikelihood",
     "WeibullLikelihood",
     "likelihood_from_config",
+    "suggest_likelihood",
 ]
 
 

@@ -1,6 +1,7 @@
 """The options: all of the engine's are there, with its defaults, and arrive where they belong."""
 
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from pyro_ssbnn.cli.main import app
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network, parse_hidden, parse_nodes
 from pyro_ssbnn.cli.sources import SourceChoice
 from pyro_ssbnn.data import Preprocessing, diabetes
+from pyro_ssbnn.data.dataset import Task
 from pyro_ssbnn.models import ACTIVATIONS
 from pyro_ssbnn.priors import from_config
 
@@ -92,15 +94,17 @@ def test_data_and_network_options_arrive(captured):
         *("--hidden", "", "--prior", "ss-gl", "--inclusion", "theory", "--input-gates"),
     )
     assert data == SourceChoice("t.csv", None, "y", TaskName.count, None, 0.3, 8)
-    assert network == NetworkChoice(
-        "", "silu", PriorName.ss_gl, inclusion="theory", input_gates=True
-    )
+    chosen = {"inclusion": "theory", "input_gates": True, "task": TaskName.count}
+    assert network == NetworkChoice("", "silu", PriorName.ss_gl, **chosen)
 
 
 def test_words_of_the_help_are_the_engines():
     help_of = {parameter.name: parameter.help or "" for parameter in command("fit").params}
     for name in ACTIVATIONS:
         assert name in help_of["activation"]
+    for task in TaskName:
+        assert task.value in help_of["task"]
+        assert task.of_data in get_args(Task)
     for prior in PriorName:
         assert from_config({"name": prior.value}).name == prior.value
         assert prior.value in help_of["prior"]

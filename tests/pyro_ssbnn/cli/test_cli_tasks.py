@@ -17,6 +17,9 @@ def targets(frame) -> pd.DataFrame:
         ill=np.where(dose + 0.3 * generator.normal(size=80) > 0, "yes", "no"),
         kind=np.asarray(["NA!", "b", "c"], dtype=object)[np.digitize(dose, [-0.5, 0.5])],
         events=generator.poisson(np.exp(0.5 + 0.5 * dose)),
+        visits=generator.negative_binomial(0.5, 1 / (1 + 6 * np.exp(dose))),
+        grade=1 + np.digitize(dose, [-0.5, 0.5]),
+        score=dose + generator.standard_t(2.5, size=80),
     )
 
 
@@ -25,7 +28,11 @@ def targets(frame) -> pd.DataFrame:
     [
         ("ill", (), "bernoulli", "accuracy"),
         ("kind", (), "categorical", "accuracy"),
-        ("events", ("--task", "count"), "poisson", "rmse"),
+        ("events", ("--task", "poisson"), "poisson", "rmse"),
+        ("visits", ("--task", "count"), "negative-binomial", "rmse"),
+        ("grade", ("--task", "ordinal"), "ordinal", "accuracy"),
+        ("score", ("--task", "student-t"), "student-t", "rmse"),
+        ("score", ("--task", "heteroscedastic"), "heteroscedastic", "rmse"),
     ],
 )
 def test_task(invoke, tiny, targets, tmp_path, target, options, likelihood, score):
@@ -42,10 +49,21 @@ def test_task(invoke, tiny, targets, tmp_path, target, options, likelihood, scor
     assert predicted.exit_code == 0, predicted.output
     found = pd.read_csv(io.StringIO(predicted.stdout))
     assert (found["observed"] == targets[target]).all()
-    if likelihood == "poisson":
+    if target in ("events", "visits"):
         assert (found["mean"] > 0).all()
-    else:
+    elif score == "accuracy":
         assert set(found["predicted"]) <= set(targets[target])
+    if options == ("--task", "count"):
+        assert "times their mean: counts, negative binomial" in " ".join(result.output.split())
+
+
+def test_grades_need_an_order(invoke, tiny, targets, tmp_path):
+    data = tmp_path / "data.csv"
+    targets[["dose", "kind"]].to_csv(data, index=False)
+    options = ("--target", "kind", "--task", "ordinal", *tiny, "--out", tmp_path / "run")
+    result = invoke("fit", data, *options)
+    assert result.exit_code == 2
+    assert "grades must be numbered in their order" in " ".join(result.output.split())
 
 
 def test_plain_linear_model_without_test_rows(invoke, tiny, table, tmp_path):
