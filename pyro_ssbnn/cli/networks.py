@@ -174,10 +174,10 @@ def _count_likelihood(task: str, train: Dataset) -> Likelihood:
         return found.likelihood
     if not isinstance(found.likelihood, likelihoods.CountLikelihood):
         raise TypeError("suggest_likelihood: counts have a likelihood of counts.")
-    options = {"unit": found.likelihood.unit, "largest": found.likelihood.largest}
+    unit, largest = found.likelihood.unit, found.likelihood.largest
     if task == "poisson":
-        return likelihoods.PoissonLikelihood(**options)
-    return likelihoods.NegativeBinomialLikelihood(**options)
+        return likelihoods.PoissonLikelihood(unit, largest)
+    return likelihoods.NegativeBinomialLikelihood(unit, largest)
 
 
 def _check_grades(train: Dataset) -> None:

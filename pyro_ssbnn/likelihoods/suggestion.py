@@ -129,15 +129,15 @@ def _of_whole_numbers(values: NDArray[np.float64]) -> Suggestion:
 
 def _of_counts(values: NDArray[np.float64]) -> Suggestion:
     ratio, _, above = _dispersion(values)
-    options = {"unit": float(values.mean()), "largest": float(_HEADROOM * values.max())}
+    unit, largest = float(values.mean()), float(_HEADROOM * values.max())
     if above < _LEVEL:
         return Suggestion(
-            NegativeBinomialLikelihood(**options),
+            NegativeBinomialLikelihood(unit, largest),
             f"Whole numbers whose variance is {ratio:.1f} times their mean: counts, negative binomial. A Poisson"
             " distribution has a variance equal to its mean.",
         )
     return Suggestion(
-        PoissonLikelihood(**options),
+        PoissonLikelihood(unit, largest),
         f"Whole numbers whose variance is {ratio:.1f} times their mean: counts, Poisson.",
     )
 
