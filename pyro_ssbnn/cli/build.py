@@ -31,7 +31,7 @@ from pyro_ssbnn.cli.run_folder import (
 )
 from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load, load_again
 from pyro_ssbnn.cli.tables import print_layers, print_metrics
-from pyro_ssbnn.data import Dataset, Preprocessing
+from pyro_ssbnn.data import Encoded, Preprocessing
 from pyro_ssbnn.errors import (
     CollapseWarning,
     ConfigurationError,
@@ -85,10 +85,12 @@ def build_run(
     with claiming(path, overwrite) as folder:
         resolve_device(options.device)
         data = load(data_choice)
-        preprocessing = Preprocessing.fit(data.train)
-        model = build_network(network_choice, data.train, preprocessing)
+        preprocessing = data.preprocessing()
+        data.record["task"] = preprocessing.task
+        targets = preprocessing.apply(data.train).observed
+        model = build_network(network_choice, preprocessing, targets)
         train = _checked(data, preprocessing, model)
-        _announce(data, model)
+        _announce(data, preprocessing, model)
         batch = options.batch_rows(len(train))
         threads = _enough_threads(model, batch) if output.threads is None else output.threads
         _announce_training(options, batch, len(train), threads)
@@ -154,7 +156,7 @@ def finish_run(folder: RunFolder) -> int:
 def _trained(
     folder: RunFolder,
     model: Network,
-    train: Dataset,
+    train: Encoded,
     options: TrainingOptions,
     output: Output,
     earlier: Fit | None = None,
@@ -232,12 +234,12 @@ def _finished(making: Making) -> int:
     return 0
 
 
-def _checked(data: LoadedData, preprocessing: Preprocessing, model: Network) -> Dataset:
+def _checked(data: LoadedData, preprocessing: Preprocessing, model: Network) -> Encoded:
     """Scaled training rows; those of the test are checked, too, before anything is trained."""
     train = preprocessing.apply(data.train)
     if data.test is not None:
         test = preprocessing.apply(data.test)
-        check_rows("the test rows", test.x, test.y, model.description.inputs.names)
+        check_rows("the test rows", test.x, test.y, model.description.inputs.column_names)
         model.likelihood.check_target(test.y)
     return train
 
@@ -255,18 +257,20 @@ def _require_same(before: TrainingOptions, chosen: TrainingOptions, rows: int) -
             )
 
 
-def _announce(data: LoadedData, model: MLP) -> None:
-    train, description = data.train, model.description
-    rows = data.record["rows"]
+def _announce(data: LoadedData, preprocessing: Preprocessing, model: MLP) -> None:
+    description, classes = model.description, len(preprocessing.class_names)
+    rows, unknown = data.record["rows"], data.record.get("without_target")
     widths = "-".join(str(g.size) for g in (description.inputs, *description.groups))
     gates = ", ".join(f"{g.name} {g.inclusion:.3g}" for g in description.gate_groups) or "no gates"
     results.print(
         f"[bold]Data[/]     {rows['train']:,} training rows, {rows['test']:,} test rows ({data.record['test_rows']});"
-        f" {train.num_features:,} predictors; {train.task} of '{escape(train.target_name)}'"
-        f"{f' ({train.num_classes} classes)' if train.num_classes else ''}",
-        markup=True,
+        f" {description.inputs.size:,} predictors; {preprocessing.task} of '{escape(preprocessing.target_name)}'"
+        f"{f' ({classes} classes)' if classes else ''}"
+        f"{f'; {unknown:,} rows without a target left out' if unknown else ''}",
         soft_wrap=True,
     )
+    for note in preprocessing.notes:
+        results.print(f"         {escape(note)}", soft_wrap=True)
     results.print(
         f"[bold]Network[/]  {widths}, {model.activation}, prior {model.prior.name}; prior inclusion: {gates}",
         soft_wrap=True,

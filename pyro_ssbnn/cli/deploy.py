@@ -189,9 +189,9 @@ def _predict_rows(
         for rows in read_rows(data, preprocessing):
             asked = predictions.quantiles(preprocessing, interval, rows.y is not None)
             summary = ensemble.summary(rows.x, rows.y, asked)
-            table = predictions.columns(summary, preprocessing, interval)
-            if rows.observed is not None:
-                table = {"observed": rows.observed, **table}
+            observed = {} if rows.observed is None else {"observed": rows.observed}
+            found = predictions.columns(summary, preprocessing, interval)
+            table = {**rows.labels, **observed, **found}
             stream.write(predictions.csv_text(table, digits, header=not count))
             why = why or rows.why_no_scores
             if rows.y is not None and not why:

@@ -29,6 +29,13 @@ def fit(
     task: o.TaskOption = None,
     test_fraction: o.TestFraction = None,
     split: o.Split = None,
+    columns: o.Columns = None,
+    drop: o.Drop = None,
+    categorical: o.Categorical = None,
+    date: o.Date = None,
+    missing: o.Missing = "impute",
+    delimiter: o.Delimiter = None,
+    groups: o.Groups = None,
     hidden: o.Hidden = "64,32",
     activation: o.Activation = "silu",
     input_gates: o.InputGates = None,
@@ -69,13 +76,23 @@ def fit(
         changes = {name: training[name] for name in given & training.keys()}
         raise typer.Exit(build.resume_run(resume, changes, output))
     if source is None or out is None:
-        missing = "SOURCE" if source is None else "--out"
+        absent = "SOURCE" if source is None else "--out"
         raise ConfigurationError(
-            f"{missing} is missing: pyro-ssbnn fit SOURCE --out RUN, or pyro-ssbnn fit --resume RUN."
+            f"{absent} is missing: pyro-ssbnn fit SOURCE --out RUN, or pyro-ssbnn fit --resume RUN."
         )
     # Before the torch import: wrong at once is better than wrong later.
     chosen = TrainingOptions(**training)
-    data = SourceChoice(source, format, target, task, split, test_fraction, chosen.seed)
+    if missing not in ("impute", "refuse"):
+        raise ConfigurationError(f"--missing: expected impute or refuse; got {missing!r}.")
+    of_table = {
+        "columns": o.names(columns),
+        "drop": o.names(drop) or (),
+        "categorical": o.names(categorical) or (),
+        "date": o.names(date) or (),
+        "missing": missing,
+    }
+    where = (source, format, target, task, split, test_fraction, chosen.seed)
+    data = SourceChoice(*where, of_table, delimiter, groups)
     network = NetworkChoice(
         hidden,
         activation,

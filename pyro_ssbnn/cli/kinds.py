@@ -10,7 +10,7 @@ class Format(Enum):
 
     digits = "digits"
     diabetes = "diabetes"
-    csv = "csv"
+    table = "table"
     idx = "idx"
     cifar = "cifar"
     uci = "uci"

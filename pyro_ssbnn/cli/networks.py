@@ -11,7 +11,9 @@ from pyro_ssbnn.cli.options import numbers
 from pyro_ssbnn.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pyro_ssbnn.data import Dataset, Preprocessing
+    from torch import Tensor
+
+    from pyro_ssbnn.data import Preprocessing
     from pyro_ssbnn.likelihoods import Likelihood
     from pyro_ssbnn.models import MLP
     from pyro_ssbnn.priors import Prior
@@ -39,21 +41,24 @@ class NetworkChoice:
     task: TaskName | None = None
 
 
-def build_network(choice: NetworkChoice, train: Dataset, preprocessing: Preprocessing) -> MLP:
-    """Make the network for training data in their own units.
+def build_network(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor) -> MLP:
+    """Make the network for what was learnt of the training data.
 
+    :param y: targets of the training rows, ``[N]``, in their own units.
     :raises ConfigurationError: for options outside their domain, or that do not suit each other.
     """
     from pyro_ssbnn.models import MLP
 
+    names = preprocessing.feature_names
     return MLP(
-        train.num_features,
+        len(names),
         parse_hidden(choice.hidden),
-        prior=_prior(choice, len(train)),
-        likelihood=_likelihood(choice, train, preprocessing),
+        prior=_prior(choice, len(y)),
+        likelihood=_likelihood(choice, preprocessing, y),
         activation=choice.activation,
-        input_inclusion=_input_inclusion(choice, train.num_features),
-        input_names=train.feature_names,
+        input_inclusion=_input_inclusion(choice, len(names)),
+        input_names=names,
+        input_widths=preprocessing.widths,
     )
 
 
@@ -135,11 +140,11 @@ def _input_inclusion(choice: NetworkChoice, num_inputs: int) -> float | None:
     return 1 / max(num_inputs, 2) if choice.input_gates else None
 
 
-def _likelihood(choice: NetworkChoice, train: Dataset, preprocessing: Preprocessing) -> Likelihood:
+def _likelihood(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor) -> Likelihood:
     from pyro_ssbnn import likelihoods
     from pyro_ssbnn.checks import check_positive
 
-    task = train.task if choice.task is None else choice.task.value
+    task = preprocessing.task if choice.task is None else choice.task.value
     if choice.noise_scale is not None and task != "regression":
         raise ConfigurationError(
             f"--noise-scale is the known noise of a regression; the task here is {task}."
@@ -149,10 +154,10 @@ def _likelihood(choice: NetworkChoice, train: Dataset, preprocessing: Preprocess
     if task == "heteroscedastic":
         return likelihoods.HeteroscedasticLikelihood()
     if task == "ordinal":
-        _check_grades(train)
-        return likelihoods.OrdinalLikelihood(train.num_classes)
-    if train.task == "count":
-        return _count_likelihood(task, train)
+        _check_grades(preprocessing)
+        return likelihoods.OrdinalLikelihood(len(preprocessing.class_names))
+    if preprocessing.task == "count":
+        return _count_likelihood(task, y)
     if task == "regression":
         if choice.noise_scale is None:
             return likelihoods.GaussianLikelihood()
@@ -160,15 +165,15 @@ def _likelihood(choice: NetworkChoice, train: Dataset, preprocessing: Preprocess
         # The network sees the standardised target.
         return likelihoods.GaussianLikelihood(scale=choice.noise_scale / preprocessing.target.scale)
     if task == "classification":
-        return likelihoods.CategoricalLikelihood(train.num_classes)
+        return likelihoods.CategoricalLikelihood(len(preprocessing.class_names))
     return likelihoods.BernoulliLikelihood()
 
 
-def _count_likelihood(task: str, train: Dataset) -> Likelihood:
+def _count_likelihood(task: str, y: Tensor) -> Likelihood:
     """Of the kind asked for, or the one the counts' spread suggests, said aloud; both in units of their mean."""
     from pyro_ssbnn import likelihoods
 
-    found = likelihoods.suggest_likelihood(train.y, counts=True)
+    found = likelihoods.suggest_likelihood(y, counts=True)
     if task == "count":
         messages.print(found.reason, soft_wrap=True)
         return found.likelihood
@@ -180,9 +185,9 @@ def _count_likelihood(task: str, train: Dataset) -> Likelihood:
     return likelihoods.NegativeBinomialLikelihood(unit, largest)
 
 
-def _check_grades(train: Dataset) -> None:
+def _check_grades(preprocessing: Preprocessing) -> None:
     """Grades need an order, which names do not have."""
-    names = [name for name in train.class_names if not name.lstrip("-").isdigit()]
+    names = [name for name in preprocessing.class_names if not name.lstrip("-").isdigit()]
     if names:
         raise ConfigurationError(
             f"--task ordinal: grades must be numbered in their order; got the name {names[0]!r}. Number them in the"

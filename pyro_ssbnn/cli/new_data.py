@@ -1,10 +1,11 @@
-"""Rows to predict, piece by piece: scaled as the training rows were, with their targets where they can be scored."""
+"""New rows for a run, encoded as the training rows were, with their targets where they can be scored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,8 @@ from torch import Tensor
 
 from pyro_ssbnn.cli.predictions import observed_column
 from pyro_ssbnn.cli.sources import read_new
-from pyro_ssbnn.data import Preprocessing, read_idx
-from pyro_ssbnn.data.csvfile import CsvPiece, csv_pieces
-from pyro_ssbnn.data.table import Source, predictors_of
-from pyro_ssbnn.data.target import encode_target
+from pyro_ssbnn.data import Preprocessing, Table, read_idx, table_pieces
+from pyro_ssbnn.data.wording import command_option
 from pyro_ssbnn.errors import DataError
 
 __all__ = ["ROWS", "NewRows", "read_rows"]
@@ -29,8 +28,9 @@ ROWS = 20_000
 class NewRows:
     """Some rows to predict.
 
-    :param x: scaled predictors ``[N, p]``.
+    :param x: columns of the network ``[N, q]``.
     :param share: of the source that has been read with them, 0 to 1.
+    :param labels: what joins predictions to their rows, by the column's name.
     :param y: scaled targets ``[N]`` to score; None where there are none, or none that can be scored.
     :param observed: targets as they stand in the data, to be written beside the predictions; None where there are none.
     :param why_no_scores: why targets that are there cannot be scored.
@@ -38,27 +38,34 @@ class NewRows:
 
     x: Tensor
     share: float
+    labels: dict[str, NDArray[Any]]
     y: Tensor | None = None
     observed: NDArray[np.object_] | None = None
     why_no_scores: str = ""
 
 
-def read_rows(source: str, preprocessing: Preprocessing) -> Iterator[NewRows]:
-    """Read rows to predict from a CSV file, a file of IDX images, or a source as ``fit`` takes it.
+def read_rows(
+    source: str, preprocessing: Preprocessing, delimiter: str | None = None
+) -> Iterator[NewRows]:
+    """Read rows to predict from a table's file, a file of IDX images, or a source as ``fit`` takes it.
 
-    Memory grows with a CSV file's pieces, not with the file.
+    Memory grows with a text file's pieces, not with the file.
 
     :raises DataError: for data that the model cannot predict from, when it comes to them.
     """
     dataset = read_new(source)
     if dataset is not None:
-        scaled = preprocessing.apply(dataset)
-        yield from _parts(scaled.x, scaled.y, observed_column(dataset))
+        rows = preprocessing.apply(dataset)
+        yield from _parts(rows.x, rows.y, observed_column(rows.observed, preprocessing.class_names))
     elif _is_idx(Path(source)):
         yield from _parts(_images(source, preprocessing))
     else:
-        for piece in csv_pieces(source):
-            yield _table(source, piece, preprocessing)
+        # What a column is was settled by the training rows; here it is read as it is written.
+        text = [*preprocessing.written_columns, preprocessing.target_name]
+        first = 0
+        for piece, share in table_pieces(source, text, delimiter=delimiter):
+            yield _table(replace(piece, option=command_option), share, first, preprocessing)
+            first += len(piece)
 
 
 def _parts(
@@ -68,28 +75,22 @@ def _parts(
         part = slice(at, at + ROWS)
         share = min(1.0, (at + ROWS) / len(x))
         of_y = None if y is None else y[part]
-        yield NewRows(x[part], share, of_y, None if observed is None else observed[part])
+        labels = {"row": np.arange(len(x))[part]}
+        yield NewRows(x[part], share, labels, of_y, None if observed is None else observed[part])
 
 
-def _table(name: str, piece: CsvPiece, preprocessing: Preprocessing) -> NewRows:
-    source = Source(name, "line", piece.lines.tolist())
-    x = preprocessing.transform(predictors_of(piece.frame, preprocessing.feature_names, source))
+def _table(table: Table, share: float, first: int, preprocessing: Preprocessing) -> NewRows:
+    x, labels = preprocessing.encode(table), preprocessing.row_labels(table, first)
     target = preprocessing.target_name
-    if target not in piece.frame.columns:
-        return NewRows(x, piece.share)
-    column = piece.frame[target]
-    observed = column.to_numpy(dtype=object, na_value="")
-    missing = np.flatnonzero(column.isna())
+    if target not in table.names:
+        return NewRows(x, share, labels)
+    column = table.column(target)
+    observed = np.where(column.missing, "", column.words).astype(object)
     try:
-        if len(missing):
-            raise DataError(
-                f"{name}: target {target!r} is missing in {len(missing)} rows ({source.rows(missing.tolist())})."
-            )
-        task, classes = preprocessing.task, preprocessing.class_names or None
-        y, _, _ = encode_target(column, task, name, source.rows, classes)
-        return NewRows(x, piece.share, preprocessing.target.transform(y), observed)
+        scored = preprocessing.encode_target(table)
+        return NewRows(x, share, labels, preprocessing.target.transform(scored), observed)
     except DataError as error:  # targets not known yet: predictions are wanted all the same
-        return NewRows(x, piece.share, None, observed, str(error))
+        return NewRows(x, share, labels, None, observed, f"{table.name}: {error}")
 
 
 def _is_idx(file: Path) -> bool:
@@ -103,12 +104,10 @@ def _images(source: str, preprocessing: Preprocessing) -> Tensor:
     images = read_idx(source)
     shape = preprocessing.image_shape
     if shape is None:
-        raise DataError(
-            f"{source}: this model was fitted to a table, not to images; give a CSV file."
-        )
+        raise DataError(f"{source}: this model was fitted to a table, not to images; give a table.")
     if images.ndim != 3 or shape != (1, *images.shape[1:]):
         raise DataError(
             f"{source}: expected images of {shape[1]}x{shape[2]} pixels ({shape[0]} channel) as the training data were;"
             f" the file holds {list(images.shape)}."
         )
-    return preprocessing.transform(images.flatten(1).to(torch.float32) / 255)
+    return preprocessing.encode(images.flatten(1).to(torch.float32) / 255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import re
 from collections.abc import Callable
@@ -34,8 +35,8 @@ Source = Annotated[
     str | None,
     typer.Argument(
         metavar="SOURCE",
-        help="'digits' or 'diabetes' (embedded), a CSV file, or a folder: IDX images (MNIST), CIFAR-10 binary files, or"
-        " a UCI set with its standard splits.",
+        help="'digits' or 'diabetes' (embedded), a table (text with any delimiter, .parquet, .feather, .xlsx), or a"
+        " folder: IDX images (MNIST), CIFAR-10 binary files, or a UCI set with its standard splits.",
     ),
 ]
 SourceFormat = Annotated[
@@ -43,19 +44,19 @@ SourceFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="Format of SOURCE: digits, diabetes, csv, idx, cifar or uci. Default: what is found there.",
+        help="Format of SOURCE: digits, diabetes, table, idx, cifar or uci. Default: what is found there.",
         **_DATA,
     ),
 ]
 Target = Annotated[
     str | None,
-    typer.Option(help="Column to predict (CSV files); all other columns are predictors.", **_DATA),
+    typer.Option(help="Column to predict (tables); all other columns are predictors.", **_DATA),
 ]
 TaskOption = Annotated[
     TaskName | None,
     typer.Option(
         metavar="TASK",
-        help="What is predicted (CSV files), and with it the likelihood: regression Gaussian, student-t (some values"
+        help="What is predicted (tables), and with it the likelihood: regression Gaussian, student-t (some values"
         " far off), heteroscedastic (spread depends on the predictors), binary Bernoulli, classification Categorical,"
         " ordinal (numbered grades), count (negative binomial or Poisson, by the spread), poisson,"
         " negative-binomial. Default: inferred from the target's values.",
@@ -68,6 +69,58 @@ TestFraction = Annotated[
         help="Share of the rows held out for the test, 0 to 1; the rows are drawn with --seed (classes keep their"
         " shares). 0: no test rows, scores are of the training rows. Default: the source's own test set where it"
         " has one, otherwise 0.2.",
+        **_DATA,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Columns of a table to take as predictors. Default: all but the target, and those that only name rows.",
+        **_DATA,
+    ),
+]
+Drop = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,NAME", help="Columns of a table to leave out.", **_DATA),
+]
+Categorical = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Columns of categories that are written as numbers; text always is one. A category is one predictor.",
+        **_DATA,
+    ),
+]
+Date = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Columns that are dates, also where they are not written as 2020-05-17; they count in days.",
+        **_DATA,
+    ),
+]
+Missing = Annotated[
+    str,
+    typer.Option(
+        metavar="impute|refuse",
+        help="Missing values of predictors: impute within the fit, with a mark under the same gate, or refuse."
+        " Rows without a target are left out.",
+        **_DATA,
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        help="Between the fields of a text file. Default: what the first line has most of: comma, semicolon, tab, bar.",
+        **_DATA,
+    ),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column of a table, such as a patient's number, whose rows of the same value are held out together.",
         **_DATA,
     ),
 ]
@@ -247,6 +300,11 @@ def numbers(option: str, text: str, kind: Callable[[str], float], expected: str)
         return [kind(part) for part in text.split(",")] if text.strip() else []
     except ValueError as error:
         raise ConfigurationError(f"{option}: expected {expected}; got {text!r}.") from error
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """Read ``age,region`` as the shell gives it; a name that holds a comma stands in quotation marks."""
+    return None if text is None else tuple(name.strip() for name in next(csv.reader([text])))
 
 
 # What the names and docstrings of TrainingOptions' fields cannot say.

@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from pyro_ssbnn.analysis import plots
 from pyro_ssbnn.cli.kinds import Picture, PlotKind
 from pyro_ssbnn.cli.predictions import class_columns, in_own_units, labels_of
-from pyro_ssbnn.data import Preprocessing
+from pyro_ssbnn.data import Preprocessing, TableDescription
+from pyro_ssbnn.data.predictors import Number
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.files.atomic import replacing
 from pyro_ssbnn.inference import Fit
@@ -53,7 +54,8 @@ def available(inputs: PlotInputs) -> list[PlotKind]:
         PlotKind.predictors: description.inputs.gated,
         PlotKind.reliability: bool(inputs.preprocessing.class_names)
         and inputs.predictions is not None,
-        PlotKind.band: not inputs.preprocessing.class_names and description.inputs.size == 1,
+        PlotKind.band: not inputs.preprocessing.class_names
+        and _single_number(inputs.preprocessing) is not None,
     }
     return [kind for kind, there in holds.items() if there]
 
@@ -99,6 +101,15 @@ def _save(axes: Any, target: Path) -> None:
         plt.close(figure)
 
 
+def _single_number(preprocessing: Preprocessing) -> Number | None:
+    """The only predictor, where it is a number and one column."""
+    features = preprocessing.features
+    if not isinstance(features, TableDescription) or len(features.columns) != 1:
+        return None
+    only = features.predictors[0]
+    return only if isinstance(only, Number) else None
+
+
 def _reliability(inputs: PlotInputs) -> Axes:
     names, table = inputs.preprocessing.class_names, inputs.predictions
     if table is None:
@@ -113,7 +124,9 @@ def _band(inputs: PlotInputs) -> Axes:
     result, preprocessing = inputs.result, inputs.preprocessing
     x = torch.linspace(-2.5, 2.5, _BAND_POINTS).unsqueeze(-1)
     draws = draw_posterior(result.model, result.guide, _BAND_DRAWS, x=x)
-    own = (x * preprocessing.features.scale + preprocessing.features.loc).numpy()
+    number = _single_number(preprocessing)
+    assert number is not None
+    own = number.decode(x.numpy())
     axes = plots.plot_predictive_band(own, in_own_units(draws, preprocessing))
     axes.set_xlabel(preprocessing.feature_names[0])
     axes.set_ylabel(preprocessing.target_name)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_ssbnn.data import Dataset, Preprocessing
+from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.models import CompactNetwork
@@ -213,11 +213,11 @@ def labels_of(column: pd.Series, class_names: tuple[str, ...]) -> NDArray[np.int
     return np.asarray(column.map(code), dtype=np.int64)
 
 
-def observed_column(dataset: Dataset) -> NDArray[np.object_]:
+def observed_column(y: Tensor, class_names: tuple[str, ...]) -> NDArray[np.object_]:
     """Observed targets as they are written beside predictions: class names, or numbers in all their digits."""
-    if dataset.class_names:
-        return np.asarray(dataset.class_names, dtype=object)[dataset.y.long().numpy()]
-    return dataset.y.numpy().astype(object)
+    if class_names:
+        return np.asarray(class_names, dtype=object)[y.long().numpy()]
+    return y.numpy().astype(object)
 
 
 def _probabilities(summary: PredictiveSummary) -> NDArray[np.float64]:

@@ -146,7 +146,8 @@ def _scores(making: Making) -> None:
         network = making.folder.load_compact()
         metrics["pruned"] = scored(predictions.pruned_ensemble(network, result, **options))[1]
     table = {
-        "observed": predictions.observed_column(rows),
+        **preprocessing.row_labels(rows),
+        "observed": predictions.observed_column(scaled.observed, preprocessing.class_names),
         **predictions.columns(summary, preprocessing, TEST_INTERVAL),
     }
     text = predictions.csv_text(table, predictions.digits(preprocessing), header=True)
@@ -156,13 +157,12 @@ def _scores(making: Making) -> None:
 
 def _posterior(making: Making) -> None:
     """Draws with predictions for the training rows (for model checks and leave-one-out), unless too many."""
-    result, train = making.result, making.data.train
-    scaled = making.preprocessing.apply(train)
+    result, scaled = making.result, making.preprocessing.apply(making.data.train)
     x: Tensor | None = scaled.x
     y: Tensor | None = scaled.y
-    if len(train) * making.num_draws > _MOST_VALUES:
+    if len(scaled) * making.num_draws > _MOST_VALUES:
         messages.print(
-            f"posterior.nc is written without predictions for the training rows: {len(train):,} rows x"
+            f"posterior.nc is written without predictions for the training rows: {len(scaled):,} rows x"
             f" {making.num_draws} draws are more than {_MOST_VALUES:,} values.",
             soft_wrap=True,
         )
@@ -170,7 +170,7 @@ def _posterior(making: Making) -> None:
     seed = result.options.seed
     draws = draw_posterior(result.model, result.guide, making.num_draws, x=x, y=y, seed=seed)
     draws = predictions.in_own_units(draws, making.preprocessing)
-    data = to_arviz(result.model, result.guide, draws, y=None if y is None else train.y)
+    data = to_arviz(result.model, result.guide, draws, y=None if y is None else scaled.observed)
     data.attrs["rows"] = "training"
     data.attrs["units"] = (
         "predictions, observations and log-likelihood: the target's own; latents: those of the standardised data"

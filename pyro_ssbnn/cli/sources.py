@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,7 @@ from pyro_ssbnn.cli.kinds import Format, TaskName
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
-    from pyro_ssbnn.data import Dataset, Task
+    from pyro_ssbnn.data import Dataset, Preprocessing, Table, Task
 
 __all__ = ["LoadedData", "SourceChoice", "detect", "load", "load_again", "read_new"]
 
@@ -38,11 +39,14 @@ class SourceChoice:
 
     :param source: name of an embedded set, a file or a folder.
     :param format: None detects it.
-    :param target: column to predict, of a CSV file.
-    :param task: None infers it, of a CSV file.
+    :param target: column to predict, of a table.
+    :param task: None infers it, of a table.
     :param split: number of a UCI folder's standard split; None for a random split.
     :param test_fraction: share of rows held out; None for the source's own test set or a fifth; 0 for none.
     :param seed: of the random split.
+    :param columns: what is said of a table's columns: options of :class:`~pyro_ssbnn.data.ColumnChoice`.
+    :param delimiter: between the fields of a text file; None finds it.
+    :param groups: column of a table whose rows of the same value are held out together.
     """
 
     source: str
@@ -52,15 +56,30 @@ class SourceChoice:
     split: int | None = None
     test_fraction: float | None = None
     seed: int = 0
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    delimiter: str | None = None
+    groups: str | None = None
 
 
 @dataclass(frozen=True)
 class LoadedData:
     """Training and test rows in their own units; ``record`` says where they came from, for ``config.json``."""
 
-    train: Dataset
-    test: Dataset | None
+    train: Dataset | Table
+    test: Dataset | Table | None
     record: dict[str, Any]
+
+    def preprocessing(self) -> Preprocessing:
+        """What there is to learn from the training rows.
+
+        :raises DataError: everything that is wrong with them.
+        """
+        from pyro_ssbnn.data import ColumnChoice, Preprocessing, Table
+
+        if not isinstance(self.train, Table):
+            return Preprocessing.fit(self.train)
+        choice = ColumnChoice(**self.record["columns"])
+        return Preprocessing.fit(self.train, self.record["target"], self.record["task"], choice)
 
 
 def detect(source: str) -> Format:
@@ -72,7 +91,7 @@ def detect(source: str) -> Format:
         return Format(source)
     path = Path(source)
     if path.is_file():
-        return Format.csv
+        return Format.table
     if not path.is_dir():
         raise DataError(
             f"{source}: expected 'digits', 'diabetes', or a file or folder; there is none of that name (looked from"
@@ -97,6 +116,8 @@ def load(choice: SourceChoice) -> LoadedData:
     format = choice.format or detect(choice.source)
     _check_options(choice, format)
     how = f"random, {_fraction(choice):g} of the rows, seed {choice.seed}"
+    if format is Format.table:
+        return _load_table(choice, how)
     if format is Format.uci and choice.split is not None:
         from pyro_ssbnn.data import read_uci_split
 
@@ -124,16 +145,20 @@ def load_again(record: Mapping[str, Any], seed: int) -> LoadedData:
             "this run does not say how its test rows were held out (it was written by an earlier version). Fit again."
         )
     format = Format(record["format"])
-    csv = format is Format.csv
+    table = format is Format.table
+    told = record["task"] if table else None
     data = load(
         SourceChoice(
             record["source"],
             format,
-            record["target"] if csv else None,
-            TaskName(record["task"]) if csv else None,
+            record["target"] if table else None,
+            None if told is None else TaskName(told),
             record["split"],
             record["test_fraction"],
             seed,
+            record.get("columns", {}),
+            record.get("delimiter"),
+            record.get("groups"),
         )
     )
     for key in ("rows", "sha256"):
@@ -166,11 +191,12 @@ def _check_options(choice: SourceChoice, format: Format) -> None:
         raise ConfigurationError(
             f"--format {format.value} is an embedded set: give {format.value!r} as SOURCE."
         )
-    if format is not Format.csv:
-        for name, value in (("--target", choice.target), ("--task", choice.task)):
-            if value is not None:
+    if format is not Format.table:
+        given = {"target": choice.target, "task": choice.task, "groups": choice.groups}
+        for name, value in {**given, "delimiter": choice.delimiter, **choice.columns}.items():
+            if value not in (None, (), "impute"):
                 raise ConfigurationError(
-                    f"{name} is for CSV files; a source of format {format.value} knows it itself."
+                    f"--{name} is for tables; a source of format {format.value} knows it itself."
                 )
     if choice.split is not None and format is not Format.uci:
         raise ConfigurationError(
@@ -186,22 +212,49 @@ def _check_options(choice: SourceChoice, format: Format) -> None:
         )
 
 
+def _load_table(choice: SourceChoice, how: str) -> LoadedData:
+    """A table's rows with a known target, cut into training and test rows."""
+    from pyro_ssbnn.data import read_table
+    from pyro_ssbnn.data.splitting import split_rows
+    from pyro_ssbnn.data.target import encode_target
+    from pyro_ssbnn.data.wording import Problems, command_option, listed
+
+    table = replace(read_table(choice.source, choice.delimiter), option=command_option)
+    target = choice.target
+    if target is None:
+        raise ConfigurationError(
+            f"{choice.source}: say which column to predict with --target; the columns are"
+            f" {listed(table.names, most=30)}."
+        )
+    unknown, classes, groups = 0, None, None
+    task = None if choice.task is None else cast("Task", choice.task.of_data)
+    columns = dict(choice.columns)
+    with suppress(DataError):  # is told with all other problems
+        table, unknown = table.with_target(target)
+        y, _, names = encode_target(table.column(target), task, table)
+        classes = y.numpy() if names else None
+    if choice.groups is not None:
+        problems = Problems(table.name)
+        with problems.gathering():
+            groups = table.column(choice.groups).words.astype(str)
+        problems.tell()
+        columns["drop"] = tuple(dict.fromkeys((*columns.get("drop", ()), choice.groups)))
+        how = f"{how}, whole groups of '{choice.groups}'"
+    train, test = table, None
+    if _fraction(choice) and len(table) > 2:
+        parts = split_rows(
+            len(table), _fraction(choice), choice.seed, classes=classes, groups=groups
+        )
+        train, test = (table.take(rows) for rows in parts)
+    data = _loaded(choice, Format.table, train, test, how if test is not None else "none")
+    record = {"columns": columns, "delimiter": choice.delimiter, "without_target": unknown}
+    return replace(data, record={**data.record, **record, "groups": choice.groups, "task": task})
+
+
 def _whole(choice: SourceChoice, format: Format) -> Dataset:
     """All rows, or the training half where the source has halves."""
     from pyro_ssbnn import data
 
-    if format is Format.csv:
-        if choice.target is None:
-            from pyro_ssbnn.data.csvfile import load_csv
-            from pyro_ssbnn.data.wording import listed
-
-            columns = [str(c) for c in load_csv(choice.source)[0].columns]
-            raise ConfigurationError(
-                f"{choice.source}: say which column to predict with --target; the columns are"
-                f" {listed(columns, most=30)}."
-            )
-        task = None if choice.task is None else cast("Task", choice.task.of_data)
-        return data.read_csv(choice.source, choice.target, task)
     if format in _EMBEDDED:
         return data.digits() if format is Format.digits else data.diabetes()
     if format is Format.uci:
@@ -225,13 +278,17 @@ def _own_test(source: str, format: Format) -> Dataset | None:
 
 
 def _loaded(
-    choice: SourceChoice, format: Format, train: Dataset, test: Dataset | None, how: str
+    choice: SourceChoice,
+    format: Format,
+    train: Dataset | Table,
+    test: Dataset | Table | None,
+    how: str,
 ) -> LoadedData:
     record: dict[str, Any] = {
         "format": format.value,
         "source": choice.source,
-        "target": train.target_name,
-        "task": train.task,
+        "target": getattr(train, "target_name", choice.target),
+        "task": getattr(train, "task", None),
         "rows": {"train": len(train), "test": 0 if test is None else len(test)},
         "test_rows": how,
         "test_fraction": choice.test_fraction,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.data.splitting import split_rows
 from pyro_ssbnn.data.wording import check_different, column, listed
 from pyro_ssbnn.errors import DataError
 
@@ -125,29 +126,10 @@ def split(dataset: Dataset, test_fraction: float, seed: int) -> tuple[Dataset, D
     :param dataset: the data.
     :param test_fraction: share of the rows in the test set, strictly between 0 and 1.
     :param seed: seed of the shuffle, ``0..2**32 - 1``; the same seed gives the same split.
-    :raises DataError: a fraction outside (0, 1), a class with a single row, a part with too few rows.
+    :raises DataError: a fraction outside (0, 1), a part with too few rows.
     """
-    if not 0.0 < test_fraction < 1.0:
-        raise DataError(
-            f"split: expected 0 < test_fraction < 1, got {test_fraction}; 0.1 keeps "
-            f"a tenth of the rows for the test."
-        )
-    from sklearn.model_selection import train_test_split  # a second of import, for those who split
-
     labels = dataset.y.long().cpu().numpy() if dataset.num_classes else None
-    try:
-        train, test = train_test_split(
-            np.arange(len(dataset)),
-            test_size=float(test_fraction),
-            random_state=seed,
-            stratify=labels,
-        )
-    except ValueError as error:
-        reason = f"{error}".rstrip(".")
-        raise DataError(
-            f"split: {len(dataset)} rows cannot be split with test_fraction={test_fraction}, "
-            f"seed={seed}: {reason}. Change the fraction, or add rows to the rarest class."
-        ) from error
+    train, test = split_rows(len(dataset), test_fraction, seed, classes=labels)
     return dataset.subset(torch.from_numpy(train)), dataset.subset(torch.from_numpy(test))
 
 

@@ -1,26 +1,53 @@
-"""What a fitted model must remember of its training data: scalings, names, classes, image shape."""
+"""What a fitted model must remember of its training data: what columns are and become, target, classes, image shape."""
 
-import dataclasses
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_ssbnn.data.column import Column
 from pyro_ssbnn.data.dataset import Dataset, Task
-from pyro_ssbnn.data.scaling import FeatureScaling, TargetScaling, entries
-from pyro_ssbnn.data.wording import did_you_mean, listed
+from pyro_ssbnn.data.description import ColumnChoice, TableDescription
+from pyro_ssbnn.data.predictors import Number
+from pyro_ssbnn.data.scaling import PixelScaling, TargetScaling, entries
+from pyro_ssbnn.data.table import Table
+from pyro_ssbnn.data.target import encode_target
+from pyro_ssbnn.data.wording import Problems, listed
 from pyro_ssbnn.errors import DataError
+
+__all__ = ["Encoded", "Preprocessing"]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Rows as a network sees them.
+
+    :param x: ``[N, q]`` columns of the predictors, scaled; float64, or float32 for images.
+    :param y: ``[N]`` targets, a regression's standardised.
+    :param observed: ``[N]`` targets in their own units; labels for classes.
+    """
+
+    x: Tensor
+    y: Tensor
+    observed: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
 
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """Both scalings with the columns and classes they were learnt on.
+    """What was learnt of predictors and target, from the training rows alone.
 
-    :param features: scaling of the ``p`` features.
+    :param features: the table's description, or the scaling of pixels.
     :param target: scaling of the target.
-    :param feature_names: ``p`` names, in the order of the model's inputs.
+    :param feature_names: names of the predictors, in the order of the model's inputs; of pixels for images.
     :param target_name: name of the target.
     :param task: what is predicted.
     :param class_names: names in label order; empty for "regression" and "count".
@@ -34,7 +61,7 @@ class Preprocessing:
     True
     """
 
-    features: FeatureScaling
+    features: TableDescription | PixelScaling
     target: TargetScaling
     feature_names: tuple[str, ...]
     target_name: str
@@ -43,59 +70,143 @@ class Preprocessing:
     image_shape: tuple[int, int, int] | None = None
 
     @classmethod
-    def fit(cls, dataset: Dataset, features: FeatureScaling | None = None) -> "Preprocessing":
-        """Learn from the training data, and from them only.
+    def fit(
+        cls,
+        data: Dataset | Table,
+        target: str | Column | None = None,
+        task: Task | None = None,
+        choice: ColumnChoice | None = None,
+        *,
+        pixels: PixelScaling | None = None,
+    ) -> Preprocessing:
+        """Learn from the training rows.
 
-        :param dataset: the training data, in their own units.
-        :param features: feature scaling to use in place of ``FeatureScaling.standardize(dataset)``.
-        :raises DataError: constant columns of a table, a constant regression target, a given scaling with another
-            number of features.
+        :param data: a data set, which knows its target; or a table without missing targets (:func:`with_target`).
+        :param target: of a table: the name of a column, or a column from elsewhere.
+        :param task: of a table; None finds it (:func:`~pyro_ssbnn.data.target.encode_target`).
+        :param choice: what is said of a table's columns.
+        :param pixels: scaling of images, in place of ``PixelScaling.fit``.
+        :raises DataError: everything that is wrong with predictors and target, in one message.
         """
-        if features is None:
-            features = FeatureScaling.standardize(dataset)
-        elif len(features.loc) != dataset.num_features:
-            raise DataError(
-                f"Preprocessing.fit: the data have {dataset.num_features} features, "
-                f"the given scaling {len(features.loc)}."
-            )
-        return cls(
-            features,
-            TargetScaling.fit(dataset),
-            dataset.feature_names,
-            dataset.target_name,
-            dataset.task,
-            dataset.class_names,
-            dataset.image_shape,
+        if isinstance(data, Dataset):
+            if data.image_shape is not None:
+                scaling = PixelScaling.fit(data) if pixels is None else pixels
+                names = data.feature_names
+                own = TargetScaling.fit(data.y, data.task, data.target_name)
+                return cls(
+                    scaling,
+                    own,
+                    names,
+                    data.target_name,
+                    data.task,
+                    data.class_names,
+                    data.image_shape,
+                )
+            table, task = table_of(data), data.task
+            column: Column | None = _target_of(data)
+        else:
+            table = data
+            column = target if isinstance(target, Column) else None
+        problems = Problems(table.name)
+        if len(table) < 2:
+            problems.found.append(f"expected at least two rows, found {len(table)}.")
+            problems.tell()
+        with problems.gathering():
+            if column is None:
+                column = _target_column(table, str(target))
+        description = TableDescription.fit(
+            table, None if column is None else column.name, choice, problems
         )
+        y = None
+        with problems.gathering():
+            if column is not None:
+                known = data.class_names if isinstance(data, Dataset) else ()
+                y, task, classes = encode_target(column, task, table, known)
+                scaling_of_y = TargetScaling.fit(y, task, column.name)
+        problems.tell()
+        if column is None or y is None or task is None:
+            raise DataError(f"{table.name}: expected a target column.")
+        return cls(description, scaling_of_y, description.names, column.name, task, classes)
 
-    def apply(self, dataset: Dataset) -> Dataset:
-        """Scale other data as the training data were scaled.
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """Columns of each predictor; None where each is one."""
+        return self.features.widths if isinstance(self.features, TableDescription) else None
 
-        Columns in another order are put in the order seen at ``fit``; classes listed in another
-        order, or without one of them, get the labels of the training data.
+    @property
+    def written_columns(self) -> list[str]:
+        """Columns that a piece of a file must not guess the meaning of."""
+        if not isinstance(self.features, TableDescription):
+            return []
+        return self.features.written_columns
+
+    @property
+    def notes(self) -> list[str]:
+        """What was done with columns that a user may not expect."""
+        return self.features.notes if isinstance(self.features, TableDescription) else []
+
+    def apply(self, data: Dataset | Table) -> Encoded:
+        """Rows with their targets as the network sees them.
+
+        Columns may come in any order, beside others; classes listed in another order, or without one of them, get the
+        labels of the training data.
 
         :raises DataError: another task, target, image shape, column or class than at ``fit``.
         """
+        if isinstance(data, Table):
+            x, y = self.encode(data), self.encode_target(data)
+            return Encoded(x, self.target.transform(y), y)
         for what, expected, found in (
-            ("task", self.task, dataset.task),
-            ("target", self.target_name, dataset.target_name),
-            ("image shape", self.image_shape, dataset.image_shape),
+            ("task", self.task, data.task),
+            ("target", self.target_name, data.target_name),
+            ("image shape", self.image_shape, data.image_shape),
         ):
             if expected != found:
                 raise DataError(
-                    f"Preprocessing.apply: the model was fitted to the {what} "
-                    f"{expected!r}, the new data have {found!r}. Give data of the "
-                    f"same kind, or fit again."
+                    f"Preprocessing.apply: the model was fitted to the {what} {expected!r}, the new data have"
+                    f" {found!r}. Give data of the same kind, or fit again."
                 )
-        x = self.transform(self._ordered(dataset))
-        y = self.target.transform(self._relabelled(dataset))
-        return dataclasses.replace(
-            dataset, x=x, y=y, feature_names=self.feature_names, class_names=self.class_names
-        )
+        y = self._relabelled(data)
+        x = self.encode(data.x if data.image_shape is not None else table_of(data))
+        return Encoded(x, self.target.transform(y), y)
 
-    def transform(self, x: Tensor) -> Tensor:
-        """Scale features ``[..., p]`` that are in the order of ``feature_names`` already."""
-        return self.features.transform(x)
+    def encode(self, rows: Table | Tensor) -> Tensor:
+        """Columns ``[N, q]`` of the network for the rows of a table, or for pixels ``[N, p]``.
+
+        :raises DataError: for images where a table is expected; and see :meth:`TableDescription.encode`.
+        """
+        if isinstance(self.features, TableDescription):
+            if not isinstance(rows, Table):
+                raise DataError("this model was fitted to a table, not to images.")
+            return self.features.encode(rows)
+        if isinstance(rows, Table):  # a column for each pixel
+            pixels = tuple(Number(name, 0.0, 1.0) for name in self.feature_names)
+            rows = TableDescription(pixels, missing="refuse").encode(rows)
+        return self.features.encode(rows)
+
+    def encode_target(self, table: Table) -> Tensor:
+        """Targets of a table's rows in their own units, ``[N]``; labels for classes.
+
+        :raises DataError: for targets that are missing, or unlike those of the training rows.
+        """
+        column = table.column(self.target_name)
+        column = column if self.class_names else column.parsed()
+        y, _, _ = encode_target(column, self.task, table, self.class_names)
+        return y
+
+    def row_labels(self, rows: Dataset | Table, first: int = 0) -> dict[str, NDArray[Any]]:
+        """What joins predictions to the rows they are of: the identifier found in the training rows, or ``row``.
+
+        :param first: position in the source of the first of these rows.
+        :returns: ``{"row": [N]}``, counted from 0, or the identifier's column by its name.
+        """
+        if not isinstance(rows, Table):
+            return {"row": first + np.arange(len(rows))}
+        name = self.features.identifier if isinstance(self.features, TableDescription) else None
+        if name in rows.names:
+            words = rows.column(str(name)).words
+            return {str(name): np.where(words == None, "", words)}  # noqa: E711
+        return {"row": first + rows.places}
 
     def inverse(self, mean: Tensor) -> Tensor:
         """Bring predicted means, quantiles or draws of any shape to the target's own units."""
@@ -118,14 +229,15 @@ class Preprocessing:
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Preprocessing":
+    def from_dict(cls, stored: Mapping[str, Any]) -> Preprocessing:
         """Rebuild from ``to_dict``; DataError when an entry is missing."""
-        keys = [field.name for field in dataclasses.fields(cls)]
+        keys = [field.name for field in fields(cls)]
         features, target, names, target_name, task, class_names, shape = entries(
             stored, "Preprocessing", *keys
         )
+        kind = TableDescription if shape is None else PixelScaling
         return cls(
-            FeatureScaling.from_dict(features),
+            kind.from_dict(features),
             TargetScaling.from_dict(target),
             tuple(names),
             target_name,
@@ -133,28 +245,6 @@ class Preprocessing:
             tuple(class_names),
             None if shape is None else (shape[0], shape[1], shape[2]),
         )
-
-    def _ordered(self, dataset: Dataset) -> Tensor:
-        """Columns ``[N, p]`` of the new data in the order of the training data."""
-        if dataset.feature_names == self.feature_names:
-            return dataset.x
-        position = {name: i for i, name in enumerate(dataset.feature_names)}
-        missing = [name for name in self.feature_names if name not in position]
-        known = set(self.feature_names)
-        extra = [name for name in dataset.feature_names if name not in known]
-        if missing:
-            came = f"; it has {listed(extra)} instead" if extra else ""
-            raise DataError(
-                f"Preprocessing.apply: the new data lack {len(missing)} of the "
-                f"{len(self.feature_names)} columns the model was fitted to: {listed(missing)}"
-                f"{came}. Add or rename them.{did_you_mean(missing[0], extra)}"
-            )
-        if extra:
-            raise DataError(
-                f"Preprocessing.apply: the new data have columns the model was not "
-                f"fitted to: {listed(extra)}. Drop them."
-            )
-        return dataset.x[:, [position[name] for name in self.feature_names]]
 
     def _relabelled(self, dataset: Dataset) -> Tensor:
         """Labels ``[N]`` of the new data in the numbering of the training data."""
@@ -164,9 +254,41 @@ class Preprocessing:
         unknown = [name for name in dataset.class_names if name not in label]
         if unknown:
             raise DataError(
-                f"Preprocessing.apply: the classes {listed(unknown)} of the new data "
-                f"are not among those the model was fitted to: "
-                f"{listed(self.class_names)}. Drop those rows, or fit again."
+                f"Preprocessing.apply: the classes {listed(unknown)} of the new data are not among those the model was"
+                f" fitted to: {listed(self.class_names)}. Drop those rows, or fit again."
             )
         renumber = torch.tensor([label[name] for name in dataset.class_names])
         return renumber.to(dataset.y.device)[dataset.y.long()].to(dataset.y.dtype)
+
+
+def table_of(data: Dataset) -> Table:
+    """The predictors of a data set as a table."""
+    return Table.of(data.x.cpu().numpy(), names=data.feature_names, name="the data set")
+
+
+def _target_of(data: Dataset) -> Column:
+    """The target of a data set; classes in words, so that their names come along."""
+    y = data.y.cpu().numpy()
+    if data.class_names:
+        words = np.asarray(data.class_names, dtype=object)[y.astype(np.int64)]
+        return Column(data.target_name, "text", words, written=True)
+    return Column(data.target_name, "number", y.astype(np.float64))
+
+
+def _target_column(table: Table, target: str) -> Column:
+    hint = ""
+    if not any(name for name in table.names if not _is_number(name)):
+        hint = " The first line looks like data, not like names."
+    try:
+        table.require([target])
+    except DataError as error:
+        raise DataError(f"there is no target column {target!r}: {error}{hint}") from error
+    return table.column(target)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,7 +1,7 @@
-"""Scaling of features and target, learnt from the training data alone and undone on predictions.
+"""Scaling of pixels and of the target, learnt from the training data alone and undone on predictions.
 
-The model sees ``x' = (x - loc) / scale`` and, in regression, ``y' = (y - loc) / scale``. Own units are computed with in
-double precision; only a run rounds the scaled values to its own.
+In regression the model sees ``y' = (y - loc) / scale``. Own units are computed with in double precision; only a run
+rounds the scaled values to its own.
 """
 
 import math
@@ -12,117 +12,58 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.data.dataset import Dataset
-from pyro_ssbnn.data.wording import column, listed
+from pyro_ssbnn.data.dataset import Dataset, Task
+from pyro_ssbnn.data.wording import listed
 from pyro_ssbnn.errors import DataError
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureScaling:
-    """Affine scaling of each feature, ``x' = (x - loc) / scale``.
+@dataclass(frozen=True)
+class PixelScaling:
+    """Every pixel divided by the same factor, ``x' = x / factor``, so that zero stays zero.
 
-    :param loc: ``[p]``, subtracted; in the units of the features. Kept in float64.
-    :param scale: ``[p]``, positive, divided by (a standard deviation, never a variance). Kept in float64.
-    :raises DataError: shapes that differ, values that are not finite, a scale that is not positive.
+    Border pixels that never change are normal, and pixels share a unit.
+
+    :param factor: positive divisor.
+    :raises DataError: a factor that is not positive and finite.
     """
 
-    loc: Tensor
-    scale: Tensor
+    factor: float
 
     def __post_init__(self) -> None:
-        if self.loc.ndim != 1 or self.loc.shape != self.scale.shape or not len(self.loc):
+        if not (math.isfinite(self.factor) and self.factor > 0):
             raise DataError(
-                f"FeatureScaling: expected loc and scale of shape [p], got "
-                f"{list(self.loc.shape)} and {list(self.scale.shape)}."
+                f"PixelScaling: expected a positive, finite factor to divide by, got {self.factor}; 255 brings bytes to"
+                " the interval from 0 to 1."
             )
-        finite = bool(self.loc.isfinite().all()) and bool(self.scale.isfinite().all())
-        if not finite or bool((self.scale <= 0).any()):
-            raise DataError("FeatureScaling: expected finite loc and finite, positive scale.")
-        object.__setattr__(self, "loc", self.loc.to(torch.float64))
-        object.__setattr__(self, "scale", self.scale.to(torch.float64))
 
     @classmethod
-    def standardize(cls, dataset: Dataset) -> "FeatureScaling":
-        """Learn the mean and the standard deviation (divisor N) of each column.
+    def fit(cls, dataset: Dataset) -> "PixelScaling":
+        """Learn the root mean square of all pixels, which gives inputs of mean square one, as standardised columns
+        have.
 
-        Images get one factor for all pixels instead (see ``pixels``): border pixels that never
-        change are normal there, and the pixels share a unit.
-
-        :raises DataError: a table with constant columns, all named.
+        :raises DataError: images that are zero throughout.
         """
-        if dataset.image_shape is not None:
-            return cls.pixels(dataset)
-        names = dataset.feature_names
-        x = dataset.x.to(torch.float64)
-        scale = x.std(0, correction=0)
-        low, high = x.aminmax(dim=0)
-        # Differences in the last places are rounding: of 0.3 and 0.1 + 0.2, say.
-        rounding = 8 * torch.finfo(torch.float64).eps * torch.maximum(low.abs(), high.abs())
-        constant = (high - low <= rounding) | (scale <= torch.finfo(torch.float32).tiny)
-        if bool(constant.any()):
-            which = [int(i) for i in constant.nonzero().flatten()]
-            described = ", ".join(column(names, i) for i in which[:10])
-            more = f" and {len(which) - 10} more" if len(which) > 10 else ""
-            verb, them = ("is", "it") if len(which) == 1 else ("are", "them")
+        # In pieces: a copy of all images in double precision may not fit in memory.
+        squares = sum(float(part.double().square().sum()) for part in dataset.x.split(2048))
+        factor = math.sqrt(squares / dataset.x.numel())
+        if factor == 0.0:
             raise DataError(
-                f"FeatureScaling.standardize: {described}{more} {verb} constant over the "
-                f"{len(dataset)} rows (or changes by rounding alone), which tells the model nothing "
-                f"and cannot be scaled: drop {them}."
+                "PixelScaling.fit: every pixel of every image is zero; check the file the images were read from."
             )
-        return cls(x.mean(0), scale)
+        return cls(factor)
 
-    @classmethod
-    def pixels(cls, dataset: Dataset, factor: float | None = None) -> "FeatureScaling":
-        """Divide every pixel by the same factor, ``x' = x / factor``, so that zero stays zero.
-
-        :param dataset: images.
-        :param factor: positive divisor; None takes the root mean square of all pixels, which gives inputs of mean
-            square one, as standardised columns have.
-        :raises DataError: a factor that is not positive and finite, or images that are zero throughout.
-        """
-        if factor is None:
-            # In pieces: a copy of all images in double precision may not fit in memory.
-            squares = sum(float(part.double().square().sum()) for part in dataset.x.split(2048))
-            factor = math.sqrt(squares / dataset.x.numel())
-            if factor == 0.0:
-                raise DataError(
-                    "FeatureScaling.pixels: every pixel of every image is zero; check "
-                    "the file the images were read from."
-                )
-        if not (math.isfinite(factor) and factor > 0):
-            raise DataError(
-                f"FeatureScaling.pixels: expected a positive, finite factor to divide "
-                f"by, got {factor}; 255 brings bytes to the interval from 0 to 1."
-            )
-        p = dataset.num_features
-        return cls(torch.zeros(p), torch.full((p,), float(factor)))
-
-    @classmethod
-    def identity(cls, p: int) -> "FeatureScaling":
-        """Leave ``p`` features as they are."""
-        return cls(torch.zeros(p), torch.ones(p))
-
-    def transform(self, x: Tensor) -> Tensor:
-        """Scale ``x [..., p]``; dtype and device of ``x`` are kept.
-
-        :raises DataError: a last dimension that is not p.
-        """
-        if x.ndim < 1 or x.shape[-1] != len(self.loc):
-            raise DataError(
-                f"FeatureScaling.transform: expected x of shape [..., {len(self.loc)}],"
-                f" got {list(x.shape)}."
-            )
-        return _standardised(x, self.loc, self.scale)
+    def encode(self, x: Tensor) -> Tensor:
+        """Scale ``x [..., p]``; dtype and device of ``x`` are kept."""
+        return x / self.factor
 
     def to_dict(self) -> dict[str, Any]:
-        """Give lists of floats that JSON keeps exactly."""
-        return {"loc": self.loc.tolist(), "scale": self.scale.tolist()}
+        """Give floats that JSON keeps exactly."""
+        return {"factor": self.factor}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "FeatureScaling":
+    def from_dict(cls, stored: Mapping[str, Any]) -> "PixelScaling":
         """Rebuild from ``to_dict``; DataError when an entry is missing."""
-        loc, scale = entries(stored, "FeatureScaling", "loc", "scale")
-        return cls(torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
+        return cls(float(entries(stored, "PixelScaling", "factor")[0]))
 
 
 @dataclass(frozen=True)
@@ -151,20 +92,21 @@ class TargetScaling:
             )
 
     @classmethod
-    def fit(cls, dataset: Dataset) -> "TargetScaling":
+    def fit(cls, y: Tensor, task: Task, name: str = "y") -> "TargetScaling":
         """Standardise a regression target; leave labels and counts as they are.
 
+        :param y: ``[N]`` targets in their own units.
+        :param name: of the target, for the message.
         :raises DataError: a constant regression target.
         """
-        if dataset.task != "regression":
+        if task != "regression":
             return cls.identity()
-        y = dataset.y.to(torch.float64)
+        y = y.to(torch.float64)
         low, high = float(y.min()), float(y.max())
         if high - low <= 8 * torch.finfo(torch.float64).eps * max(abs(low), abs(high)):
             raise DataError(
-                f"TargetScaling.fit: the target {dataset.target_name!r} is constant, it equals "
-                f"{float(y[0]):g} in all {len(dataset)} rows: there is nothing to predict. Choose "
-                f"another target or other rows."
+                f"target {name!r} is constant, it equals {float(y[0]):g} in all {len(y)} rows: there is nothing to"
+                " predict. Choose another target or other rows."
             )
         return cls(float(y.mean()), float(y.std(correction=0)))
 

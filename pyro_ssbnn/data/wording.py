@@ -1,8 +1,9 @@
-"""Words shared by the messages of this folder: ordinals, shortened lists, columns, near misses."""
+"""Words shared by the messages of this folder: ordinals, shortened lists, columns, near misses, options, problems."""
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pyro_ssbnn.errors import DataError
 
@@ -40,3 +41,48 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     lowered = {other.lower(): other for other in reversed(known)}
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1)
     return f" Did you mean {lowered[near[0]]!r}?" if near else ""
+
+
+def python_option(name: str, value: object) -> str:
+    """An option as a script says it: ``task='count'``; another surface has words of its own."""
+    return f"{name}={value!r}"
+
+
+def command_option(name: str, value: object) -> str:
+    """An option as the shell says it: ``--task count``."""
+    values = (
+        [value]
+        if isinstance(value, str)
+        else list(value)
+        if isinstance(value, Sequence)
+        else [value]
+    )
+    words = ",".join(str(v) for v in values)
+    return f"--{name.replace('_', '-')} {words if ' ' not in words else repr(words)}"
+
+
+class Problems:
+    """All that is wrong with some data, gathered, so that it is told at once.
+
+    :param where: name of the table.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.found: list[str] = []
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Note a :class:`DataError` of the block instead of raising it."""
+        try:
+            yield
+        except DataError as error:
+            self.found.append(str(error))
+
+    def tell(self) -> None:
+        """Raise one :class:`DataError` with everything that was noted, if there is anything."""
+        if len(self.found) == 1:
+            raise DataError(f"{self.where}: {self.found[0]}")
+        if self.found:
+            lines = "\n".join(f"  {i}. {text}" for i, text in enumerate(self.found, 1))
+            raise DataError(f"{self.where}: {len(self.found)} problems.\n{lines}")

@@ -156,7 +156,7 @@ def test_predict_does_not_need_the_target(invoke, table_run, frame, tmp_path):
     result = invoke("predict", table_run, new)
     assert result.exit_code == 0, result.output
     predicted = pd.read_csv(io.StringIO(result.stdout))
-    assert list(predicted.columns) == ["mean", "sd", "lower", "upper"]
+    assert list(predicted.columns) == ["row", "mean", "sd", "lower", "upper"]
     assert len(predicted) == 1
     assert 2_000 < predicted["mean"][0] < 8_000
 

@@ -92,8 +92,19 @@ def test_data_and_network_options_arrive(captured):
     data, network, *_ = captured(
         *("t.csv", "--target", "y", "--task", "count", "--test-fraction", 0.3, "--seed", 8),
         *("--hidden", "", "--prior", "ss-gl", "--inclusion", "theory", "--input-gates"),
+        *("--drop", 'id,"a, b"', "--categorical", "kind", "--date", "day", "--columns", "x, kind"),
+        *("--missing", "refuse", "--delimiter", ";", "--groups", "patient"),
     )
-    assert data == SourceChoice("t.csv", None, "y", TaskName.count, None, 0.3, 8)
+    columns = {
+        "columns": ("x", "kind"),
+        "drop": ("id", "a, b"),
+        "categorical": ("kind",),
+        "date": ("day",),
+        "missing": "refuse",
+    }
+    assert data == SourceChoice(
+        "t.csv", None, "y", TaskName.count, None, 0.3, 8, columns, ";", "patient"
+    )
     chosen = {"inclusion": "theory", "input_gates": True, "task": TaskName.count}
     assert network == NetworkChoice("", "silu", PriorName.ss_gl, **chosen)
 
@@ -143,7 +154,7 @@ def choice(**options):
 def make():
     data = diabetes()
     prepared = Preprocessing.fit(data)
-    return lambda **options: build_network(choice(**options), data, prepared)
+    return lambda **options: build_network(choice(**options), prepared, data.y)
 
 
 def test_network_from_options(make):

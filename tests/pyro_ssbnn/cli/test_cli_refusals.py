@@ -28,10 +28,6 @@ def drop_value(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(dose=frame["dose"].where(frame.index != 4))
 
 
-def constant(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(age=31.0)
-
-
 def text(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(age=["young", *frame["age"][1:].astype(str)])
 
@@ -43,9 +39,11 @@ def one_class(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (drop_value, ("missing values", "line 6")),
-        (constant, ("'age'", "constant")),
-        (text, ("'young'", "line 2", "'age'")),
+        (text, ("'young'", "line 2", "'age'", "--categorical age")),
+        (
+            lambda frame: text(one_class(frame)),
+            ("2 problems", "'young'", "--categorical age", "two classes", "'dear'"),
+        ),
         (one_class, ("two classes", "'dear'")),
         (lambda frame: frame.head(1), ("at least two rows",)),
         (lambda frame: frame.drop(columns="price"), ("no target column 'price'", "dose")),
@@ -57,7 +55,7 @@ def test_unusable_table(refused, frame, tmp_path, spoil, words):
     spoil(frame).to_csv(data, index=False)
     message = refused("fit", data, "--target", "price", "--out", tmp_path / "deep" / "run")
     assert message.startswith("Error: ")
-    for word in ("data.csv", *words) if spoil is not constant else words:
+    for word in ("data.csv", *words):
         assert word in message
 
 
@@ -92,12 +90,23 @@ def test_unusable_option(refused, table, tmp_path, options, words):
         assert word in message
 
 
+def test_missing_values_are_refused_on_request(refused, frame, tmp_path):
+    data = tmp_path / "data.csv"
+    drop_value(frame).to_csv(data, index=False)
+    options = ("--target", "price", "--missing", "refuse")
+    message = refused("fit", data, *options, "--out", tmp_path / "run")
+    for word in ("'dose'", "line 6", "--missing impute"):
+        assert word in message
+    message = refused("fit", data, *options[:3], "mend", "--out", tmp_path / "run")
+    assert "--missing: expected impute or refuse" in message
+
+
 def test_target_must_be_said_for_a_table_and_only_there(refused, table, tmp_path):
     message = refused("fit", table, "--out", tmp_path / "run")
     assert "--target" in message
     assert "'dose', 'age', 'weight', 'price'" in message
     message = refused("fit", "digits", "--target", "price", "--out", tmp_path / "run")
-    assert "--target is for CSV files" in message
+    assert "--target is for tables" in message
     message = refused("fit", "digits", "--noise-scale", 1, "--out", tmp_path / "run")
     assert "regression" in message
 
@@ -189,8 +198,11 @@ def test_data_that_the_model_cannot_predict_from(refused, table_run, frame, tmp_
     new, out = tmp_path / "new.csv", tmp_path / "out.csv"
     frame.drop(columns="dose").to_csv(new, index=False)
     assert "'dose'" in refused("predict", table_run, new, "--out", out)
-    drop_value(frame).to_csv(new, index=False)
-    assert "missing values" in refused("predict", table_run, new, "--out", out)
+    frame.assign(dose="much", age="old").to_csv(new, index=False)
+    message = refused("predict", table_run, new, "--out", out)
+    assert "2 problems" in message
+    assert "'much' at line 2" in message
+    assert "'old' at line 2" in message
     assert "'regression'" in refused("predict", table_run, "digits", "--out", out)
     message = refused("predict", table_run, tmp_path / "absent.csv", "--out", out)
     assert "there is none of that name" in message

@@ -116,7 +116,7 @@ def test_large_numbers_that_differ_little_are_predicted_as_their_differences_are
     assert found["large"]["observed"].tolist() == large["level"].tolist()
     assert found["large"]["mean"].nunique() == 300
     for rows in ("", " test"):
-        shift = {"observed": 1e8, "mean": 1e8, "sd": 0, "lower": 1e8, "upper": 1e8}
+        shift = {"row": 0, "observed": 1e8, "mean": 1e8, "sd": 0, "lower": 1e8, "upper": 1e8}
         difference = found["large" + rows] - found["small" + rows] - shift
         assert difference.abs().max().max() < 1e-6 * small["level"].std()
     assert found["large scores"]["full"] == pytest.approx(found["small scores"]["full"], rel=1e-6)

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from pyro_ssbnn.data import Dataset, split
+from pyro_ssbnn.data.splitting import split_rows
 from pyro_ssbnn.errors import DataError
 
 X = torch.arange(8.0).reshape(4, 2)
@@ -170,9 +172,8 @@ def test_split_refuses_a_fraction_outside_the_open_interval(fraction):
 
 
 def test_split_explains_what_cannot_be_split():
-    lonely = make(y=torch.tensor([0, 0, 0, 1]), task="binary")
-    with pytest.raises(DataError, match=r"4 rows cannot be split.*rarest class"):
-        split(lonely, 0.5, seed=0)
+    with pytest.raises(DataError, match=r"4 rows cannot be split.*Change the fraction"):
+        split_rows(4, 0.5, 0, groups=np.zeros(4))
     with pytest.raises(DataError, match="at least two rows"):
         split(make(), 0.1, seed=0)
     with pytest.raises(DataError, match="seed=-1"):

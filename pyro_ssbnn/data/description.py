@@ -1,0 +1,311 @@
+"""What a table's columns are: predictors with their encodings, closed ones, and those left out, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_ssbnn.data.column import Column
+from pyro_ssbnn.data.predictors import (
+    Factor,
+    Number,
+    Predictor,
+    levels_of,
+    predictor_from_dict,
+    predictor_to_dict,
+)
+from pyro_ssbnn.data.table import Table
+from pyro_ssbnn.data.wording import Problems, listed
+from pyro_ssbnn.errors import ConfigurationError, DataError
+
+__all__ = ["ColumnChoice", "TableDescription"]
+
+FEW = 20  # different values that make categories of a column that is partly text
+_UNNAMED = re.compile(r"|unnamed|Unnamed: \d+|__index_level_\d+__")
+_OF_ROWS = re.compile(
+    r"(?i)(row|obs|case|record|sample)?[ _.]?(id|ids|index|names?|no|nr|num|number)?|.*[_. ]id|.+I[dD]"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnChoice:
+    """What the user says of a table's columns; everything else is found from the values.
+
+    :param columns: the predictors to use; None for all but the target.
+    :param drop: columns to leave out.
+    :param categorical: columns whose values are categories, also where they are numbers.
+    :param date: columns whose values are dates, also where they are not written as ISO dates.
+    :param missing: "impute", or "refuse" for an error where a predictor has missing values.
+    :raises ConfigurationError: for another word for ``missing``.
+    """
+
+    columns: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    date: tuple[str, ...] = ()
+    missing: str = "impute"
+
+    def __post_init__(self) -> None:
+        for name in ("columns", "drop", "categorical", "date"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if self.missing not in ("impute", "refuse"):
+            raise ConfigurationError(
+                f"missing: expected 'impute' or 'refuse'; got {self.missing!r}."
+            )
+
+    def check(self, table: Table) -> None:
+        """Raise :class:`DataError` for columns that are not there, or are said to be two things."""
+        for option in ("columns", "drop", "categorical", "date"):
+            table.require(getattr(self, option) or (), f"{table.option(option, [])}: expected")
+        both = sorted(set(self.categorical) & set(self.date))
+        if both:
+            raise DataError(f"columns {listed(both)} cannot be both categories and dates.")
+
+    def candidates(self, table: Table, target: str | None) -> list[str]:
+        """Columns that may be predictors, in the table's order."""
+        chosen = table.names if self.columns is None else self.columns
+        return [
+            name
+            for name in table.names
+            if name in chosen and name not in self.drop and name != target
+        ]
+
+
+@dataclass(frozen=True)
+class TableDescription:
+    """The predictors of a table, learnt from the training rows.
+
+    :param predictors: those in the network, in the table's order.
+    :param closed: predictors that tell the model nothing, and why: constant over the training rows. They are outside
+        the network: their gates are closed.
+    :param left_out: columns that are no predictors, and why.
+    :param identifier: the column that says which row is which, if one was found.
+    :param missing: "impute" or "refuse".
+    """
+
+    predictors: tuple[Predictor, ...]
+    closed: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    identifier: str | None = None
+    missing: str = "impute"
+
+    @classmethod
+    def fit(
+        cls,
+        table: Table,
+        target: str | None = None,
+        choice: ColumnChoice | None = None,
+        problems: Problems | None = None,
+    ) -> TableDescription:
+        """Learn from the training rows, and from them only.
+
+        :param target: a column that is no predictor.
+        :param problems: where to note what is wrong with columns; by default they are told at once.
+        :raises DataError: for columns that cannot be used, and a table without any that can.
+        """
+        choice = choice or ColumnChoice()
+        noted = Problems(table.name) if problems is None else problems
+        predictors: list[Predictor] = []
+        closed: dict[str, str] = {}
+        left_out: dict[str, str] = {}
+        identifier = None
+        with noted.gathering():
+            choice.check(table)
+        before = len(noted.found)
+        for name in choice.candidates(table, target):
+            with noted.gathering():
+                column = _read(table, name, choice)
+                forced = (
+                    choice.columns is not None or name in choice.categorical or name in choice.date
+                )
+                why = None if forced else _names_rows(column)
+                if why:
+                    left_out[name] = why
+                    identifier = identifier or name
+                elif nothing := _tells_nothing(column):
+                    closed[name] = nothing
+                else:
+                    predictors.append(_predictor(column, table, choice))
+        if not predictors and len(noted.found) == before:
+            told = "; ".join(f"{name!r}: {why}" for name, why in {**closed, **left_out}.items())
+            beside = f" beside the target {target!r}" if target else ""
+            noted.found.append(
+                f"expected predictors{beside}, found none ({told or 'no other column'})."
+            )
+        if problems is None:
+            noted.tell()
+        return cls(tuple(predictors), closed, left_out, identifier, choice.missing)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Predictors in the network."""
+        return tuple(p.name for p in self.predictors)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of each predictor in the network."""
+        return tuple(len(p.columns) for p in self.predictors)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the network's columns."""
+        return tuple(column for p in self.predictors for column in p.columns)
+
+    @property
+    def written_columns(self) -> list[str]:
+        """Columns that are words or dates: pieces of a file must not guess what they are."""
+        words = [p.name for p in self.predictors if isinstance(p, Factor) or p.origin is not None]
+        return words if self.identifier is None else [*words, self.identifier]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was done with columns that a user may not expect, one sentence each."""
+        kinds: dict[str, list[str]] = {}
+        for p in self.predictors:
+            if isinstance(p, Factor):
+                kinds.setdefault("categories, one predictor each", []).append(
+                    f"{p.name} ({len(p.levels)} levels)"
+                )
+            elif p.origin is not None:
+                kinds.setdefault("dates, as days since the first", []).append(p.name)
+            if p.marks_missing:
+                kinds.setdefault("missing values, filled in within the fit", []).append(p.name)
+        for names, why in ((self.closed, "closed"), (self.left_out, "left out")):
+            for name, reason in names.items():
+                kinds.setdefault(f"{why}, {reason}", []).append(name)
+        return [f"{what}: {', '.join(names)}" for what, names in kinds.items()]
+
+    def encode(self, table: Table) -> Tensor:
+        """Columns of the network, ``[N, q]`` float64.
+
+        :raises DataError: for predictors that are absent, or hold values that cannot be used; all of them are told.
+        """
+        problems = Problems(table.name)
+        parts: list[Any] = []
+        if not len(table):
+            raise DataError(f"{table.name}: expected at least one row, found none.")
+        with problems.gathering():
+            table.require(self.names, "the model needs the columns")
+        for predictor in self.predictors if not problems.found else ():
+            with problems.gathering():
+                column = table.column(predictor.name)
+                if self.missing == "refuse":
+                    _refuse_missing(column, table)
+                parts.append(predictor.encode(column, table))
+        problems.tell()
+        return torch.from_numpy(np.concatenate(parts, axis=1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain record that JSON keeps exactly."""
+        record = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            **record,
+            "predictors": [predictor_to_dict(p) for p in self.predictors],
+            "closed": dict(self.closed),
+            "left_out": dict(self.left_out),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> TableDescription:
+        """Rebuild from :meth:`to_dict`; DataError when an entry is missing."""
+        try:
+            predictors = tuple(predictor_from_dict(p) for p in stored["predictors"])
+            return cls(**{**stored, "predictors": predictors})
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"TableDescription.from_dict: not a record of to_dict ({error!r})."
+            ) from error
+
+
+def _read(table: Table, name: str, choice: ColumnChoice) -> Column:
+    """A column as what it is, or is said to be."""
+    column = table.column(name)
+    if column.kind == "other":
+        first = next(v for v in column.values if v is not None)
+        raise DataError(
+            f"column {name!r} holds {type(first).__name__} objects, which are neither numbers, words nor dates."
+            f" Leave it"
+            f" out: {table.option('drop', [name])}."
+        )
+    if choice.missing == "refuse":
+        _refuse_missing(column, table)
+    if name in choice.categorical:
+        return column.as_text() if column.kind != "number" else column
+    if name in choice.date:
+        days = column.as_days()
+        wrong = np.flatnonzero(np.isnan(days) & ~column.missing)
+        if len(wrong):
+            raise DataError(
+                f"column {name!r}: expected dates, found {column.words[wrong[0]]!r} at"
+                f" {table.rows(wrong[:1].tolist())}."
+                " Correct the value."
+            )
+        return Column(name, "date", days)
+    return column.parsed()
+
+
+def _predictor(column: Column, table: Table, choice: ColumnChoice) -> Predictor:
+    if column.kind == "bool" or column.name in choice.categorical:
+        return Factor.fit(column)
+    if column.kind == "text":
+        numbers = column.as_numbers()
+        mixed = (~np.isnan(numbers)).any()
+        if mixed and len(levels_of(column)) > FEW:
+            Number.fit(column, table)  # says where the text is
+        return Factor.fit(column)
+    number = Number.fit(column, table)
+    return number if number.scale > 0 else Factor.fit(column)  # one value, or missing
+
+
+def _tells_nothing(column: Column) -> str | None:
+    """Why a column is the same in all rows, None where it is not."""
+    missing = column.missing
+    if missing.all():
+        return "without any value"
+    if missing.any():
+        return None
+    if column.kind == "text":
+        return "the same in all training rows" if len(set(column.values)) == 1 else None
+    low, high = float(np.min(column.values)), float(np.max(column.values))
+    if not np.isfinite(high - low):
+        return None  # is told later
+    # Differences in the last places are rounding: of 0.3 and 0.1 + 0.2, say.
+    rounding = 8 * np.finfo(np.float64).eps * max(abs(low), abs(high))
+    same = high - low <= rounding or np.std(column.values) <= np.finfo(np.float32).tiny
+    return "the same in all training rows" if same else None
+
+
+def _names_rows(column: Column) -> str | None:
+    """Why a column says which row is which, and no more; None where it is a predictor."""
+    present = column.values[~column.missing]
+    different, n = len(set(present.tolist())), len(column)
+    if n < 3 or column.kind in ("bool", "date"):
+        return None
+    if column.kind == "text":
+        if not np.isnan(column.as_numbers()).all():
+            return None  # numbers among which there is text
+        return "a name for each row" if different == n or different > max(FEW, n // 2) else None
+    if different < n:
+        return None
+    if _UNNAMED.fullmatch(column.name):
+        return "numbers the rows"
+    whole = np.isfinite(present).all() and (present == np.round(present)).all()
+    return "numbers the rows" if whole and _OF_ROWS.fullmatch(column.name) else None
+
+
+def _refuse_missing(column: Column, table: Table) -> None:
+    absent = np.flatnonzero(column.missing)
+    if len(absent):
+        raise DataError(
+            f"column {column.name!r} has missing values in {len(absent)} rows ({table.rows(absent.tolist())}). Drop"
+            f" those"
+            f" rows or fill in the values, or let the fit do so: {table.option('missing', 'impute')}."
+        )

@@ -1,0 +1,190 @@
+r"""What a column becomes in the network: a number one standardised column, a factor one for each of its levels.
+
+All columns of a predictor stand under one gate. A factor of K levels has K columns of 0 and 1, none of them a
+reference; with two levels one column of -1 and 1. Either way a row's squared norm is 1, as a standardised number's is
+on average, so that factors and numbers enter the first layer with the same prior variance. A level that the training
+rows did not have is a row of zeros: it adds nothing, which is the prior mean of a level's effect.
+
+**Missing values** of the training rows get a column of their own, 1 where the value is missing, and the value itself is
+set to the training mean. What the network adds for a missing value is then learned, node by node, with the rest of the
+posterior, and right also where values are missing for a reason; an imputation from the other predictors would need a
+model of them and assume that there is no such reason. Where the training rows had none, a missing value is taken for
+the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_ssbnn.data.column import Column, word_of
+from pyro_ssbnn.data.dataset import LARGEST
+from pyro_ssbnn.data.table import Table
+from pyro_ssbnn.errors import DataError
+
+__all__ = ["Factor", "Number", "Predictor", "levels_of", "predictor_from_dict", "predictor_to_dict"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, or a date as days since the first of the training rows.
+
+    :param name: of the column.
+    :param loc: mean of the training values; of dates, days since ``origin``.
+    :param scale: their standard deviation (divisor N).
+    :param marks_missing: whether a second column marks missing values.
+    :param origin: first day of the training rows, where it is a date.
+    """
+
+    name: str
+    loc: float
+    scale: float
+    marks_missing: bool = False
+    origin: str | None = None
+
+    @classmethod
+    def fit(cls, column: Column, table: Table) -> Number:
+        """Learn from the training rows.
+
+        :raises DataError: for values that are no finite numbers.
+        """
+        dates = column.kind == "date"
+        values = _finite(column, table)
+        origin = float(np.floor(np.nanmin(values))) if dates else 0.0
+        loc, scale = float(np.nanmean(values)), float(np.nanstd(values))
+        day = word_of(origin, "date") if dates else None
+        return cls(column.name, loc - origin, scale, bool(column.missing.any()), day)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its columns."""
+        return (self.name, f"{self.name} missing") if self.marks_missing else (self.name,)
+
+    def encode(self, column: Column, table: Table) -> NDArray[np.float64]:
+        """Columns ``[N, width]``.
+
+        :raises DataError: for values that are no finite numbers, or no dates.
+        """
+        if self.origin is not None:
+            values = column.as_days() - _day(self.origin)
+            _check_read(column, values, table, "dates")
+        else:
+            values = _finite(column, table)
+        scaled = (values - self.loc) / self.scale
+        return _marked(np.nan_to_num(scaled)[:, None], column.missing, self.marks_missing)
+
+    def decode(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values in their own units (days since the origin) of scaled ones."""
+        return scaled * self.scale + self.loc
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A category.
+
+    :param name: of the column.
+    :param levels: of the training rows: numbers by size, words alphabetically.
+    :param marks_missing: whether a further column marks missing values.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    marks_missing: bool = False
+
+    @classmethod
+    def fit(cls, column: Column) -> Factor:
+        """Learn the levels of the training rows."""
+        return cls(column.name, levels_of(column), bool(column.missing.any()))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its columns."""
+        named = [f"{self.name}={level}" for level in self.levels]
+        named = named[1:] if self.paired else named
+        return (*named, f"{self.name} missing") if self.marks_missing else tuple(named)
+
+    @property
+    def paired(self) -> bool:
+        """Whether two levels share one column of -1 and 1."""
+        return len(self.levels) == 2
+
+    def encode(self, column: Column, table: Table) -> NDArray[np.float64]:
+        """Columns ``[N, width]``; zeros for levels that were not there, and for missing values."""
+        code = {level: i for i, level in enumerate(self.levels)}
+        codes = np.asarray([code.get(word, -1) for word in column.words])
+        hits = np.zeros((len(codes), len(self.levels)))
+        known = codes >= 0
+        hits[np.flatnonzero(known), codes[known]] = 1.0
+        if self.paired:
+            hits = hits[:, 1:] - hits[:, :1]
+        return _marked(hits, column.missing, self.marks_missing)
+
+
+Predictor = Number | Factor
+
+
+def predictor_from_dict(stored: dict[str, Any]) -> Predictor:
+    """Rebuild from :func:`predictor_to_dict`."""
+    options = dict(stored)
+    kind = options.pop("kind")
+    if kind == "factor":
+        return Factor(**{**options, "levels": tuple(options["levels"])})
+    return Number(**options)
+
+
+def predictor_to_dict(predictor: Predictor) -> dict[str, Any]:
+    """A plain record."""
+    kind = "factor" if isinstance(predictor, Factor) else "number"
+    record = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(predictor).items()}
+    return {"kind": kind, **record}
+
+
+def levels_of(column: Column) -> tuple[str, ...]:
+    """Different values in words: numbers and dates by size, words alphabetically."""
+    present = column.values[~column.missing]
+    if column.kind == "text":
+        return tuple(sorted(set(present)))
+    return tuple(str(word_of(v, column.kind)) for v in np.unique(present))
+
+
+def _marked(
+    values: NDArray[np.float64], missing: NDArray[np.bool_], marks: bool
+) -> NDArray[np.float64]:
+    return np.column_stack([values, missing.astype(float)]) if marks else values
+
+
+def _finite(column: Column, table: Table) -> NDArray[np.float64]:
+    """Numbers ``[N]``, NaN where missing."""
+    values = column.as_numbers()
+    _check_read(column, values, table, "numbers")
+    infinite = np.flatnonzero(np.abs(values) > LARGEST)
+    if len(infinite):
+        raise DataError(
+            f"column {column.name!r} is infinite, or too large for single precision, in {len(infinite)} rows"
+            f" ({table.rows(infinite.tolist())}, value {values[infinite[0]]}). Correct or drop them, or take"
+            f" logarithms."
+        )
+    return values
+
+
+def _check_read(column: Column, values: NDArray[np.float64], table: Table, what: str) -> None:
+    """Raise :class:`DataError` where a value is there, but could not be read."""
+    wrong = np.flatnonzero(np.isnan(values) & ~column.missing)
+    if len(wrong):
+        first = column.words[wrong[0]]
+        advice = table.option("categorical" if what == "numbers" else "drop", [column.name])
+        meaning = (
+            "if the column holds categories" if what == "numbers" else "to leave the column out"
+        )
+        raise DataError(
+            f"column {column.name!r}: expected {what}, found text in {len(wrong)} of {len(column)} rows, first"
+            f" {first!r} at"
+            f" {table.rows(wrong[:1].tolist())}. Correct the value, or say {advice} {meaning}."
+        )
+
+
+def _day(word: str) -> float:
+    return float(np.datetime64(word, "D").astype(int))
