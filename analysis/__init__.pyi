@@ -13,6 +13,10 @@ from .classification import ood_auroc as ood_auroc
 from .diagnostics import Check as Check
 from .diagnostics import Report as Report
 from .diagnostics import diagnose as diagnose
+from .effects import Effect as Effect
+from .effects import accumulated_effects as accumulated_effects
+from .effects import interactions as interactions
+from .effects import partial_dependence as partial_dependence
 from .error_control import error_control_summary as error_control_summary
 from .inclusion import inclusion_summary as inclusion_summary
 from .inclusion import layer_summary as layer_summary

@@ -70,6 +70,12 @@ from .analysis import predictor_norms as predictor_norms
 from .analysis import slab_norms as slab_norms
 from .analysis import plots as plots
 
+# What predictors do
+from .analysis import partial_dependence as partial_dependence
+from .analysis import accumulated_effects as accumulated_effects
+from .analysis import Effect as Effect
+from .analysis import interactions as interactions
+
 # Scores of predictions
 from .analysis import rmse as rmse
 from .analysis import log_predictive_density as log_predictive_density

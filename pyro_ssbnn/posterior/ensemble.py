@@ -74,6 +74,17 @@ class Ensemble:
                 ]
             )
 
+    def means(self, x: Tensor) -> Tensor:
+        """Expected y of each draw at rows x, ``[S, N]`` (``[S, N, K]``), float64 on the CPU."""
+        passes = x.to(self.like).split(self.block.rows)
+        parts = []
+        with torch.no_grad():
+            for networks in self.networks():
+                latents = {k: v.cpu().double() for k, v in networks.latents.items()}
+                found = [self.likelihood.mean(networks(r).double(), latents) for r in passes]
+                parts.append(torch.cat(found, 1))
+        return torch.cat(parts)
+
     def _summary(
         self, x: Tensor, y: Tensor | None, quantiles: Sequence[float]
     ) -> PredictiveSummary:
