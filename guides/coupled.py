@@ -40,6 +40,7 @@ from pyro_ssbnn.guides.structured import (
 from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
+from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["MAX_COUPLED", "CoupledGuide"]
@@ -111,6 +112,7 @@ class CoupledGuide(StructuredGuide):
         for group in self.description.groups:
             responds = group.source in self.coupled and group.geometry is None
             responds = responds and group.columns_per_source == 1
+            responds = responds and not isinstance(group, LinearGroup)  # it has gates of its own
             plain = getattr(self, group.name)
             if responds or group.name in self.coupled:
                 sources = self.description[group.source].size if responds else None

@@ -15,6 +15,7 @@ from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.scales import scale_guide
 from pyro_ssbnn.guides.sites import GateSite, WeightSite
 from pyro_ssbnn.guides.structured import CLOSED_LOGIT
+from pyro_ssbnn.layers import row_plate
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.groups import NodeGroup
 
@@ -166,13 +167,15 @@ class CoupledGroupGuide(GroupGuide):
         :param columns: draw and probability of the gates of single columns, where the weights do not respond.
         """
         group, gate = self.group, None
-        with pyro.plate(group.path, group.size, dim=-1):
+        nodes = pyro.plate(group.path, group.size, dim=-1)
+        with nodes:
             if group.gated:
                 gate = self.gate(group.gate_site, temperature, True)
-                open, inclusion = gate.unsqueeze(-1), marginal_inclusion(self.gate).unsqueeze(-1)
+                open, inclusion = self.of_rows(gate), self.of_rows(marginal_inclusion(self.gate))
             else:
                 open = inclusion = temperature.new_ones(1, 1)
             local = self.scales(group.path, scale_guide(group.prior).origins(group, shared))
+        with row_plate(group, nodes):
             if source is not None and isinstance(self.weight, CoupledWeightSite):
                 scale = group.prior.slab_scale(local, shared)
                 law = self.weight.law(source, open, inclusion, group.prior.scale, scale)

@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_ssbnn.guides.initial import standardized
 from pyro_ssbnn.guides.scales import ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, WeightSite
+from pyro_ssbnn.layers import row_plate
 from pyro_ssbnn.structure.groups import NodeGroup
 
 __all__ = ["GroupGuide"]
@@ -49,19 +50,25 @@ class GroupGuide(PyroModule):
         :param columns: draw and probability of the gates of the single columns, ``[..., 1, group_size]``.
         """
         group = self.group
-        with pyro.plate(group.path, group.size, dim=-1):
+        nodes = pyro.plate(group.path, group.size, dim=-1)
+        with nodes:
             if group.gated:
-                open = self.gate(group.gate_site, temperature, hard).unsqueeze(-1)
-                inclusion = self.gate.logits.sigmoid().unsqueeze(-1)
+                gate = self.gate(group.gate_site, temperature, hard)
+                open, inclusion = self.of_rows(gate), self.of_rows(self.gate.logits.sigmoid())
             else:
                 open = inclusion = temperature.new_ones(1, 1)
             prior = group.prior
             guide = scale_guide(prior)
             local = self.scales(group.path, guide.origins(group, shared))
+        with row_plate(group, nodes):
             if columns is not None:
                 open, inclusion = open * columns[0], inclusion * columns[1]
             loc = self.standardized_loc(local, shared)
             self.weight(group.weight_site, loc, open, inclusion, prior.scale)
+
+    def of_rows(self, values: Tensor) -> Tensor:
+        """Values of the nodes, ``[..., size]``, for every row of their weights, ``[..., rows, 1]``."""
+        return self.group.spread(values).unsqueeze(-1)
 
     def standardized_loc(self, local: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> Tensor:
         """Means of u given draws of the scale latents, ``[..., size, group_size]``."""

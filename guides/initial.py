@@ -12,12 +12,18 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.isolation import exclusive
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.groups import NodeGroup
+from pyro_ssbnn.structure.linear import LinearGroup
 
 __all__ = ["check_weights", "initial_weights", "standardized"]
 
 
 def initial_weights(group: NodeGroup, gain: float) -> Tensor:
-    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in), or scales 1 and shifts 0."""
+    """Normal weights of variance gain^2/fan-in and uniform biases within 1/sqrt(fan-in), or scales 1 and shifts 0.
+
+    Linear terms start at 0: nothing but chance would tell one from another.
+    """
+    if isinstance(group, LinearGroup):
+        return torch.zeros(group.num_rows, group.group_size)
     spread = 1 / math.sqrt(group.fan_in)
     with exclusive():  # not from the random numbers of another thread's call
         weight = gain * spread * torch.randn(group.size, group.fan_in)
@@ -35,7 +41,7 @@ def standardized(group: NodeGroup, weights: Tensor, slab_scale: Tensor | None) -
     """
     if slab_scale is None:
         return weights
-    divisor = slab_scale.unsqueeze(-1)
+    divisor = group.spread(slab_scale).unsqueeze(-1)
     if not group.batch_normed:
         return weights / divisor
     own = weights[:, group.fan_in :] / divisor
@@ -52,7 +58,7 @@ def check_weights(description: NetworkDescription, weights: Mapping[str, Tensor]
             " each, the bias in the last column (fan-in + 2 under a batch norm: scale, then shift)."
         )
     for group in description.groups:
-        given, expected = weights[group.name], [group.size, group.group_size]
+        given, expected = weights[group.name], [group.num_rows, group.group_size]
         if list(given.shape) != expected:
             raise ConfigurationError(
                 f"start_from: the weights of {group.name} must be {expected} (nodes, weights of a node);"

@@ -77,7 +77,9 @@ class GuideMoments(PyroModule):
         """
         loc = self.mean_standardized(name)
         slab_scale = self.mean_slab_scale(name)
-        return loc if slab_scale is None else loc * slab_scale.unsqueeze(-1)
+        if slab_scale is None:
+            return loc
+        return loc * self.description.layer(name).spread(slab_scale).unsqueeze(-1)
 
 
 def module_name(scope: str) -> str:

@@ -171,7 +171,8 @@ class StructuredGuide(GuideMoments):
         for group in self.description.groups:
             own = [name for name in axes if name.startswith(f"{group.name}.")]
             axes |= dict.fromkeys(own, (group.rows,))
-            axes |= {f"{group.name}.weight.{k}": (group.rows, group.columns) for k in _WEIGHTS}
+            of_weights = (group.weight_rows, group.columns)
+            axes |= {f"{group.name}.weight.{key}": of_weights for key in _WEIGHTS}
         return axes
 
     def narrowed(self, model: Network, kept: Mapping[str, Tensor]) -> Self:
@@ -214,7 +215,7 @@ class StructuredGuide(GuideMoments):
             state[gate][closed[name]] = CLOSED_LOGIT
         for group in self.description.groups:
             prior = {"loc": 0.0, "log_scale": math.log(group.prior.scale)}
-            for dim, axis in enumerate((group.rows, group.incoming)):
+            for dim, axis in enumerate((group.weight_rows, group.incoming)):
                 if axis.group in closed:
                     cut = axis.indices(closed, state["temperature"].device)
                     for key, value in prior.items():

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.layers import GroupConv2d, GroupLayer, GroupLinear
+from pyro_ssbnn.layers import GroupConv2d, GroupLayer, GroupLinear, LinearTerms
 from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
 from pyro_ssbnn.models.activations import ACTIVATIONS
 from pyro_ssbnn.models.compact import CompactNetwork, plain_layer
@@ -25,11 +25,15 @@ from pyro_ssbnn.registry import class_of, record_of
 from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.groups import NodeGroup
+from pyro_ssbnn.structure.linear import LinearGroup
 
 __all__ = ["GatedNetwork", "compact_from_state", "network_from_config"]
 
 _SITES = ("data", "obs", "draws", "noise")
 """Sites and plates that no layer may be called."""
+_LINEAR = "linear"
+"""The linear terms' name, which is theirs alone."""
 
 
 class GatedNetwork(PyroModule):
@@ -94,9 +98,7 @@ class GatedNetwork(PyroModule):
         prefix = self.prefix
         self.description = description if prefix is None else description.prefixed(prefix)
         for group in self.description.groups:
-            geometry = group.geometry
-            layer = GroupLinear(group) if geometry is None else GroupConv2d(group, geometry)
-            self.add_module(group.name, layer)
+            self.add_module(group.name, _layer_of(group))
         for total in description.sums:
             self.add_module(total.name, Addition(total))
 
@@ -115,6 +117,7 @@ class GatedNetwork(PyroModule):
             raise ConfigurationError(f"{owner}: {twice[0]!r} is the name of two layers or sums.")
         scopes = {form for s in description.scopes for form in (s, s.replace(".", "_"))}
         reserved = {description.inputs.name, *scopes, *_SITES}
+        reserved |= {_LINEAR} if description.linear is None else set()
         taken = [name for name in names if name in reserved or hasattr(self, name)]
         if taken:
             kind = (
@@ -266,6 +269,12 @@ class GatedNetwork(PyroModule):
             raise ConfigurationError(
                 f"{cls.__name__}.from_config: bad record ({error!r})."
             ) from error
+
+
+def _layer_of(group: NodeGroup) -> GroupLayer:
+    if isinstance(group, LinearGroup):
+        return LinearTerms(group)
+    return GroupLinear(group) if group.geometry is None else GroupConv2d(group, group.geometry)
 
 
 def network_from_config(config: Mapping[str, Any]) -> GatedNetwork:

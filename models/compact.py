@@ -19,6 +19,7 @@ from pyro_ssbnn.registry import record_of
 from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.groups import NodeGroup
+from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.sums import PlacedSum
 
 __all__ = ["CompactConv2d", "CompactLinear", "CompactNetwork", "plain_layer"]
@@ -33,18 +34,23 @@ class CompactLinear(nn.Module):
 
     :param weight: ``[out, in]`` or ``[S, out, in]``.
     :param bias: ``[out]`` or ``[S, out]``.
+    :param index: which entries of what comes are its inputs, ``[in]``; None for all.
     """
 
     weight: Tensor
     bias: Tensor
+    index: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, index: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
+        self.register_buffer("index", index)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[N, in]`` (or ``[S, N, in]``) to ``[N, out]``, or ``[S, N, out]`` for draws."""
+        if self.index is not None:
+            x = x.index_select(-1, self.index)
         if self.weight.ndim == 2:
             return linear(x, self.weight, self.bias)
         if x.ndim == 2:  # one product for all draws: the input is shared
@@ -192,7 +198,7 @@ class CompactNetwork(nn.Module):
         for name, geometry in config["layers"].items():
             tensors = state[f"layers.{name}.weight"], state[f"layers.{name}.bias"]
             if geometry is None:
-                layers[name] = CompactLinear(*tensors)
+                layers[name] = CompactLinear(*tensors, state.get(f"layers.{name}.index"))
             else:
                 layers[name] = CompactConv2d(*tensors, ConvolutionGeometry(**geometry))
         image = config["shape"].get("image_shape")
@@ -212,7 +218,8 @@ def plain_layer(group: NodeGroup, cut: CutLayer) -> CompactConv2d | CompactLinea
     """A layer after the cut as a plain one."""
     geometry = group.geometry
     if geometry is None:
-        return CompactLinear(cut.weight, cut.bias)
+        index = cut.columns if isinstance(group, LinearGroup) else None  # it reads x itself
+        return CompactLinear(cut.weight, cut.bias, index)
     side = geometry.kernel_size
     channels = cut.weight.shape[-1] // side**2
     kernel = cut.weight.unflatten(-1, (channels, side, side))

@@ -13,6 +13,7 @@ from pyro_ssbnn.priors import Prior, TheoryInclusion
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.groups import InputGroup, NodeGroup, layer_inclusion
+from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.sums import PlacedSum
 
 __all__ = ["Layout", "Maps"]
@@ -78,9 +79,12 @@ class Layout:
                 f"{owner}: input_widths must be {size} whole numbers, the columns of each predictor, at least 1; got"
                 f" {list(widths)}. Images have none."
             )
+        self._is_image = maps[1:] != (1, 1)
         self._inputs = InputGroup("input", size, inclusion, names, widths)
         self._layers: list[dict[str, Any]] = []
         self._sums: list[PlacedSum] = []
+        self._linear: float | None = None
+        self._has_linear = False
 
     def convolution(
         self, name: str, size: int, geometry: ConvolutionGeometry, *, batch_norm: bool = False
@@ -142,6 +146,20 @@ class Layout:
         )
         self.current = Maps(name, size, 1, 1)
 
+    def linear(self, inclusion: float | None = None) -> None:
+        """Terms linear in each predictor, beside the layers; ``wire`` adds ``net.layer("linear", x)`` to the output.
+
+        :param inclusion: prior inclusion probability of each; by default that of the predictors, without gates where
+            they have none.
+        :raises ConfigurationError: for an inclusion outside (0, 1), and for images.
+        """
+        if inclusion is not None:
+            check_probability(f"{self.owner} linear_inclusion", inclusion)
+        if self._is_image:
+            raise ConfigurationError(f"{self.owner}: the pixels of images have no linear terms.")
+        self._has_linear = True
+        self._linear = self._inputs.inclusion if inclusion is None else inclusion
+
     def add(self, name: str, *terms: tuple[Maps, int]) -> None:
         """A sum: the channels of each term from a certain place on, as large as what came last.
 
@@ -174,7 +192,25 @@ class Layout:
         groups.append(NodeGroup(inclusion=None, prior=output_prior, scope="output.global", **last))
         if self._inputs.gated:
             groups[0] = replace(groups[0], column_gate=self._inputs.name)
+        if self._has_linear:
+            groups.insert(-1, self._linear_terms(prior, groups[-1]))
         return NetworkDescription(self._inputs, tuple(groups), tuple(self._sums))
+
+    def _linear_terms(self, prior: Prior, output: NodeGroup) -> LinearGroup:
+        inputs = self._inputs
+        return LinearGroup(
+            "linear",
+            inputs.size,
+            self._linear,
+            fan_in=inputs.num_columns,
+            prior=prior,
+            source=inputs.name,
+            own=0,
+            outputs=output.name,
+            num_outputs=output.size,
+            widths=inputs.widths,
+            mean_size=round(output.size * inputs.num_columns / inputs.size),
+        )
 
     def _check_size(self, name: str, size: int) -> None:
         if size < 1:

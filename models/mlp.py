@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.base import GatedNetwork
 from pyro_ssbnn.models.compact import CompactNetwork
@@ -24,6 +25,10 @@ class MLP(GatedNetwork):
 
     .. math:: h_l = \phi(z_l t_l (u_l h_{l-1} + b_l)),\qquad f = t_{L+1}(u_{L+1} h_L + b_{L+1}),\qquad y \sim p(y | f)
 
+    With ``linear`` each predictor may also act linearly, beside the hidden layers, under a gate of its own:
+    :math:`f + \sum_j z_j t_j u_j x_j`. It then acts linearly, nonlinearly, both, or not at all, and is in the network
+    when either of its gates is open.
+
     An ordinary Pyro model: ``net(x)`` samples from the prior, ``net(x, y)`` conditions on the targets, and
     ``net(x, y, num_data=n)`` scales a minibatch's likelihood to n observations.
 
@@ -38,8 +43,13 @@ class MLP(GatedNetwork):
     :param input_names: a name for each predictor, ``x1``, ``x2``, ... by default.
     :param input_widths: columns of x of each predictor, neighbours of each other, which one gate closes together: the
         levels of a factor, for example. One each by default.
+    :param linear: add the predictors' linear terms, the group ``linear``: a gate and a slab scale for each predictor
+        under ``prior``, one weight for each output. Data too few for a network then choose a sparse linear model.
+    :param linear_inclusion: prior inclusion probability of each linear term, by default ``input_inclusion``; without
+        either the terms are ungated.
     :param prefix: what all site names begin with, see :class:`GatedNetwork`.
-    :raises ConfigurationError: for widths, names or probabilities outside their domain.
+    :raises ConfigurationError: for widths, names or probabilities outside their domain, and for linear terms beside no
+        hidden layer.
     """
 
     def __init__(
@@ -54,6 +64,8 @@ class MLP(GatedNetwork):
         input_inclusion: float | None = None,
         input_names: Sequence[str] | None = None,
         input_widths: Sequence[int] | None = None,
+        linear: bool = False,
+        linear_inclusion: float | None = None,
         prefix: str | None = None,
     ) -> None:
         super().__init__(prior, likelihood, output_prior, activation, prefix)
@@ -63,6 +75,9 @@ class MLP(GatedNetwork):
         )
         for layer, size in enumerate(hidden, 1):
             layout.dense(f"hidden{layer}", size)
+        _check_linear(linear, linear_inclusion, self.hidden)
+        if linear:
+            layout.linear(linear_inclusion)
         self._lay_out(layout)
 
     @staticmethod
@@ -71,19 +86,25 @@ class MLP(GatedNetwork):
         h = net.inputs(x)
         for layer in range(net.shape["depth"]):
             h = net.phi(net.layer(f"hidden{layer + 1}", h))
-        return net.layer("output", h)
+        if not net.shape.get("linear"):
+            return net.layer("output", h)
+        terms = net.layer("linear", x)
+        return net.layer("output", h) + terms
 
     def _wire_config(self) -> dict[str, Any]:
-        return {"depth": len(self.hidden)}
+        linear = {} if self.description.linear is None else {"linear": True}
+        return {"depth": len(self.hidden), **linear}
 
     def _shape_config(self) -> dict[str, Any]:
-        inputs = self.description.inputs
+        inputs, linear = self.description.inputs, self.description.linear
+        record = {} if linear is None else {"linear": True, "linear_inclusion": linear.inclusion}
         return {
             "num_inputs": inputs.size,
-            "hidden": [g.size for g in self.description.groups[:-1]],
+            "hidden": [g.size for g in self.description.layers[:-1]],
             "input_inclusion": inputs.inclusion,
             "input_names": list(inputs.names),
             **({"input_widths": list(inputs.widths)} if inputs.widths else {}),
+            **record,
         }
 
     @classmethod
@@ -94,6 +115,17 @@ class MLP(GatedNetwork):
         if "layers" not in config:
             config, state = _renamed(config, state)
         return super().compact_from_state(config, state)
+
+
+def _check_linear(linear: bool, inclusion: float | None, hidden: Sequence[int]) -> None:
+    if linear and not hidden:
+        raise ConfigurationError(
+            "MLP: a network without hidden layers is linear already; leave linear=True out, or give hidden layers."
+        )
+    if inclusion is not None and not linear:
+        raise ConfigurationError(
+            f"MLP: linear_inclusion={inclusion} is the prior inclusion of linear terms; give linear=True with it."
+        )
 
 
 def _renamed(

@@ -51,7 +51,7 @@ def layer_widths(description: NetworkDescription) -> list[int]:
             "layer_widths: the theory's quantities are those of perceptrons, and this network convolves; give widths of"
             " your own to see how they scale."
         )
-    return [description.inputs.num_columns, *(group.size for group in description.groups)]
+    return [description.inputs.num_columns, *(group.size for group in description.layers)]
 
 
 def effective_sparsity(description: NetworkDescription, selection: Selection) -> list[int]:
@@ -61,7 +61,7 @@ def effective_sparsity(description: NetworkDescription, selection: Selection) ->
     :returns: L numbers, first hidden layer first.
     """
     counts = selection.counts
-    return [counts.get(group.name, group.size) for group in description.groups[:-1]]
+    return [counts.get(group.name, group.size) for group in description.layers[:-1]]
 
 
 def sparsity_ratios(widths: Sequence[int], sparsity: Sequence[int], num_data: int) -> list[float]:

@@ -41,6 +41,7 @@ from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.weights import amplitudes
 from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.network import Network
 from pyro_ssbnn.traces import random_sites
 
@@ -151,8 +152,12 @@ class _DeterministicNetwork(nn.Module):
 
     def predictor_norms(self) -> Tensor:
         """Norm of the weights that read each predictor, ``[p]``."""
-        readers = _readers(self.model)
-        columns = [self.weights[group.name][:, : group.fan_in] for group in readers]
+        columns = [
+            self.weights[group.name].mT
+            if isinstance(group, LinearGroup)
+            else self.weights[group.name][:, : group.fan_in]
+            for group in _readers(self.model)
+        ]
         norms = torch.linalg.vector_norm(torch.cat(columns), dim=0)
         inputs = self.model.description.inputs
         if not inputs.widths:

@@ -268,8 +268,8 @@ class Run:
         shrinks = options.remove_below is not None or self.live.kept
         present = {
             group.name: self.live.present[group.name]
-            for group in model.description.gated_layers
-            if shrinks and may_lose_members(model, group.name)
+            for group in model.description.groups
+            if group.gated and shrinks and may_lose_members(model, group.name)
         }
         random = random_state(self.x.device)
         x, y = next(self.minibatches.of_steps(0, 1))

@@ -44,16 +44,22 @@ def due_for_removal(
 ) -> dict[str, list[int]]:
     """Members still in the network whose inclusion was below the threshold in each of the last epochs.
 
-    The likeliest member of a group always stays, so that there is a network left (the guard reports the collapse).
+    The likeliest member of a group always stays, so that there is a network left (the guard reports the collapse). A
+    predictor is in as long as either of its gates is, and leaves with its linear term.
 
     :param below: threshold on the inclusion probability.
     :param after: number of epochs in a row.
     :returns: ascending original indices, ``{group: [due]}``; groups without any are absent.
     """
     due = {}
+    linear, inputs = model.description.linear, model.description.inputs
     removable = [g for g in model.description.gate_groups if may_lose_members(model, g.name)]
     for group in removable:
+        if group is linear:
+            continue
         rows = np.stack(history.inclusion[group.name][-after:])
+        if group is inputs and linear is not None:
+            rows = 1 - (1 - rows) * (1 - np.stack(history.inclusion[linear.name][-after:]))
         if len(rows) < after:
             continue
         low = np.asarray((rows < below).all(0))
@@ -66,7 +72,9 @@ def due_for_removal(
 
 def may_lose_members(model: Network, name: str) -> bool:
     """Whether closed members of a group pass on 0, so that the network without them computes the same."""
-    return name == model.description.inputs.name or model.closed_activation == 0.0
+    linear = model.description.linear
+    passes_nothing = (model.description.inputs.name, linear.name if linear else None)
+    return name in passes_nothing or model.closed_activation == 0.0
 
 
 def narrowed_guide(guide: Guide, model: Network, kept: Mapping[str, Tensor]) -> Guide:
@@ -157,7 +165,7 @@ class LiveNetwork:
     def inclusion(self) -> dict[str, Tensor]:
         """Inclusion probabilities of every gated group of the whole network, 0 for removed members."""
         live = self.guide.inclusion()
-        for name in self.kept:
+        for name in live.keys() & self.whole_model.description.with_sums(self.kept):
             live[name] = live[name] * self.present[name]
             if name in self._places:
                 whole = live[name].new_zeros(self.whole_model.description[name].size)

@@ -7,7 +7,8 @@ from pyro_ssbnn.layers.convolution import (
     convolve,
     gated_convolution,
 )
-from pyro_ssbnn.layers.group import GroupLayer, GroupLinear, sample_gate
+from pyro_ssbnn.layers.group import GroupLayer, GroupLinear, row_plate, sample_gate
+from pyro_ssbnn.layers.linear_terms import LinearTerms, linear_terms
 from pyro_ssbnn.layers.local_reparameterization import LocalReparameterization
 from pyro_ssbnn.layers.normalization import ChannelStatistics, batch_norm, scale_and_shift
 from pyro_ssbnn.layers.pooling import FusiblePooling, max_pool
@@ -20,13 +21,16 @@ __all__ = [
     "GroupConv2d",
     "GroupLayer",
     "GroupLinear",
+    "LinearTerms",
     "LocalReparameterization",
     "affine",
     "batch_norm",
     "convolution",
     "convolve",
     "gated_convolution",
+    "linear_terms",
     "max_pool",
+    "row_plate",
     "sample_gate",
     "scale_and_shift",
 ]

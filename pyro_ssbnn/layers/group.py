@@ -12,7 +12,7 @@ from pyro_ssbnn.layers.affine import affine
 from pyro_ssbnn.priors import Latents
 from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
 
-__all__ = ["GroupLayer", "GroupLinear", "sample_gate"]
+__all__ = ["GroupLayer", "GroupLinear", "row_plate", "sample_gate"]
 
 
 def sample_gate(group: GateGroup, like: Tensor) -> Tensor | None:
@@ -20,6 +20,13 @@ def sample_gate(group: GateGroup, like: Tensor) -> Tensor | None:
     if not group.gated:
         return None
     return pyro.sample(group.gate_site, Gate(like.new_full((), group.prior_logit)))
+
+
+def row_plate(group: NodeGroup, nodes: pyro.plate) -> pyro.plate:
+    """Plate over the rows of a group's weights: that of its nodes, unless some own several rows."""
+    if group.rows_path == group.path:
+        return nodes
+    return pyro.plate(group.rows_path, group.num_rows, dim=-1)
 
 
 class GroupLayer(PyroModule):
@@ -41,10 +48,12 @@ class GroupLayer(PyroModule):
         :returns: amplitude z t, ``[..., size]`` (None for 1), and standardised weights, ``[..., size, group_size]``.
         """
         group = self.group
-        with pyro.plate(group.path, group.size, dim=-1):
+        nodes = pyro.plate(group.path, group.size, dim=-1)
+        with nodes:
             amplitude = sample_gate(group, like)
             local = group.prior.sample_local(group.path, group.prior_size, shared, like)
             slab_scale = group.prior.slab_scale(local, shared)
+        with row_plate(group, nodes):
             prior = IsotropicNormal(like.new_full((), group.prior.scale), group.group_size)
             weight = pyro.sample(group.weight_site, prior)
         if amplitude is None or slab_scale is None:
@@ -57,7 +66,7 @@ class GroupLayer(PyroModule):
         :param weight: standardised weights u, ``[..., size, group_size]``.
         :param amplitude: z t, ``[..., size]``; None for 1.
         """
-        return weight if amplitude is None else weight * amplitude.unsqueeze(-1)
+        return weight if amplitude is None else weight * self.group.spread(amplitude).unsqueeze(-1)
 
 
 class GroupLinear(GroupLayer):

@@ -27,9 +27,12 @@ from torch import Tensor
 from pyro_ssbnn.distributions import GatedNormal
 from pyro_ssbnn.layers.affine import affine
 from pyro_ssbnn.layers.convolution import convolution
+from pyro_ssbnn.layers.linear_terms import linear_terms
 from pyro_ssbnn.layers.normalization import scale_and_shift
 
 __all__ = ["LocalReparameterization"]
+
+_DENSE = (unwrap(affine), unwrap(linear_terms))
 
 
 class LocalReparameterization(Messenger):
@@ -58,12 +61,12 @@ class LocalReparameterization(Messenger):
         weight, slab = self._slabs[id(weight)]
         transform: Any = msg["fn"]  # linear in the weights, and in x but for the bias
         loc, log_scale, shape = weight, slab.log_scale.expand(slab.shape()), ()
-        if transform is unwrap(affine):
+        if transform in _DENSE:
             # One product for all particles, but noise for each.
             loc, log_scale, shape = slab.loc, slab.log_scale, (*slab.batch_shape[:-1], 1, 1)
         mean = transform(x, loc, *rest)
         variance = transform(x.square(), (2 * log_scale).exp(), *rest)
-        # A kernel without bias has variance 0 where it sees nothing but zeros: the root has no gradient there.
+        # A map without bias has variance 0 where it sees nothing but zeros: the root has no gradient there.
         deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
         noise = mean.new_empty(torch.broadcast_shapes(mean.shape, shape)).normal_()
         msg["value"] = torch.addcmul(mean, deviation, noise)

@@ -13,6 +13,7 @@ from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import without_unread
 from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["amplitudes", "cut_weights", "effective_weights", "folded_weights", "mean_weights"]
@@ -41,7 +42,8 @@ def effective_weights(
     weights = {}
     for group in description.groups:
         weight, amplitude = values[group.weight_site], amplitudes(group, values)
-        weight = weight if amplitude is None else weight * amplitude.unsqueeze(-1)
+        if amplitude is not None:
+            weight = weight * group.spread(amplitude).unsqueeze(-1)
         weights[group.name] = _with_column_gates(description, group, weight, values)
     return weights
 
@@ -94,6 +96,9 @@ def cut_weights(
     layers = {}
     for group in description.groups:
         weight = weights[group.name]
+        if isinstance(group, LinearGroup):
+            layers[group.name] = _cut_linear(group, weight, members)
+            continue
         rows = group.rows.indices(members, weight.device)
         columns = group.incoming.indices(members, weight.device)
         if len(rows) < group.size:
@@ -107,6 +112,14 @@ def cut_weights(
             bias = bias + constant * (weight[..., :-1].sum(-1) - left.sum(-1))
         layers[group.name] = CutLayer(left.contiguous(), bias.contiguous(), rows, columns)
     return layers
+
+
+def _cut_linear(group: LinearGroup, weight: Tensor, members: Mapping[str, Tensor]) -> CutLayer:
+    """The linear terms as a layer that maps the columns kept to the outputs."""
+    rows = group.rows.indices(members, weight.device)
+    columns = group.weight_rows.indices(members, weight.device)
+    left = weight.index_select(-2, columns).mT.contiguous()
+    return CutLayer(left, left.new_zeros(left.shape[:-1]), rows, columns)
 
 
 def _require_foldable(description: NetworkDescription, group: NodeGroup, lost: int) -> None:

@@ -84,7 +84,8 @@ def _wanted(
 ) -> dict[str, int]:
     if nodes is None:
         return {}
-    wanted = {k: nodes for k in inclusion if k != "input"} if isinstance(nodes, int) else {**nodes}
+    layers = [k for k in inclusion if k not in ("input", "linear")]
+    wanted = dict.fromkeys(layers, nodes) if isinstance(nodes, int) else {**nodes}
     for name, number in wanted.items():
         if name not in inclusion:
             raise ConfigurationError(

@@ -10,6 +10,7 @@ from pyro_ssbnn.structure.flow import cut_off, without_unread
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.groups import GateGroup, InputGroup, NodeGroup, layer_inclusion
 from pyro_ssbnn.structure.guide import Guide, LogMoments
+from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.match import first_difference, require_match
 from pyro_ssbnn.structure.network import Network
 from pyro_ssbnn.structure.sums import PlacedSum, with_sums
@@ -21,6 +22,7 @@ __all__ = [
     "GateGroup",
     "Guide",
     "InputGroup",
+    "LinearGroup",
     "LogMoments",
     "Network",
     "NetworkDescription",

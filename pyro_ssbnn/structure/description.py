@@ -16,6 +16,7 @@ from torch import Tensor
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import Prior
 from pyro_ssbnn.structure.groups import GateGroup, InputGroup, NodeGroup
+from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.sums import PlacedSum, with_sums
 
 __all__ = ["NetworkDescription"]
@@ -26,6 +27,8 @@ _SHOWN = 6  # layers that are named in a line
 @dataclass(frozen=True)
 class NetworkDescription:
     """The predictors and the node groups in forward order, the output layer last; sums of groups in forward order.
+
+    A network with linear terms has their group before the output layer.
 
     >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood
     >>> net = MLP(4, [8], prior=SSIG(inclusion=0.1), likelihood=GaussianLikelihood())
@@ -87,9 +90,19 @@ class NetworkDescription:
         return tuple(g for g in (self.inputs, *self.groups) if g.gated)
 
     @property
+    def linear(self) -> LinearGroup | None:
+        """The predictors' linear terms, None in a network without them."""
+        return next((g for g in self.groups if isinstance(g, LinearGroup)), None)
+
+    @property
+    def layers(self) -> tuple[NodeGroup, ...]:
+        """Layers in forward order, the output last: all groups but the linear terms."""
+        return tuple(g for g in self.groups if not isinstance(g, LinearGroup))
+
+    @property
     def gated_layers(self) -> tuple[NodeGroup, ...]:
         """Layers whose nodes carry gates, in forward order."""
-        return tuple(g for g in self.groups if g.gated)
+        return tuple(g for g in self.layers if g.gated)
 
     @property
     def num_weights(self) -> int:
@@ -114,7 +127,13 @@ class NetworkDescription:
         return {g.scope: g.prior for g in self.groups}
 
     def with_sums(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Kept members of groups together with the places that the sums keep then; see :class:`PlacedSum`."""
+        """Kept members of groups with what follows: the places that sums keep then, the predictors' linear terms.
+
+        See :class:`PlacedSum`. A linear term goes with its predictor, unless ``kept`` says which of them stay.
+        """
+        linear = self.linear
+        if linear is not None and self.inputs.name in kept:
+            kept = {linear.name: kept[self.inputs.name], **kept}
         return with_sums(self.sums, kept)
 
     def narrowed(self, kept: Mapping[str, Tensor]) -> NetworkDescription:

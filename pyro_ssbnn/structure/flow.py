@@ -15,7 +15,8 @@ __all__ = ["cut_off", "without_unread"]
 def cut_off(description: NetworkDescription, empty: Collection[str]) -> list[str]:
     """Empty groups that make the network a constant; none as long as something reaches the output.
 
-    A sum is alive while one of its terms is, so an empty layer inside a residual block is bypassed.
+    A sum is alive while one of its terms is, so an empty layer inside a residual block is bypassed. Linear terms reach
+    the output by themselves.
 
     :param empty: names of the groups without any member.
     :returns: those that would cut the output off alone, or, if it takes several of them, all that are empty.
@@ -34,7 +35,7 @@ def without_unread(
     """
     left = {**kept}
     read = {description.groups[-1].name}
-    for group in reversed(description.groups):
+    for group in reversed(description.layers):
         if group.name not in read:
             left[group.name] = torch.zeros(0, dtype=torch.long)
         if group.name not in left or len(left[group.name]):
@@ -44,6 +45,8 @@ def without_unread(
 
 def _reaches_output(description: NetworkDescription, empty: Collection[str]) -> bool:
     """Whether the output still depends on the predictors without these groups."""
+    if description.linear is not None and description.linear.name not in empty:
+        return True
     alive = {description.inputs.name: description.inputs.name not in empty}
     sums = {total.name: total for total in description.sums}
 
@@ -52,7 +55,7 @@ def _reaches_output(description: NetworkDescription, empty: Collection[str]) -> 
             alive[name] = any(lives(term) for term, _ in sums[name].terms)
         return alive[name]
 
-    for group in description.groups:
+    for group in description.layers:
         alive[group.name] = group.name not in empty and lives(group.source)
     return alive[description.groups[-1].name]
 

@@ -14,7 +14,7 @@ from pyro_ssbnn.priors import Prior, TheoryInclusion, theory_inclusion
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
-__all__ = ["GateGroup", "InputGroup", "NodeGroup", "layer_inclusion"]
+__all__ = ["GateGroup", "InputGroup", "NodeGroup", "layer_inclusion", "spread"]
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,7 @@ class InputGroup(GateGroup):
 
     def spread(self, values: Tensor) -> Tensor:
         """Values of the predictors, ``[..., size]``, given to each of their columns, ``[..., num_columns]``."""
-        if not self.widths:
-            return values
-        widest = max(self.widths)
-        # Each entry is taken once at most, so that gradients are added up in one order, on any device.
-        places = [p * widest + i for p, width in enumerate(self.widths) for i in range(width)]
-        index = torch.tensor(places, device=values.device)
-        return (
-            values.unsqueeze(-1).expand(*values.shape, widest).flatten(-2).index_select(-1, index)
-        )
+        return spread(values, self.widths)
 
     def narrowed(self, kept: Tensor) -> InputGroup:
         """The predictors that are kept, by ascending indices."""
@@ -177,6 +169,20 @@ class NodeGroup(GateGroup):
         return nodes * (incoming + (0 if self.batch_normed else 1))
 
     @property
+    def rows_path(self) -> str:
+        """Name of the plate over the rows of weights: that of the nodes."""
+        return self.path
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of weights, one a node."""
+        return self.size
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of the nodes, ``[..., size]``, given to each row of weights, ``[..., num_rows]``."""
+        return values
+
+    @property
     def num_weights(self) -> int:
         """Weights of all nodes, counted by :meth:`count_weights`."""
         return self.count_weights(self.size, self.fan_in)
@@ -190,6 +196,11 @@ class NodeGroup(GateGroup):
     def rows(self) -> Axis:
         """Axis over the nodes."""
         return Axis(self.name, self.size)
+
+    @property
+    def weight_rows(self) -> Axis:
+        """Axis over the rows of weights."""
+        return self.rows
 
     @property
     def incoming(self) -> Axis:
@@ -233,6 +244,17 @@ class NodeGroup(GateGroup):
     def scope_path(self) -> str:
         """What the names of the prior's network-wide sites begin with."""
         return f"{self.prefix}{self.scope}"
+
+
+def spread(values: Tensor, widths: tuple[int, ...]) -> Tensor:
+    """Values of members, ``[..., size]``, given to so many entries of each, ``[..., entries]``; empty stands for ones."""
+    if not widths:
+        return values
+    widest = max(widths)
+    # Each entry is taken once at most, so that gradients are added up in one order, on any device.
+    places = [member * widest + i for member, width in enumerate(widths) for i in range(width)]
+    index = torch.tensor(places, device=values.device)
+    return values.unsqueeze(-1).expand(*values.shape, widest).flatten(-2).index_select(-1, index)
 
 
 def layer_inclusion(prior: Prior, widths: list[int]) -> list[float | None]:
