@@ -20,6 +20,7 @@ from pyro_ssbnn.analysis.inference_data import (
     _node_dim,
     _owner,
     _predictions,
+    _weight_dims,
 )
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.errors import DataError
@@ -138,8 +139,7 @@ def _posterior(posterior: ExactPosterior, weights: bool) -> dict[str, xr.DataArr
         }
         for name, value in effective_weights(description, values).items():
             layer = description.layer(name)
-            dims = [f"{layer.path}_node", f"{layer.path}_incoming"]
-            arrays[layer.weight_site] = _array(value, dims)
+            arrays[layer.weight_site] = _array(value, _weight_dims(description, layer))
     return arrays
 
 

@@ -20,14 +20,17 @@ from numpy.typing import NDArray
 from pyro_ssbnn.analysis.scales import (
     gate_logits,
     inclusion_probabilities,
+    predictor_inclusion,
     slab_scale_quantiles,
 )
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.selection.rules import Selection, require_selection, select
+from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.linear import LinearGroup
 
 __all__ = ["inclusion_summary", "layer_summary", "predictor_norms", "slab_norms"]
 
@@ -50,6 +53,11 @@ def inclusion_summary(
     deviation (NaN for predictors, which own no slab); ``norm``, see :func:`slab_norms` and :func:`predictor_norms`;
     ``selected``.
 
+    With linear terms a predictor still has one row: ``inclusion`` is the probability that either of its gates is open,
+    and ``prior_inclusion``, ``log_bayes_factor`` and ``selected`` are of the same; ``nonlinear`` and ``linear`` are of
+    each gate. ``effect`` is the posterior mean of the linear weight given that it is in (of several outputs or
+    columns the norm of the means), and the quantiles are those of its slab scale.
+
     :param selection: nodes to mark as selected; by default those of the median probability model.
     :param levels: quantile levels, strictly between 0 and 1.
     :param gated_only: leave out ungated layers (the output, the dense baselines), which are always in the network:
@@ -68,6 +76,11 @@ def inclusion_summary(
     if history is not None:
         history.require_match("inclusion_summary", guide.description)
     inputs = guide.description.inputs
+
+    def quantiles(group: NodeGroup) -> dict[str, object]:
+        scales = slab_scale_quantiles(guide, group.name, levels, num_draws=num_draws, seed=seed)
+        return {_quantile_name(p): row for p, row in zip(levels, scales, strict=True)}
+
     tables = []
     if inputs.gated:
         names = predictor_names(guide, feature_names)
@@ -75,14 +88,17 @@ def inclusion_summary(
         for level in levels:
             columns[_quantile_name(level)] = np.full(inputs.size, np.nan)
         columns["norm"] = predictor_norms(guide)
+        if (linear := guide.description.linear) is not None:
+            columns |= _linear_columns(guide, linear, selection)
+            columns |= quantiles(linear)
         tables.append(pd.DataFrame(columns, index=pd.Index(names, dtype=object)))
     for group in guide.description.groups:
+        if group is guide.description.linear and inputs.gated:
+            continue
         if group.gated or not gated_only:
-            columns = _gate_columns(guide, group, selection)
-            scales = slab_scale_quantiles(guide, group.name, levels, num_draws=num_draws, seed=seed)
-            columns |= {_quantile_name(p): row for p, row in zip(levels, scales, strict=True)}
+            columns = _gate_columns(guide, group, selection) | quantiles(group)
             columns["norm"] = slab_norms(guide, group.name)
-            index = pd.Index([f"{group.name}[{j}]" for j in range(group.size)], dtype=object)
+            index = pd.Index(guide.description.member_names(group.name), dtype=object)
             tables.append(pd.DataFrame(columns, index=index))
     if not tables:
         raise ConfigurationError(
@@ -129,11 +145,12 @@ def slab_norms(guide: Guide, name: str) -> NDArray[np.float64]:
     :math:`\{\sum_i \gamma_i E[t u_i]^2\}^{1/2}`, the root of the expected squared norm over the predictors' gates.
     """
     squares = _mean_weights(guide, name) ** 2
-    if guide.description.layer(name).column_gate is not None:
+    layer = guide.description.layer(name)
+    if layer.column_gate is not None:
         inputs = guide.description.inputs
         gamma = inclusion_probabilities(guide, inputs.name)[inputs.columns.owners.numpy()]
         squares[:, : len(gamma)] *= gamma
-    return np.sqrt(squares.sum(1))
+    return np.sqrt(_of_members(squares.sum(1), layer.weight_rows))
 
 
 def predictor_norms(guide: Guide) -> NDArray[np.float64]:
@@ -147,12 +164,42 @@ def predictor_norms(guide: Guide) -> NDArray[np.float64]:
     squares = _mean_weights(guide, first.name)[:, : first.fan_in] ** 2
     if first.gated:
         squares *= inclusion_probabilities(guide, first.name)[:, None]
+    return np.sqrt(_of_members(squares.sum(0), guide.description.inputs.columns))
+
+
+def _of_members(values: NDArray[np.float64], axis: Axis) -> NDArray[np.float64]:
+    """Sums of the entries of each member of an axis."""
+    total = np.zeros(axis.size)
+    np.add.at(total, axis.owners.numpy(), values)
+    return total
+
+
+def _linear_columns(guide: Guide, linear: LinearGroup, selection: Selection) -> dict[str, object]:
+    """What the row of a predictor says of both its gates, or of its linear term."""
     inputs = guide.description.inputs
-    if not inputs.widths:
-        return np.sqrt(squares.sum(0))
-    total = np.zeros(inputs.size)
-    np.add.at(total, inputs.columns.owners.numpy(), squares.sum(0))
-    return np.sqrt(total)
+    weights = _mean_weights(guide, linear.name)
+    single = weights.shape == (linear.size, 1)
+    either = predictor_inclusion(guide)
+    prior = 1 - (1 - (inputs.inclusion or 0.0)) * (1 - (linear.inclusion or 0.0))
+    return {
+        "inclusion": either,
+        "prior_inclusion": prior,
+        "log_bayes_factor": _either_logits(guide, linear) - np.log(prior / (1 - prior)),
+        "selected": (selection.mask(inputs.name) | selection.mask(linear.name)).cpu().numpy(),
+        "nonlinear": inclusion_probabilities(guide, inputs.name),
+        "linear": inclusion_probabilities(guide, linear.name),
+        "effect": weights[:, 0] if single else slab_norms(guide, linear.name),
+    }
+
+
+def _either_logits(guide: Guide, linear: LinearGroup) -> NDArray[np.float64]:
+    """Log-odds that either gate is open, finite where the probability rounds to 1; minus infinity for removed ones.
+
+    With a and b the log-odds of the two: both are closed with odds :math:`1/(e^a + e^b + e^{a + b})` to one.
+    """
+    a, b = (gate_logits(guide, name) for name in (guide.description.inputs.name, linear.name))
+    gone = (a == CLOSED_LOGIT) & (b == CLOSED_LOGIT)
+    return np.where(gone, -np.inf, np.logaddexp(np.logaddexp(a, b), a + b))
 
 
 def _add_removals(table: pd.DataFrame, history: History) -> None:

@@ -9,6 +9,9 @@ group                     variables                                    dimension
                           ``{layer}.weight`` (w = z t u) on request    (chain, draw, ``{layer}_node``,
                                                                        ``{layer}_incoming``), the last one ``bias``, or
                                                                        the last two ``scale`` and ``shift``
+                          ``linear.gate``, ...: linear terms           (chain, draw, ``predictor``)
+                          ``linear.weight`` on request                 (chain, draw, ``linear_column``,
+                                                                       ``output_node``)
                           network-wide scales, ``noise.variance``      (chain, draw[, ``target``])
 ``constant_data``         ``{layer}.inclusion``: q(z = 1), exact;      (``{layer}_node``) or (``predictor``)
                           ``{layer}.inclusion_logit``
@@ -47,6 +50,7 @@ from pyro_ssbnn.posterior.draws import MOST_BYTES, PosteriorDraws, draw_posterio
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
 from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
@@ -181,12 +185,14 @@ def _coordinates(description: NetworkDescription, predictors: list[str]) -> dict
     """Names of all nodes and incoming weights, by dimension."""
     members = {description.inputs.name: predictors}
     coords = {_node_dim(description, description.inputs): predictors}
-    for group in description.groups:
+    for group in description.layers:
         members[group.name] = [f"{group.name}[{j}]" for j in range(group.size)]
         coords[f"{group.path}_node"] = members[group.name]
     for total in description.sums:
         members[total.name] = [f"{total.name}[{j}]" for j in range(total.size)]
-    for group in description.groups:
+    if (linear := description.linear) is not None:
+        coords[f"{linear.path}_column"] = list(description.inputs.column_names)
+    for group in description.layers:
         own = ["scale", "shift"] if group.batch_normed else ["bias"]
         coords[f"{group.path}_incoming"] = [*_incoming(group, members[group.source]), *own]
     return coords
@@ -223,8 +229,7 @@ def _posterior(
         arrays[name] = _array(value[None], dims, gate=name.endswith(".gate"))
     for name, value in draws.weights.items():
         layer = description.layer(name)
-        dims = [f"{layer.path}_node", f"{layer.path}_incoming"]
-        arrays[layer.weight_site] = _array(value[None], dims)
+        arrays[layer.weight_site] = _array(value[None], _weight_dims(description, layer))
     return _dataset(arrays, coords)
 
 
@@ -236,7 +241,14 @@ def _owner(description: NetworkDescription, site: str) -> GateGroup | None:
 
 
 def _node_dim(description: NetworkDescription, group: GateGroup) -> str:
-    return f"{group.prefix}predictor" if group is description.inputs else f"{group.path}_node"
+    of_predictors = (description.inputs, description.linear)
+    return f"{group.prefix}predictor" if group in of_predictors else f"{group.path}_node"
+
+
+def _weight_dims(description: NetworkDescription, layer: NodeGroup) -> list[str]:
+    if isinstance(layer, LinearGroup):
+        return [f"{layer.path}_column", _node_dim(description, description.layers[-1])]
+    return [f"{layer.path}_node", f"{layer.path}_incoming"]
 
 
 def _slab_scale(group: NodeGroup, latents: dict[str, Tensor]) -> Tensor | None:

@@ -30,7 +30,12 @@ from pyro_ssbnn.guides.structured import CLOSED_LOGIT
 from pyro_ssbnn.priors import Gaussian, GroupHorseshoe, GroupLasso, Prior
 from pyro_ssbnn.structure.guide import Guide
 
-__all__ = ["gate_logits", "inclusion_probabilities", "slab_scale_quantiles"]
+__all__ = [
+    "gate_logits",
+    "inclusion_probabilities",
+    "predictor_inclusion",
+    "slab_scale_quantiles",
+]
 
 
 def gate_logits(guide: Guide, name: str) -> NDArray[np.float64]:
@@ -48,6 +53,24 @@ def inclusion_probabilities(guide: Guide, name: str) -> NDArray[np.float64]:
     """
     logits = guide.inclusion_logits(name).double().cpu()
     return torch.where(logits == CLOSED_LOGIT, 0.0, logits.sigmoid()).numpy()
+
+
+def predictor_inclusion(guide: Guide) -> NDArray[np.float64]:
+    r"""Posterior probability that each gated predictor is in the network, ``[p]``.
+
+    With linear terms it is in when either of its gates is open: :math:`1 - (1 - \gamma_j)(1 - \gamma^{lin}_j)`, the two
+    being independent under a guide.
+
+    :raises ConfigurationError: when predictors carry no gates.
+    """
+    nonlinear = inclusion_probabilities(guide, guide.description.inputs.name)
+    linear = guide.description.linear
+    if linear is None:
+        return nonlinear
+    either: NDArray[np.float64] = 1 - (1 - nonlinear) * (
+        1 - inclusion_probabilities(guide, linear.name)
+    )
+    return either
 
 
 def slab_scale_quantiles(

@@ -32,7 +32,6 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.arviz_functions import power_scaling
 from pyro_ssbnn.analysis.diagnostics.report import Check
-from pyro_ssbnn.analysis.diagnostics.selection import member_names
 from pyro_ssbnn.analysis.scales import gate_logits
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference import Fit
@@ -53,7 +52,7 @@ def check_prior_odds(result: Fit) -> Check:
     flips, nearest = [], (math.inf, "")
     for group in result.guide.description.gate_groups:
         logits = gate_logits(result.guide, group.name)
-        names = member_names(result.guide, group.name)
+        names = result.guide.description.member_names(group.name)
         for name, logit in zip(names, logits, strict=True):
             if logit == CLOSED_LOGIT:
                 continue  # removed during training: the guide excludes it

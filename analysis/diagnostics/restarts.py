@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, Check
-from pyro_ssbnn.analysis.scales import inclusion_probabilities
+from pyro_ssbnn.analysis.scales import inclusion_probabilities, predictor_inclusion
 from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.exact import r_hat
 from pyro_ssbnn.inference import Fit, fit
@@ -77,12 +77,12 @@ def refitted(
 
 
 def check_predictor_agreement(fits: Sequence[Fit]) -> Check:
-    """Inclusion of every gated predictor over the restarts.
+    """Inclusion of every gated predictor, linear or not, over the restarts.
 
     Decisions that differ are told; it is a warning where two restarts hold odds of three to one against each other.
     """
     inputs = fits[0].model.description.inputs
-    gamma = np.stack([inclusion_probabilities(f.guide, inputs.name) for f in fits])
+    gamma = np.stack([predictor_inclusion(f.guide) for f in fits])
     low, high = gamma.min(0), gamma.max(0)
     sure = _ODDS / (1 + _ODDS)
     opposed = (low < 1 - sure) & (high > sure)

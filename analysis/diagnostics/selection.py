@@ -25,19 +25,10 @@ from pyro_ssbnn.analysis.diagnostics.report import Check
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
 from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.inference import Fit, fit
-from pyro_ssbnn.structure.guide import Guide
 
-__all__ = ["THRESHOLDS", "check_temperature", "check_threshold", "continued", "member_names"]
+__all__ = ["THRESHOLDS", "check_temperature", "check_threshold", "continued"]
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-
-
-def member_names(guide: Guide, name: str) -> list[str]:
-    """Names of a group's members: the predictors' own, or ``hidden1[3]``."""
-    inputs = guide.description.inputs
-    if name == inputs.name:
-        return list(inputs.names)
-    return [f"{name}[{j}]" for j in range(guide.description[name].size)]
 
 
 def check_threshold(result: Fit) -> Check:
@@ -51,7 +42,7 @@ def check_threshold(result: Fit) -> Check:
         total += len(gamma)
         counts[group.name] = [int((gamma > at).sum()) for at in THRESHOLDS]
         between = (gamma > THRESHOLDS[0]) & (gamma <= THRESHOLDS[-1])
-        names = member_names(guide, group.name)
+        names = guide.description.member_names(group.name)
         open_questions += [f"{names[j]} ({gamma[j]:.2f})" for j in np.flatnonzero(between)]
     values = {"thresholds": list(THRESHOLDS), "selected": counts, "undecided": open_questions}
     if not counts:
@@ -121,11 +112,12 @@ def check_temperature(
     """
     own = result.options.temperature[1]
     control = continued(result, x, y, share=share, temperature=own).guide.inclusion()
+    description = result.guide.description
     moved: dict[str, list[str]] = {}
     for temperature in temperatures:
         other = continued(result, x, y, share=share, temperature=temperature).guide.inclusion()
         moved[f"{temperature:g}"] = [
-            f"{member_names(result.guide, name)[j]} ({control[name][j]:.2f} -> {other[name][j]:.2f})"
+            f"{description.member_names(name)[j]} ({control[name][j]:.2f} -> {other[name][j]:.2f})"
             for name in control
             for j in torch.nonzero((control[name] > 0.5) != (other[name] > 0.5)).flatten().tolist()
         ]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED, half_line, members, single_axes
-from pyro_ssbnn.analysis.scales import inclusion_probabilities
+from pyro_ssbnn.analysis.scales import inclusion_probabilities, predictor_inclusion
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.guide import Guide
 
@@ -26,6 +26,9 @@ def plot_predictor_inclusion(
 ) -> Axes:
     """Draw the exact inclusion probabilities of the predictors as horizontal bars, the highest on top.
 
+    With linear terms a bar is the probability that either gate is open, and two marks on it are those of the linear and
+    the nonlinear one alone.
+
     :param top: at most so many are drawn; the title counts all.
     :param threshold: selection threshold, a dashed line; the prior is a dotted one.
     :param feature_names: one name per predictor in place of the network's own.
@@ -39,7 +42,11 @@ def plot_predictor_inclusion(
     if top < 1:
         raise ConfigurationError(f"plot_predictor_inclusion: top must be at least 1; got {top}.")
     names = predictor_names(guide, feature_names)
-    gamma = inclusion_probabilities(guide, inputs.name)
+    gamma = predictor_inclusion(guide)
+    linear = guide.description.linear
+    prior = inputs.inclusion
+    if linear is not None:
+        prior = 1 - (1 - prior) * (1 - (linear.inclusion or 0.0))
     shown = np.argsort(-gamma, kind="stable")[:top]
     ax = single_axes(ax, (6.4, 1.4 + 0.24 * len(shown)))
     colours = [ACCENT if p > threshold else MUTED for p in gamma[shown]]
@@ -47,12 +54,17 @@ def plot_predictor_inclusion(
     ax.barh(positions, gamma[shown], height=0.8, color=colours)
     half_line(ax, threshold, vertical=True)
     ax.axvline(
-        inputs.inclusion,
+        prior,
         color="black",
         linestyle=":",
         linewidth=1,
-        label=f"prior {inputs.inclusion:.2g}",
+        label=f"prior {prior:.2g}",
     )
+    if linear is not None:
+        for group, marker in ((linear, "|"), (inputs, "o")):
+            alone = inclusion_probabilities(guide, group.name)[shown]
+            label = "linear" if group is linear else "nonlinear"
+            ax.plot(alone, positions, marker, color="black", markersize=7, mfc="white", label=label)
     ax.set_yticks(positions, [names[i] for i in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, 1.02)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.plots.style import COLOURS, MUTED, half_line, single_axes
-from pyro_ssbnn.analysis.scales import inclusion_probabilities
+from pyro_ssbnn.analysis.scales import predictor_inclusion
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import first_difference
@@ -55,7 +55,7 @@ def plot_restart_inclusion(
     if top < 1:
         raise ConfigurationError(f"plot_restart_inclusion: top must be at least 1; got {top}.")
     names = predictor_names(guides[0], feature_names)
-    gamma = np.stack([inclusion_probabilities(g, inputs.name) for g in guides])
+    gamma = np.stack([predictor_inclusion(g) for g in guides])
     differs = np.asarray((gamma > threshold).any(0) & (gamma <= threshold).any(0))
     shown = np.argsort(-gamma.mean(0), kind="stable")[:top]
     ax = single_axes(ax, (6.4, 1.6 + 0.26 * len(shown)))

@@ -215,7 +215,7 @@ class RunFolder:
         held = {"input": self._predictors(compact, model), **compact.kept}
         sizes = {g.name: g.size for g in model.description.gate_groups}
         kept = {name: indices for name in sizes if (indices := held.get(name)) is not None}
-        if len(kept) < len(sizes) or any(int(kept[n].max()) >= sizes[n] for n in sizes):
+        if len(kept) < len(sizes) or any((kept[n] >= sizes[n]).any() for n in sizes):
             raise CheckpointError(
                 f"{self.compact_file}: was pruned from another network than this run's. Make it anew: pyro-ssbnn prune"
                 f" {self.path}"

@@ -48,6 +48,7 @@ _PREDICTORS = {
     "norm": "norm of weights",
     "selected": "selected",
 }
+_LINEAR = {"linear": "linear", "nonlinear": "nonlinear", "effect": "linear effect"}
 _OF_MEMBERS = [
     "log_bayes_factor",
     "scale_50%",
@@ -142,6 +143,8 @@ def print_predictors(guide: Guide, history: History, every: bool) -> None:
         table = inclusion_summary(guide, history=history)
         table = _likeliest_first(table[table["group"] == inputs.name])
         title, headers = "Predictors, likeliest first", _PREDICTORS
+        if guide.description.linear is not None:
+            headers = {**_PREDICTORS, **_LINEAR}
     else:
         table = pd.DataFrame({"norm": predictor_norms(guide)}, index=list(inputs.names))
         table = table.sort_values("norm", ascending=False)
@@ -179,7 +182,9 @@ def print_error_control(guide: Guide, level: float, every: bool) -> None:
     print_table(title, table, headers, note)
     inputs = guide.description.inputs
     if inputs.gated:
-        kept = select_fdr(guide.inclusion(), level=level).kept[inputs.name].tolist()
+        selected = select_fdr(guide.inclusion(), level=level).kept
+        gates = [inputs.name, *(name for name in selected if name == "linear")]
+        kept = sorted({j for name in gates for j in selected[name].tolist()})
         shown = kept if every else kept[:TOP_PREDICTORS]
         more = f", and {len(kept) - len(shown)} more: --all" if len(shown) < len(kept) else ""
         names = ", ".join(inputs.names[j] for j in shown) or "none"

@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.description import NetworkDescription
-from pyro_ssbnn.structure.groups import GateGroup, InputGroup
+from pyro_ssbnn.structure.groups import GateGroup
 
 __all__ = ["MAX_GATES", "Structures"]
 
@@ -26,7 +26,8 @@ class Structures:
 
     :param groups: the gated groups in forward order, predictors first.
     :param table: open gates as ones, ``[2^K, K]``, float64.
-    :param names: of the gates, ``[K]``: a predictor's own name, ``hidden1[3]`` for a node.
+    :param names: of the gates, ``[K]``: a predictor's own name, ``x3 linear`` for its linear term, ``hidden1[3]`` for a
+        node.
     """
 
     groups: tuple[GateGroup, ...]
@@ -50,7 +51,7 @@ class Structures:
             )
         index = torch.arange(2**count)
         table = (index.unsqueeze(-1) >> torch.arange(count)) & 1
-        names = tuple(name for group in groups for name in _member_names(group))
+        names = tuple(name for group in groups for name in description.member_names(group.name))
         return cls(groups, table.double(), names)
 
     def __len__(self) -> int:
@@ -87,9 +88,3 @@ class Structures:
     def sizes(self, name: str) -> Tensor:
         """Number of open gates of a group in each structure, ``[2^K]``, integers."""
         return self.table[:, self.columns(name)].sum(-1).long()
-
-
-def _member_names(group: GateGroup) -> list[str]:
-    if isinstance(group, InputGroup):
-        return list(group.names)
-    return [f"{group.name}[{j}]" for j in range(group.size)]

@@ -74,10 +74,12 @@ class FiniteGuard:
 def collapsed_layers(
     description: NetworkDescription, inclusion: dict[str, Tensor], threshold: float = 0.5
 ) -> list[str]:
-    """Gated layers without a node of inclusion above the threshold that leave a constant: those no sum bypasses."""
-    empty = [
-        g.name for g in description.gated_layers if not bool((inclusion[g.name] > threshold).any())
-    ]
+    """Gated layers without a node of inclusion above the threshold that leave a constant: those no sum bypasses.
+
+    Linear terms bypass all layers, as long as one is active.
+    """
+    gated = [g.name for g in description.groups if g.gated]
+    empty = [name for name in gated if not bool((inclusion[name] > threshold).any())]
     return cut_off(description, empty)
 
 

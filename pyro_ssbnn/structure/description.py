@@ -167,6 +167,18 @@ class NetworkDescription:
         known = [group.name for group in self.groups]
         raise ConfigurationError(f"no layer is called {name!r}; this network has {known}.")
 
+    def member_names(self, name: str) -> list[str]:
+        """Names of a group's members: the predictors' own, ``hidden1[3]``, or ``x3 linear``.
+
+        :raises ConfigurationError: for an unknown group.
+        """
+        group = self[name]
+        if group is self.inputs:
+            return list(self.inputs.names)
+        if isinstance(group, LinearGroup):
+            return [f"{predictor} {name}" for predictor in self.inputs.names]
+        return [f"{name}[{j}]" for j in range(group.size)]
+
     def __getitem__(self, name: str) -> GateGroup:
         for group in (self.inputs, *self.groups):
             if group.name == name:

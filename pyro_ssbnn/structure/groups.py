@@ -247,7 +247,10 @@ class NodeGroup(GateGroup):
 
 
 def spread(values: Tensor, widths: tuple[int, ...]) -> Tensor:
-    """Values of members, ``[..., size]``, given to so many entries of each, ``[..., entries]``; empty stands for ones."""
+    """Values of members, ``[..., size]``, given to the entries of each, ``[..., entries]``.
+
+    :param widths: entries of each member; empty stands for one each.
+    """
     if not widths:
         return values
     widest = max(widths)
