@@ -208,7 +208,9 @@ class TestExactLinearModel:
     def test_training_finds_it(self):
         x, y = self.data(orthogonal=False)
         exact = linear_evidence(x, y, noise_scale=self.noise, inclusion=self.inclusion)
-        options = ss.TrainingOptions(epochs=600, compile="trace", num_particles=4, dtype="float64")
+        options = ss.TrainingOptions(
+            epochs=800, compile="trace", num_particles=4, gate_rate=0.05, dtype="float64"
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ss.errors.CollapseWarning)
             fit = ss.fit(self.network(), x, y, options, progress=False)
@@ -277,7 +279,9 @@ class TestGuide:
         guide = ss.CoupledGuide(net)
         assert guide.coupled == ("input", "hidden1", "linear")
         options = ss.TrainingOptions(epochs=5, num_particles=4, compile=False)
-        fit = ss.fit(net, X.float(), X[:, 0].float(), options, guide=guide, progress=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ss.errors.CollapseWarning)  # gates start at 1/2
+            fit = ss.fit(net, X.float(), X[:, 0].float(), options, guide=guide, progress=False)
         assert fit.guide.inclusion()["linear"].shape == (4,)
 
     @pytest.mark.parametrize("kind", ["trace", False])
