@@ -61,10 +61,12 @@ def plot_predictor_inclusion(
         label=f"prior {prior:.2g}",
     )
     if linear is not None:
-        for group, marker in ((linear, "|"), (inputs, "o")):
+        for group, name, marker, size in (
+            (linear, "linear", "s", 8),
+            (inputs, "nonlinear", "o", 5),
+        ):
             alone = inclusion_probabilities(guide, group.name)[shown]
-            label = "linear" if group is linear else "nonlinear"
-            ax.plot(alone, positions, marker, color="black", markersize=7, mfc="white", label=label)
+            ax.plot(alone, positions, f"k{marker}", markersize=size, mfc="white", label=name)
     ax.set_yticks(positions, [names[i] for i in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, 1.02)

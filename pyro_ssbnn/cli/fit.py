@@ -40,6 +40,7 @@ def fit(
     activation: o.Activation = "silu",
     input_gates: o.InputGates = None,
     input_inclusion: o.InputInclusion = None,
+    linear: o.Linear = False,
     noise_scale: o.NoiseScale = None,
     prior: o.PriorOption = PriorName.ss_ghs,
     inclusion: o.Inclusion = None,
@@ -105,6 +106,7 @@ def fit(
         input_inclusion,
         noise_scale,
         task,
+        linear,
     )
     from pyro_ssbnn.cli.lifecycle import check_free
 

@@ -39,6 +39,7 @@ class NetworkChoice:
     input_inclusion: float | None = None
     noise_scale: float | None = None
     task: TaskName | None = None
+    linear: bool = False
 
 
 def build_network(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor) -> MLP:
@@ -59,6 +60,7 @@ def build_network(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor
         input_inclusion=_input_inclusion(choice, len(names)),
         input_names=names,
         input_widths=preprocessing.widths,
+        linear=choice.linear,
     )
 
 

@@ -160,6 +160,14 @@ InputInclusion = Annotated[
         **_NETWORK,
     ),
 ]
+Linear = Annotated[
+    bool,
+    typer.Option(
+        "--linear/--no-linear",
+        help="Also let each predictor act linearly, past the hidden layers; with --input-gates by a gate of its own.",
+        **_NETWORK,
+    ),
+]
 NoiseScale = Annotated[
     float | None,
     typer.Option(

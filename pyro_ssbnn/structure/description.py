@@ -51,11 +51,15 @@ class NetworkDescription:
         plural = "" if inputs.size == 1 else "s"
         columns = f" ({inputs.num_columns:,} columns)" if inputs.widths else ""
         parts = [f"{inputs.size:,} {'gated ' if inputs.gated else ''}predictor{plural}{columns}"]
-        parts += [f"{g.name} {g.size:,}{' gated' if g.gated else ''}" for g in self.groups]
+        parts += [f"{g.name} {g.size:,}{' gated' if g.gated else ''}" for g in self.layers]
         left_out = len(parts) - _SHOWN
         if left_out > 1:
             parts[3 : 3 + left_out] = [f"... {left_out} layers ..."]
-        return " -> ".join(parts)
+        linear = self.linear
+        terms = (
+            f" + {linear.size:,} {'gated ' if linear.gated else ''}linear terms" if linear else ""
+        )
+        return " -> ".join(parts) + terms
 
     def prefixed(self, prefix: str) -> NetworkDescription:
         """The same network with other names for all its sites and plates, which begin with ``{prefix}.``.

@@ -79,6 +79,7 @@ class TestModel:
         assert nodes["linear.weight"]["value"].shape == (COLUMNS, 3)
         assert net.description.linear.num_weights == COLUMNS * 3
         assert net.description.num_weights == 5 * 8 + 3 * 6 + 21
+        assert net.description.in_words().endswith("-> output 3 + 4 gated linear terms")
 
     def test_density_and_output_are_the_formulas(self):
         """Log p(z, u) and f of a draw under the independent Gaussian slab, against Bernoulli and Normal."""

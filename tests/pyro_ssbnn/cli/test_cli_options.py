@@ -171,6 +171,8 @@ def test_network_from_options(make):
     assert make(cap="2.5", slab_scale=0.2, global_scale=0.1).prior == SSGHS(0.2, 0.1, 0.1, 2.5)
     assert make(prior=PriorName.gaussian).description.gate_groups == ()
     assert make(input_gates=True).description.inputs.inclusion == pytest.approx(1 / 10)
+    assert make(input_gates=True, linear=True).description.linear.inclusion == pytest.approx(0.1)
+    assert make().description.linear is None
     assert make(input_inclusion=0.3).description.inputs.inclusion == 0.3
     deviation = float(diabetes().y.std(correction=0))
     assert make(noise_scale=50.0).likelihood.scale == pytest.approx(50 / deviation, rel=1e-5)
