@@ -9,11 +9,13 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from matplotlib.figure import Figure
 from pyro import poutine
 from torch.distributions import Bernoulli, Normal
 from torch.nn import functional
 
 import pyro_ssbnn as ss
+from pyro_ssbnn.analysis.plots import plot_predictor_inclusion
 from pyro_ssbnn.exact import linear_evidence
 from pyro_ssbnn.exact.structures import Structures
 from pyro_ssbnn.guides.sites import LogNormalSite
@@ -478,6 +480,15 @@ class TestTables:
             "linear_column": COLUMNS,
             "output_node": 2,
         }
+
+    def test_plot_shows_either_and_each(self):
+        guide = shaken(network())
+        ax = plot_predictor_inclusion(guide, ax=Figure().subplots())
+        rows = ss.inclusion_summary(guide).iloc[:4].sort_values("inclusion", ascending=False)
+        np.testing.assert_allclose([bar.get_width() for bar in ax.patches], rows["inclusion"])
+        marks = {line.get_label(): line.get_xdata() for line in ax.lines}
+        np.testing.assert_allclose(marks["linear"], rows["linear"])
+        np.testing.assert_allclose(marks["nonlinear"], rows["nonlinear"])
 
     def test_structures_name_them(self):
         names = Structures.of(network(hidden=(3,)).description).names
