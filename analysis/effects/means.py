@@ -24,7 +24,7 @@ def mean_draws(
     ensemble: Ensemble, blocks: Iterable[Tensor], to_target: Callable[[Tensor], Tensor] | None
 ) -> Iterator[Tensor]:
     """Expected y of every draw at blocks of rows, ``[S, n]`` (``[S, n, K]``) a block, several of them in one pass."""
-    numbers = ensemble.num_draws * max(1, ensemble.likelihood.num_outputs)
+    numbers = ensemble.num_draws * ensemble.likelihood.mean_columns
     most = max(1, ensemble.memory // 32 // numbers)  # a quarter of the memory, 8 bytes each
 
     def found(batch: list[Tensor]) -> Iterator[Tensor]:

@@ -76,6 +76,11 @@ class Likelihood(ABC):
         """Columns of the network's output f."""
         return 1
 
+    @property
+    def mean_columns(self) -> int:
+        """Numbers of the mean of one target: as many as f has columns, unless a likelihood says otherwise."""
+        return self.num_outputs
+
     def latent_sites(self, like: Tensor) -> dict[str, LatentSite]:
         """The likelihood's own latents by site name, independent of each other; none by default.
 

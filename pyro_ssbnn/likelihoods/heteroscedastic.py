@@ -52,6 +52,11 @@ class HeteroscedasticLikelihood(Likelihood):
         """Mean and log standard deviation."""
         return 2
 
+    @property
+    def mean_columns(self) -> int:
+        """One."""
+        return 1
+
     def distribution(self, f: Tensor, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Normal around the first output."""
         return dist.Normal(f[..., 0], self.scale(f))

@@ -58,6 +58,11 @@ class OrdinalLikelihood(CategoricalLikelihood):
         """One, whatever the number of grades."""
         return 1
 
+    @property
+    def mean_columns(self) -> int:
+        """A probability a grade."""
+        return self.num_classes
+
     def latent_sites(self, like: Tensor) -> dict[str, LatentSite]:
         """The first cut point and the gaps; they start where all grades are equally probable at f = 0."""
         number = self.num_classes

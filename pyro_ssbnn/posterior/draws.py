@@ -284,8 +284,8 @@ def _check_size(
 
     :param row_bytes: one number of every draw.
     """
-    outputs = model.description.groups[-1].size
-    columns = outputs + (1 if model.likelihood.predicts_classes else outputs) + (y is not None)
+    means = model.likelihood.mean_columns
+    columns = means + (1 if model.likelihood.predicts_classes else means) + (y is not None)
     numbers = rows * columns + (model.description.num_weights if weights else 0)
     if numbers * row_bytes > most_bytes:
         raise ConfigurationError(

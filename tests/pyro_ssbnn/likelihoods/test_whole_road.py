@@ -9,7 +9,7 @@ from torch.distributions import kl_divergence
 from torch.testing import assert_close
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.errors import ConfigurationError, DataError
 
 N = 60
 X = torch.randn(N, 3, generator=torch.Generator().manual_seed(2))
@@ -48,6 +48,9 @@ def test_the_whole_road(likelihood, y, tmp_path):
     found = ss.predict(model, guide, X, y, quantiles=quantiles, num_draws=30)
     draws = ss.draw_posterior(model, guide, 30, x=X, y=y)
     assert_close(found.mean, draws.mean.double().mean(0), rtol=1e-4, atol=1e-4)
+    numbers = draws.mean.numel() + draws.predictive.numel() + draws.log_likelihood.numel()
+    with pytest.raises(ConfigurationError, match="more than most_bytes"):
+        ss.draw_posterior(model, guide, 30, x=X, y=y, most_bytes=4 * numbers - 1)
     mixture = draws.log_likelihood.double().logsumexp(0) - math.log(30)
     assert_close(found.log_density, mixture, rtol=1e-3, atol=1e-3)
     reloaded = ss.predict(again.model, again.guide, X, y, num_draws=30)
