@@ -7,8 +7,9 @@ r"""Do bands of effects cover the truth? Friedman's function of five of ten unif
 
 The true partial dependence and accumulated effect are those of this function on the same rows and points. Counted is
 how often the central 90 % posterior band holds it, over 20 points of each of the five predictors and all data sets;
-idle predictors have no effect, and count apart. Predictors and target are standardised, the rest is the package's
-defaults with predictor gates of prior inclusion 0.2.
+idle predictors have no effect, and count apart. Predictors and target are standardised; predictor gates have the prior
+inclusion 0.2. Width, prior inclusion, warm-up and particles were chosen by the bound on a data set of its own
+(seed 1000): the package's defaults reach -392 there, and miss x3; these reach -319.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ import pyro_ssbnn as ss
 REAL, PREDICTORS, ROWS = 5, 10, 500
 POINTS, DRAWS = 20, 400
 LEVEL = 0.9
+OPTIONS = {"kl_warmup": 0.5, "num_particles": 16}
+STARTS = 2
+"""Fits of a data set, of which the one with the highest bound is taken."""
 
 
 def friedman(x: Tensor) -> Tensor:
@@ -65,7 +69,7 @@ def own(x: Tensor) -> Tensor:
     return x / math.sqrt(12) + 0.5
 
 
-def run(seed: int, options: dict, hidden: list[int], prior: ss.Prior) -> dict:
+def run(seed: int, options: dict) -> dict:
     """Fit one data set, and see which bands hold the truth."""
     torch.manual_seed(seed)
     x = (torch.rand(ROWS, PREDICTORS) - 0.5) * math.sqrt(12)
@@ -73,14 +77,20 @@ def run(seed: int, options: dict, hidden: list[int], prior: ss.Prior) -> dict:
     loc, scale = float(y.mean()), float(y.std())
     net = ss.MLP(
         PREDICTORS,
-        hidden,
-        prior=prior,
+        [32],
+        prior=ss.SSGHS(inclusion=0.5),
         likelihood=ss.GaussianLikelihood(),
         activation="tanh",
         input_inclusion=0.2,
     )
     target = (y - loc) / scale
-    fit = ss.fit(net, x, target, ss.TrainingOptions(seed=seed, **options), progress=False)
+    starts = [
+        ss.fit(
+            net, x, target, ss.TrainingOptions(seed=seed + 100 * start, **options), progress=False
+        )
+        for start in range(STARTS)
+    ]
+    fit = max(starts, key=lambda start: start.history.elbo[-1])
     model, guide, x = fit.model, fit.guide, x.double()
     shared = {"num_points": POINTS, "num_draws": DRAWS}
 
@@ -129,11 +139,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one data set, a tenth of the steps")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    options = {"epochs": 130} if chosen.quick else {}
+    options = {**OPTIONS, "epochs": 130} if chosen.quick else OPTIONS
     seeds = range(chosen.first, chosen.first + (1 if chosen.quick else chosen.seeds))
     results = run_missing(
         map(str, seeds),
-        lambda key: run(int(key), options, [16], ss.SSGHS()),
+        lambda key: run(int(key), options),
         chosen.json,
         shown="elbo",
     )

@@ -57,9 +57,7 @@ class TestEffects:
         assert abs(found["width"] - 0.9) < 1e-12
 
     def test_end_to_end(self, script):
-        found = script("effects").run(
-            0, {"epochs": 2, "compile": False}, [3], ss.SSIG(inclusion=0.5)
-        )
+        found = script("effects").run(0, {"epochs": 2, "compile": False})
         assert len(found["dependence"]) == len(found["accumulated"]) == len(found["idle"]) == 5
 
 
@@ -84,7 +82,8 @@ class TestLikelihoods:
     def test_end_to_end(self, script, name, monkeypatch):
         benchmark = script("likelihoods")
         monkeypatch.setattr(benchmark, "DRAWS", 20)
-        found = benchmark.run(name, 0, ss.TrainingOptions(epochs=2, compile=False))
+        settings = benchmark.Settings(3, ss.SSIG(inclusion=0.5), {"epochs": 2, "compile": False})
+        found = benchmark.run(name, 0, settings)
         assert all(math.isfinite(scores["log density"]) for scores in found.values())
         assert found["truth"]["log density"] > max(
             v["log density"] for k, v in found.items() if k != "truth"
