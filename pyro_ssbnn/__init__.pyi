@@ -51,6 +51,9 @@ from .inference import ImageAugmentation as ImageAugmentation
 from .inference import fit_deterministic as fit_deterministic
 from .inference import fine_tune as fine_tune
 
+# Estimators for scikit-learn
+from . import sklearn as sklearn
+
 # Posterior
 from .posterior import draw_posterior as draw_posterior
 from .posterior import PosteriorDraws as PosteriorDraws

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ __all__ = [
     "check_rows",
     "check_tensors",
     "resolve_device",
+    "tensor_of",
 ]
 
 
@@ -64,6 +67,27 @@ def check_tensors(owner: str, **values: object) -> None:
             )
         if value.layout != torch.strided:
             raise DataError(f"{owner}: {name} is sparse; give {name}.to_dense().")
+
+
+def tensor_of(owner: str, name: str, values: Any, columns: Sequence[str] = ()) -> Tensor:
+    """An array, a frame or a list of numbers as a tensor; a tensor as it is.
+
+    :param name: what the caller calls it.
+    :param columns: names of the columns wanted: a frame that has just these is put in their order.
+    :raises DataError: for text, dates and other objects.
+    """
+    if isinstance(values, Tensor):
+        return values
+    held = getattr(values, "columns", None)
+    if held is not None and columns and sorted(map(str, held)) == sorted(columns):
+        values = values[list(columns)]
+    array = np.array(values)  # copied: a tensor must be able to write
+    if array.dtype.kind not in "biufc":
+        raise DataError(
+            f"{owner}: {name} holds {array.dtype} values, not numbers. Tables with text, dates or categories are for"
+            " the estimators in pyro_ssbnn.sklearn, or for pyro_ssbnn.data.Preprocessing."
+        )
+    return torch.from_numpy(array)
 
 
 def check_rows(owner: str, x: Tensor, y: Tensor | None, names: Sequence[str]) -> None:

@@ -22,11 +22,13 @@ from typing import Any
 
 import pyro
 import torch
+from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import LogNormal
 from tqdm.auto import tqdm
 
+from pyro_ssbnn.checks import tensor_of
 from pyro_ssbnn.distributions import Gate
 from pyro_ssbnn.errors import ConfigurationError, NonFiniteLossError
 from pyro_ssbnn.guides import StructuredGuide
@@ -50,8 +52,8 @@ __all__ = ["fit_deterministic"]
 
 def fit_deterministic(
     model: Network,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | ArrayLike,
+    y: Tensor | ArrayLike,
     options: TrainingOptions | None = None,
     *,
     weight_decay: float = 1e-4,
@@ -79,6 +81,8 @@ def fit_deterministic(
     """
     options = options or TrainingOptions()
     _check_penalties(model, weight_decay, predictor_penalty)
+    x = tensor_of("fit_deterministic", "x", x, model.description.inputs.column_names)
+    y = tensor_of("fit_deterministic", "y", y)
     check_data("fit_deterministic", model, x, y)
     x, y = placed(model.likelihood, x, y, options)
     with isolated(options.seed, x, grad=True):

@@ -24,9 +24,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor
 
+from pyro_ssbnn.checks import tensor_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
@@ -70,8 +72,8 @@ class Bound:
 def evaluate_bound(
     model: Network,
     guide: Guide,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | ArrayLike,
+    y: Tensor | ArrayLike,
     *,
     num_draws: int = 512,
     max_rows: int = 20_000,
@@ -93,6 +95,8 @@ def evaluate_bound(
             f"evaluate_bound: num_draws must be at least 8, to give an error; got {num_draws}."
         )
     require_match("evaluate_bound", model, guide)
+    x = tensor_of("evaluate_bound", "x", x, model.description.inputs.column_names)
+    y = tensor_of("evaluate_bound", "y", y)
     check_data("evaluate_bound", model, x, y)
     like = next(guide.parameters())
     with isolated(seed, like), evaluating(model, guide):

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pyro_ssbnn.checks import tensor_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.inference.checkpoints import EVERY, Checkpoints
@@ -30,8 +32,8 @@ __all__ = ["fit"]
 
 def fit(
     model: Network,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | ArrayLike,
+    y: Tensor | ArrayLike,
     options: TrainingOptions | None = None,
     *,
     guide: Guide | GuideMaker | None = None,
@@ -50,7 +52,8 @@ def fit(
     deterministic network's.
 
     :param model: the network, for example :class:`~pyro_ssbnn.models.MLP`.
-    :param x: predictors ``[N, p]``, real numbers of any dtype; converted and moved to the device once.
+    :param x: predictors ``[N, p]``, real numbers of any dtype, as a tensor, an array or a frame, whose columns are put
+        in the order of the network's names where they have these; converted and moved to the device once.
     :param y: targets, ``[N]`` (``[N, K]`` for several).
     :param options: see :class:`TrainingOptions`.
     :param guide: a guide to train; by default a new :class:`StructuredGuide`. It is trained in place, and moved to the
@@ -78,6 +81,8 @@ def fit(
     :warns CollapseWarning: when a layer ends without an active node.
     """
     options = options or TrainingOptions()
+    x = tensor_of("fit", "x", x, model.description.inputs.column_names)
+    y = tensor_of("fit", "y", y)
     check_data("fit", model, x, y)
     checkpoints = Checkpoints(checkpoint, checkpoint_every, resumes=resume is not None)
     if resume is not None and guide is not None:

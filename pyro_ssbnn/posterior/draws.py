@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
+from numpy.typing import ArrayLike
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_at_least_one, check_rows
+from pyro_ssbnn.checks import check_at_least_one, check_rows, tensor_of
 from pyro_ssbnn.distributions import CoupledNormal, GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.isolation import isolated, without_parameters
@@ -73,8 +74,8 @@ def draw_posterior(
     guide: Guide,
     num_draws: int,
     *,
-    x: Tensor | None = None,
-    y: Tensor | None = None,
+    x: Tensor | ArrayLike | None = None,
+    y: Tensor | ArrayLike | None = None,
     weights: bool = False,
     seed: int = 0,
     memory: int = MEMORY,
@@ -99,9 +100,12 @@ def draw_posterior(
     """
     require_match("draw_posterior", model, guide)
     check_at_least_one("draw_posterior", num_draws=num_draws)
+    names = model.description.inputs.column_names
+    x = None if x is None else tensor_of("draw_posterior", "x", x, names)
+    y = None if y is None else tensor_of("draw_posterior", "y", y)
     rows = 0 if x is None else len(x)
     if x is not None:
-        check_rows("draw_posterior", x, y, model.description.inputs.column_names)
+        check_rows("draw_posterior", x, y, names)
     like = next(guide.parameters())
     _check_size(model, num_draws * like.element_size(), rows, y, weights, most_bytes)
     held: dict[str, Any] = {}

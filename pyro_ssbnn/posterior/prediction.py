@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from pyro_ssbnn.checks import check_at_least_one, check_rows, check_tensors
+from pyro_ssbnn.checks import check_at_least_one, check_rows, check_tensors, tensor_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models import CompactNetwork
@@ -23,8 +24,8 @@ __all__ = ["predict", "predict_compact"]
 def predict(
     model: Network,
     guide: Guide,
-    x: Tensor,
-    y: Tensor | None = None,
+    x: Tensor | ArrayLike,
+    y: Tensor | ArrayLike | None = None,
     *,
     quantiles: Sequence[float] = (),
     num_draws: int = 100,
@@ -49,6 +50,8 @@ def predict(
     """
     require_match("predict", model, guide)
     check_at_least_one("predict", num_draws=num_draws)
+    x = tensor_of("predict", "x", x, model.description.inputs.column_names)
+    y = None if y is None else tensor_of("predict", "y", y)
     check_rows("predict", x, y, model.description.inputs.column_names)
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
     return ensemble.summary(x, y, quantiles)
@@ -57,8 +60,8 @@ def predict(
 def predict_compact(
     network: nn.Module,
     likelihood: Likelihood,
-    x: Tensor,
-    y: Tensor | None = None,
+    x: Tensor | ArrayLike,
+    y: Tensor | ArrayLike | None = None,
     *,
     quantiles: Sequence[float] = (),
     latents: Mapping[str, Tensor] | None = None,
@@ -78,6 +81,8 @@ def predict_compact(
         network's, and a likelihood of another number of outputs.
     :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
     """
+    x = tensor_of("predict_compact", "x", x)
+    y = None if y is None else tensor_of("predict_compact", "y", y)
     check_tensors("predict_compact", x=x, y=y)
     size = network.num_inputs if isinstance(network, CompactNetwork) else None
     names = [f"x{i + 1}" for i in range(x.shape[-1] if size is None else size)]

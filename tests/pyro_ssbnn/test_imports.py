@@ -36,6 +36,7 @@ ROOMS = [
     "exact",
     "data",
     "analysis",
+    "sklearn",
     "cli",
 ]
 

@@ -1,0 +1,225 @@
+"""Estimators: frames as they are, own units, selection, files, and scikit-learn's tools around them."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import pyro_ssbnn as ss
+from pyro_ssbnn.errors import CheckpointError, ConfigurationError, DataError
+from pyro_ssbnn.sklearn import SparseBNNClassifier, SparseBNNRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
+
+N = 80
+QUICK = {
+    "hidden": (4,),
+    "epochs": 20,
+    "num_draws": 20,
+    "options": {"compile": False, "num_particles": 1, "batch_size": 40, "mean_rate": 0.2},
+}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    generator = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "dose": np.where(np.arange(N) % 9, generator.normal(5, 2, N), np.nan),
+            "town": generator.choice(["a", "b", "c"], N),
+            "day": pd.date_range("2021-01-01", periods=N),
+            "unit": "mm",
+            "id": np.arange(N),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def target(frame):
+    return 1e4 + 500 * frame["dose"].fillna(8).to_numpy() + 800 * (frame["town"] == "b")
+
+
+@pytest.fixture(scope="module")
+def regressor(frame, target):
+    return SparseBNNRegressor(**QUICK).fit(frame, target)
+
+
+@pytest.fixture(scope="module")
+def classifier(frame, target):
+    return SparseBNNClassifier(**QUICK).fit(
+        frame, np.where(target > np.median(target), "ill", "ok")
+    )
+
+
+def test_a_raw_frame_is_fitted_in_its_own_units(regressor, frame, target):
+    mean, sd, quantiles = regressor.predict(frame, return_std=True, quantiles=(0.05, 0.5, 0.95))
+    assert mean.shape == sd.shape == (N,)
+    assert quantiles.shape == (3, N)
+    assert (np.diff(quantiles, axis=0) > 0).all()
+    assert regressor.score(frame, target) > 0.3
+    assert 1 < (quantiles[2] - quantiles[0]).mean() / sd.mean() < 6
+    draws = regressor.sample_posterior(frame, 200)
+    assert draws.shape == (200, N)
+    assert abs(draws.mean() - mean.mean()) < 0.2 * target.std()
+
+
+def test_one_row_a_column_with_what_was_done(regressor, frame):
+    table = regressor.inclusion_
+    assert list(table.index) == ["dose", "town", "day", "unit", "id"]
+    assert table.loc[["unit", "id"], "inclusion"].tolist() == [0, 0]
+    assert table.loc["unit", "note"] == "the same in all training rows"
+    assert table.loc["id", "note"] == "numbers the rows"
+    support = regressor.get_support()
+    assert support.tolist() == table["selected"].tolist()
+    assert list(regressor.get_feature_names_out()) == list(frame.columns[support])
+    chosen = clone(regressor).set_output(transform="pandas").fit_transform(frame, range(N))
+    assert isinstance(chosen, pd.DataFrame)
+
+
+def test_densities_are_of_the_own_unit(regressor, frame, target):
+    """A density per thousandth of the unit is a thousandth of it."""
+    small = clone(regressor).fit(frame, target / 1000)
+    difference = small.log_density(frame, target / 1000) - regressor.log_density(frame, target)
+    np.testing.assert_allclose(difference, np.log(1000), rtol=1e-5)
+
+
+def test_refits_are_identical_and_leave_everything_as_it_was(
+    regressor, frame, target, process_unchanged
+):
+    with process_unchanged():
+        again = clone(regressor).fit(frame, target)
+        np.testing.assert_array_equal(again.predict(frame), regressor.predict(frame))
+    other = clone(regressor).set_params(random_state=1).fit(frame, target)
+    assert not np.array_equal(other.predict(frame), regressor.predict(frame))
+
+
+def test_a_rows_prediction_is_the_same_in_any_company(regressor, frame):
+    whole = regressor.predict(frame)
+    np.testing.assert_allclose(regressor.predict(frame[::-1])[::-1], whole, rtol=1e-12)
+    np.testing.assert_allclose(regressor.predict(frame[7:8]), whole[7:8], rtol=1e-12)
+
+
+def test_classes_of_any_kind(classifier, frame):
+    p = classifier.predict_proba(frame)
+    assert classifier.classes_.tolist() == ["ill", "ok"]
+    np.testing.assert_allclose(p.sum(1), 1)
+    assert (classifier.predict(frame) == classifier.classes_[p.argmax(1)]).all()
+    chosen = np.log(p[np.arange(N), (classifier.predict(frame) == "ok").astype(int)])
+    np.testing.assert_allclose(classifier.log_density(frame, classifier.predict(frame)), chosen)
+    assert set(np.unique(classifier.sample_posterior(frame, 5))) <= {"ill", "ok"}
+    three = SparseBNNClassifier(**QUICK).fit(frame, np.resize([10, 9, 2], N))
+    assert three.classes_.tolist() == [2, 9, 10]
+    assert three.predict_proba(frame).shape == (N, 3)
+
+
+@pytest.mark.parametrize("name", ["regressor", "classifier"])
+def test_saved_pickled_and_loaded_it_predicts_the_same(request, frame, tmp_path, name):
+    estimator = request.getfixturevalue(name)
+    predict = "predict_proba" if name == "classifier" else "predict"
+    expected = getattr(estimator, predict)(frame)
+    estimator.save(tmp_path / "model")
+    assert {f.suffix for f in (tmp_path / "model").iterdir()} == {".safetensors", ".json"}
+    for again in (type(estimator).load(tmp_path / "model"), pickle.loads(pickle.dumps(estimator))):
+        np.testing.assert_array_equal(getattr(again, predict)(frame), expected)
+        assert again.get_params() == estimator.get_params()
+        pd.testing.assert_frame_equal(again.inclusion_, estimator.inclusion_)
+    other = SparseBNNRegressor if name == "classifier" else SparseBNNClassifier
+    with pytest.raises(CheckpointError, match=f"holds a {type(estimator).__name__}, not a"):
+        other.load(tmp_path / "model")
+    with pytest.raises(CheckpointError, match="holds no estimator"):
+        other.load(tmp_path)
+
+
+def test_objects_as_parameters_are_saved_too(frame, target, tmp_path):
+    options = ss.TrainingOptions(compile=False, batch_size=40, num_particles=1)
+    estimator = SparseBNNRegressor(
+        hidden=(3,),
+        prior=ss.SSIG(inclusion=0.2),
+        likelihood=ss.StudentTLikelihood(),
+        epochs=2,
+        options=options,
+        num_draws=3,
+    ).fit(frame, target)
+    estimator.save(tmp_path / "model")
+    again = SparseBNNRegressor.load(tmp_path / "model")
+    assert again.prior == ss.SSIG(inclusion=0.2)
+    assert again.likelihood == ss.StudentTLikelihood()
+    assert again.options == options
+
+
+@pytest.mark.parametrize("likelihood", ["count", "poisson", "negative-binomial", "heteroscedastic"])
+def test_likelihoods_by_name(frame, likelihood):
+    y = np.random.default_rng(3).poisson(3, N)
+    model = SparseBNNRegressor(likelihood=likelihood, **{**QUICK, "epochs": 3}).fit(frame, y)
+    assert model.predict(frame).shape == (N,)
+    if likelihood != "heteroscedastic":
+        assert (model.predict(frame) > 0).all()
+        assert (model.sample_posterior(frame, 3) % 1 == 0).all()
+
+
+def test_weights_count_rows_in_the_bound(frame, target):
+    """A row of weight two adds to the bound, in expectation and at any draw, what the row given twice does."""
+    weights = np.resize([2.0, 1.0, 0.0], N)
+    model = SparseBNNRegressor(**{**QUICK, "epochs": 2}).fit(frame, target, sample_weight=weights)
+    likelihood, x = model.result_.model.likelihood, torch.randn(N, 1, dtype=torch.float64)
+    assert likelihood.weighted
+    y = torch.from_numpy(np.column_stack([np.linspace(-1, 1, N), weights]))
+    latents = {"noise.variance": torch.tensor(0.3, dtype=torch.float64)}
+    f, single, weight = likelihood.unpacked(x, y)
+    counted = (likelihood.distribution(f, latents).log_prob(single) * weight).sum()
+    rows = torch.arange(N).repeat_interleave(torch.from_numpy(weights).long())
+    repeated = likelihood.distribution(f[rows], latents).log_prob(single[rows]).sum()
+    torch.testing.assert_close(counted, repeated)
+    with pytest.raises(ValueError, match="Negative"):
+        SparseBNNRegressor(**QUICK).fit(frame, target, sample_weight=-weights)
+
+
+def test_tools_of_scikit_learn(frame, target):
+    quick = {**QUICK, "epochs": 3, "num_draws": 5}
+    numbers = frame[["dose"]].fillna(0)
+    piped = make_pipeline(
+        make_column_transformer((StandardScaler(), ["dose"])), SparseBNNRegressor(**quick)
+    )
+    assert piped.fit(numbers, target).predict(numbers).shape == (N,)
+    search = GridSearchCV(
+        SparseBNNRegressor(**quick), {"prior": ["ss-ig", ss.SSGL(inclusion=0.3)]}, cv=2
+    )
+    search.fit(frame, target)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    importance = permutation_importance(search.best_estimator_, frame, target, n_repeats=1)
+    assert importance["importances_mean"].shape == (5,)
+    assert importance["importances_mean"][-1] == 0  # the identifier is not in the network
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_other_frames(regressor, frame, target, library):
+    package = pytest.importorskip(library)
+    other = package.from_pandas(frame) if library == "polars" else package.Table.from_pandas(frame)
+    np.testing.assert_allclose(regressor.predict(other), regressor.predict(frame), rtol=1e-9)
+
+
+def test_what_makes_no_sense_is_refused(frame, target):
+    for options, message in (
+        ({"likelihood": "categorical"}, "categorical|num_classes"),
+        ({"likelihood": "bernoulli"}, "Classes have"),
+        ({"likelihood": "weibull"}, "times and several targets"),
+        ({"prior": ss.SSIG(), "inclusion": 0.1}, "name of a prior"),
+        ({"select_predictors": False, "predictor_inclusion": 0.1}, "select_predictors=True"),
+        ({"missing": "guess"}, "'impute' or 'refuse'"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            SparseBNNRegressor(**QUICK, **options).fit(frame, target)
+    with pytest.raises(DataError, match=r"X: 2 problems\.\n.*'dose'.*\n.*'y' is constant"):
+        SparseBNNRegressor(missing="refuse", **QUICK).fit(frame, np.ones(N))
+    with pytest.raises(DataError, match="one class 'a'"):
+        SparseBNNClassifier(**QUICK).fit(frame, ["a"] * N)
+    with pytest.raises(ConfigurationError, match="one of classes"):
+        SparseBNNClassifier(likelihood="gaussian", **QUICK).fit(frame, target > 12_000)
