@@ -46,6 +46,7 @@ _SCORES = {
     "ece": ("calibration error (ECE)", "0 to 1, 0 is best"),
     "brier": ("Brier score", "squared error, 0 is best"),
     "rmse": ("RMSE", "target's own units"),
+    "r2": ("R^2", "share of the variance, 1 is best"),
     "log_likelihood": ("log-likelihood", "nats per row, own units"),
     "coverage_50": ("50 % interval: coverage", "0.5 is calibrated"),
     "width_50": ("50 % interval: width", "mean, own units"),

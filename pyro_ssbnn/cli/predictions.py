@@ -114,6 +114,7 @@ class RunningScores:
         self.preprocessing = preprocessing
         self.count = 0
         self._sums: dict[str, float] = {}
+        self._spread = (0.0, 0.0)  # mean of the scaled targets, sum of their squared deviations
         self._bins = np.zeros((2, _BINS))  # confidence and hits of the classes, by confidence
 
     def add(self, summary: PredictiveSummary, y: Tensor) -> None:
@@ -130,6 +131,11 @@ class RunningScores:
             self._add("nll", -density)
             self._add_classes(_probabilities(summary), y.long().numpy())
             return
+        before, (mean, squares) = self.count - len(y), self._spread
+        here = float(y.double().mean())  # moments by Chan, Golub and LeVeque's update
+        squares += float((y.double() - here).square().sum())
+        squares += before * len(y) / self.count * (here - mean) ** 2
+        self._spread = (mean + (here - mean) * len(y) / self.count, squares)
         own = self.preprocessing.inverse(y.double())
         self._add("squares", (self.preprocessing.inverse(summary.mean) - own).square())
         self._add("log_likelihood", density)
@@ -142,7 +148,11 @@ class RunningScores:
         """Scores of all rows so far."""
         found = {name: total / self.count for name, total in self._sums.items()}
         if "squares" in found:
-            return {"rmse": math.sqrt(found.pop("squares")), **found}
+            mean_square = found.pop("squares")
+            scale = float(self.preprocessing.inverse_scale(torch.ones(())))
+            total = self._spread[1] / self.count * scale**2
+            share = {"r2": 1 - mean_square / total} if total > 0 else {}
+            return {"rmse": math.sqrt(mean_square), **share, **found}
         error = float(np.abs(self._bins[0] - self._bins[1]).sum()) / self.count
         order = {"accuracy": found["accuracy"], "nll": found["nll"], "ece": error}
         return {**order, "brier": found["brier"]}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis import inclusion_summary, to_arviz, write_netcdf
 from pyro_ssbnn.cli import predictions
+from pyro_ssbnn.cli.baselines import baselines
 from pyro_ssbnn.cli.console import messages, warn
 from pyro_ssbnn.cli.pictures import PlotInputs, available, draw
 from pyro_ssbnn.cli.reporting import in_words
@@ -142,6 +143,8 @@ def _scores(making: Making) -> None:
         "collapsed": result.collapsed,
         "full": scores,
     }
+    train = scaled if data.test is None else preprocessing.apply(data.train)
+    metrics["baselines"] = baselines(train, scaled, preprocessing)
     if making.folder.compact_file.exists():
         network = making.folder.load_compact()
         metrics["pruned"] = scored(predictions.pruned_ensemble(network, result, **options))[1]

@@ -198,6 +198,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     if "pruned" in metrics:
         columns["pruned"] = metrics["pruned"]
     print_scores(title, columns)
+    if metrics.get("baselines"):
+        print_scores("Simpler models on the same rows", metrics["baselines"])
 
 
 def print_pruning(report: pd.DataFrame, rule: str) -> None:
