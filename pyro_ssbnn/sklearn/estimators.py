@@ -161,7 +161,7 @@ class SparseBNNClassifier(ClassifierMixin, SparseBNN):
         if len(self.classes_) < 2:
             raise DataError(
                 f"SparseBNNClassifier: at least two classes are needed; all y are of the one class"
-                f" {self.classes_[0]!r}."
+                f" {str(self.classes_[0])!r}."
             )
         binary = len(self.classes_) == 2 and self.likelihood is None
         return self._train(checked, codes, "binary" if binary else "classification", sample_weight)
