@@ -17,6 +17,7 @@ from .effects import Effect as Effect
 from .effects import accumulated_effects as accumulated_effects
 from .effects import interactions as interactions
 from .effects import partial_dependence as partial_dependence
+from .error_control import credible_set_summary as credible_set_summary
 from .error_control import error_control_summary as error_control_summary
 from .inclusion import inclusion_summary as inclusion_summary
 from .inclusion import layer_summary as layer_summary

@@ -1,10 +1,13 @@
-"""Selection with error control as a table: what a false discovery rate keeps, and how sure the size is."""
+"""Selection with error control as tables: what a false discovery rate keeps, how sure the size is, credible sets."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
 
+from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.selection.error_control import (
     expected_false_omissions,
@@ -12,9 +15,10 @@ from pyro_ssbnn.selection.error_control import (
     model_size,
     select_fdr,
 )
+from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.structure.guide import Guide
 
-__all__ = ["error_control_summary"]
+__all__ = ["credible_set_summary", "error_control_summary"]
 
 
 def error_control_summary(
@@ -41,7 +45,7 @@ def error_control_summary(
     missed = expected_false_omissions(inclusion, selection)
     tails = torch.tensor([(1 - probability) / 2, (1 + probability) / 2], dtype=torch.float64)
     rows = {}
-    for name, mass in model_size(inclusion).items():
+    for name, mass in model_size(guide).items():
         low, high = torch.searchsorted(mass.cumsum(0), tails).clamp_max(len(mass) - 1).tolist()
         rows[name] = {
             "nodes": selection.sizes[name],
@@ -55,3 +59,33 @@ def error_control_summary(
     columns = ["nodes", "selected", "expected_false", "expected_missed"]
     columns += ["size_mode", "size_low", "size_high"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("group")
+
+
+def credible_set_summary(
+    guide: Guide, probability: float = 0.95, feature_names: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """One row a credible set of predictors, the smallest first: a set of which one at least matters.
+
+    Columns: ``members``, names of its predictors, a tuple, the likeliest first; ``size``; ``inclusion``, probability
+    that at least one of them is in; ``prior_inclusion``, the same under the prior; ``log_bayes_factor``. See
+    :func:`~pyro_ssbnn.credible_sets`.
+
+    :param probability: least posterior probability of each set, in (0, 1).
+    :param feature_names: one name per predictor in place of the network's own.
+    :raises ConfigurationError: for a probability outside (0, 1), miscounted names, or predictors without gates.
+    """
+    inputs = guide.description.inputs
+    names = predictor_names(guide, feature_names)
+    each = guide.inclusion_logits(inputs.name).tolist()
+    rows = [
+        {
+            "members": tuple(names[i] for i in sorted(one.members, key=lambda i: -each[i])),
+            "size": len(one.members),
+            "inclusion": one.probability,
+            "prior_inclusion": one.prior_probability,
+            "log_bayes_factor": one.log_bayes_factor,
+        }
+        for one in credible_sets(guide, probability, inputs.name)
+    ]
+    columns = ["members", "size", "inclusion", "prior_inclusion", "log_bayes_factor"]
+    return pd.DataFrame(rows, columns=columns).rename_axis("set")

@@ -4,14 +4,15 @@ The evidence for a node is the log Bayes factor of its inclusion, posterior odds
 
 .. math:: \log BF_j = \mathrm{logit}\,\gamma_j - \mathrm{logit}\,\lambda,
 
-taken from the guide's logits, so that it stays finite where :math:`\gamma` rounds to 0 or 1. Under the guide gates are
-independent: the number of active nodes of a layer has mean :math:`\sum\gamma_j` and variance
-:math:`\sum\gamma_j(1-\gamma_j)`.
+taken from the guide's logits, so that it stays finite where :math:`\gamma` rounds to 0 or 1. A settled guide
+(:class:`~pyro_ssbnn.BlockGuide`) has them from the evidence of all sets; elsewhere they are as far as training has
+moved a logit. Where gates are independent, the number of active nodes of a layer has mean :math:`\sum\gamma_j` and
+variance :math:`\sum\gamma_j(1-\gamma_j)`; that of dependent gates is from their joint law.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,9 @@ from pyro_ssbnn.analysis.scales import (
 )
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import CLOSED_LOGIT
+from pyro_ssbnn.inference.gate_evidence import GateEvidence
 from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.selection.error_control import model_size
 from pyro_ssbnn.selection.rules import Selection, require_selection, select
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
@@ -43,6 +46,7 @@ def inclusion_summary(
     gated_only: bool = True,
     feature_names: Sequence[str] | None = None,
     history: History | None = None,
+    evidence: Mapping[str, GateEvidence] | None = None,
     num_draws: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -65,7 +69,11 @@ def inclusion_summary(
     :param feature_names: one name per predictor in place of the network's own.
     :param history: of the fit; where nodes were removed during training it adds ``removed_epoch`` and
         ``removed_inclusion``, the inclusion at which they left (NaN for those that stayed). A removed node has
-        inclusion 0 and a log Bayes factor of minus infinity: the guide excludes it.
+        inclusion 0, because the guide excludes it; its log Bayes factor is that at which it left, NaN where the history
+        is not given.
+    :param evidence: what :func:`~pyro_ssbnn.gate_evidence` says of the gates: log Bayes factors are then the evidence
+        of both branches of each gate, not what training has made of its logit, and ``log_bayes_factor_error`` is their
+        standard error.
     :param num_draws: of Monte Carlo, where :func:`~pyro_ssbnn.analysis.slab_scale_quantiles` has no closed form.
     :param seed: of these draws.
     :raises ConfigurationError: for levels outside (0, 1), miscounted names, a history of another network, or a network
@@ -105,8 +113,10 @@ def inclusion_summary(
             "inclusion_summary: this network has no gates; gated_only=False describes its ungated layers."
         )
     table = pd.concat(tables)
+    if evidence is not None:
+        _add_evidence(table, guide, evidence)
     if history is not None and history.removed:
-        _add_removals(table, history)
+        _add_removals(table, guide, history)
     table["selected"] = table.pop("selected")  # last
     return table.rename_axis("name")
 
@@ -124,11 +134,16 @@ def layer_summary(guide: Guide, selection: Selection | None = None) -> pd.DataFr
     rows = {}
     for group in guide.description.gate_groups:
         gamma = inclusion_probabilities(guide, group.name)
+        variance = (gamma * (1 - gamma)).sum()
+        if group.name in getattr(guide, "coupled", ()):
+            mass = model_size(guide)[group.name].numpy()
+            counts = np.arange(len(mass))
+            variance = mass @ counts**2 - (mass @ counts) ** 2
         rows[group.name] = {
             "nodes": group.size,
             "active": selection.counts[group.name],
             "expected_active": gamma.sum(),
-            "sd_active": np.sqrt((gamma * (1 - gamma)).sum()),
+            "sd_active": np.sqrt(variance),
             "prior_expected": group.size * (group.inclusion or 0.0),
         }
     dtypes = {"nodes": int, "active": int, "expected_active": float, "sd_active": float}
@@ -202,13 +217,48 @@ def _either_logits(guide: Guide, linear: LinearGroup) -> NDArray[np.float64]:
     return np.where(gone, -np.inf, np.logaddexp(np.logaddexp(a, b), a + b))
 
 
-def _add_removals(table: pd.DataFrame, history: History) -> None:
+def _add_evidence(table: pd.DataFrame, guide: Guide, evidence: Mapping[str, GateEvidence]) -> None:
+    if guide.description.linear is not None:
+        raise ConfigurationError(
+            "inclusion_summary: with linear terms a row is of two gates, and evidence is of each alone; read"
+            " gate_evidence itself."
+        )
+    sizes = {group.name: group.size for group in guide.description.gate_groups}
+    if {name: len(found.logits) for name, found in evidence.items()} != sizes:
+        raise ConfigurationError(
+            f"inclusion_summary: the evidence is that of groups {list(evidence)}; this network has {sizes}. Give what"
+            " gate_evidence says of this guide."
+        )
+    place = list(table.columns).index("log_bayes_factor")
+    table.insert(place + 1, "log_bayes_factor_error", np.nan)
+    for name, found in evidence.items():
+        rows = table["group"] == name
+        table.loc[rows, "log_bayes_factor"] = found.log_bayes_factor.numpy()
+        table.loc[rows, "log_bayes_factor_error"] = found.error.numpy()
+
+
+def _add_removals(table: pd.DataFrame, guide: Guide, history: History) -> None:
+    """Say when members left, and their last evidence; of those that settling has brought back nothing."""
     place = {key: i for i, key in enumerate(zip(table["group"], table["node"], strict=True))}
     epochs, inclusion = np.full((2, len(table)), np.nan)
+    factors = table["log_bayes_factor"].to_numpy(copy=True)
+    closed = {g.name: _is_closed(guide, g.name) for g in guide.description.gate_groups}
     for removal in history.removed:
-        row = place[removal.group, removal.node]
-        epochs[row], inclusion[row] = removal.epoch, removal.inclusion
+        if closed[removal.group][removal.node]:
+            row = place[removal.group, removal.node]
+            epochs[row], inclusion[row] = removal.epoch, removal.inclusion
+            prior_logit = guide.description[removal.group].prior_logit
+            factors[row] = _logit(removal.inclusion) - prior_logit
+    table["log_bayes_factor"] = factors
     table["removed_epoch"], table["removed_inclusion"] = epochs, inclusion
+
+
+def _is_closed(guide: Guide, name: str) -> NDArray[np.bool_]:
+    return gate_logits(guide, name) == CLOSED_LOGIT
+
+
+def _logit(probability: float) -> float:
+    return np.log(probability) - np.log1p(-probability)
 
 
 def predictor_names(guide: Guide, feature_names: Sequence[str] | None) -> list[str]:
@@ -238,7 +288,7 @@ def _gate_columns(
     return columns | {
         "inclusion": inclusion_probabilities(guide, group.name),
         "prior_inclusion": group.inclusion,
-        "log_bayes_factor": np.where(logits != CLOSED_LOGIT, logits - group.prior_logit, -np.inf),
+        "log_bayes_factor": np.where(logits != CLOSED_LOGIT, logits - group.prior_logit, np.nan),
         "selected": selection.mask(group.name).cpu().numpy(),
     }
 

@@ -15,6 +15,9 @@ group                     variables                                    dimension
                           network-wide scales, ``noise.variance``      (chain, draw[, ``target``])
 ``constant_data``         ``{layer}.inclusion``: q(z = 1), exact;      (``{layer}_node``) or (``predictor``)
                           ``{layer}.inclusion_logit``
+                          ``{layer}.credible_set``, where gates are    (``{layer}_node``) or (``predictor``)
+                          dependent: number, from 1, of the set of
+                          95 % that a member is in, 0 for none
                           ``{layer}.prior_inclusion``                  ()
 ``sample_stats``          ``log_prior`` and ``log_q`` of all latents;  (chain, draw)
                           ``lp``: ``log_prior``, plus the
@@ -47,6 +50,7 @@ from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.posterior.draws import MOST_BYTES, PosteriorDraws, draw_posterior
+from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
 from pyro_ssbnn.structure.guide import Guide
@@ -281,6 +285,12 @@ def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
         arrays[f"{group.path}.prior_inclusion"] = xr.DataArray(
             group.inclusion, attrs={"long_name": "prior inclusion probability"}
         )
+        if group.name in getattr(guide, "coupled", ()):
+            numbers = np.zeros(group.size, dtype=np.int64)
+            for number, one in enumerate(credible_sets(guide, group=group.name), start=1):
+                numbers[list(one.members)] = number
+            said = {"long_name": "number of the credible set of 95 % that it is in, 0 for none"}
+            arrays[f"{group.path}.credible_set"] = xr.DataArray(numbers, dims=dims, attrs=said)
     return _dataset(arrays, coords)
 
 

@@ -128,12 +128,12 @@ def fitted_answer(
 ) -> dict:
     """Fit one guide and summarise it."""
     torch.manual_seed(0)
-    guide = CoupledGuide(model) if name == "coupled" else None
+    guide = CoupledGuide(model) if name == "coupled" else ss.StructuredGuide(model)
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)  # no node is the right answer to no signal
         linear = len(model.description.groups) == 1
-        if guide is not None and linear:
+        if name == "coupled" and linear:
             # Weights learn what every set of gates asks of them; then the gates move.
             ss.fit(model, x, y, training_options("held", quick), guide=guide, progress=False)
         tuned = name in ("coupled", "matched") and not linear

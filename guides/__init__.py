@@ -1,5 +1,6 @@
 """Hand-written guides: one module per scale hierarchy, put together by :class:`StructuredGuide`."""
 
+from pyro_ssbnn.guides.block import BlockGuide, has_block_law
 from pyro_ssbnn.guides.coupled import CoupledGuide
 from pyro_ssbnn.guides.gaussian import GaussianGuide
 from pyro_ssbnn.guides.group_horseshoe import GroupHorseshoeGuide
@@ -11,12 +12,14 @@ from pyro_ssbnn.guides.structured import CLOSED_LOGIT, OPEN_LOGIT, StructuredGui
 __all__ = [
     "CLOSED_LOGIT",
     "OPEN_LOGIT",
+    "BlockGuide",
     "CoupledGuide",
     "GaussianGuide",
     "GroupHorseshoeGuide",
     "GroupLassoGuide",
     "ScaleGuide",
     "StructuredGuide",
+    "has_block_law",
     "likelihood_guide",
     "scale_guide",
 ]

@@ -13,7 +13,10 @@ from pyro_ssbnn.guides.scales import LogMoments, scale_guide
 from pyro_ssbnn.isolation import full_precision
 from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["GuideMoments", "module_name"]
+__all__ = ["CLOSED_LOGIT", "GuideMoments", "module_name"]
+
+CLOSED_LOGIT = -40.0
+"""Log-odds that stand for an inclusion probability of 0: no float32 draw of a gate opens at it."""
 
 
 class GuideMoments(PyroModule):
@@ -23,9 +26,9 @@ class GuideMoments(PyroModule):
     temperature: Tensor
 
     def inclusion(self) -> dict[str, Tensor]:
-        """Exact inclusion probabilities q(z = 1) of every gated group, ``{group: [size]}``, detached."""
+        """Exact inclusion probabilities q(z = 1) of every gated group, ``{group: [size]}``, detached; 0 for removed."""
         groups = self.description.gate_groups
-        return {group.name: self.inclusion_logits(group.name).sigmoid() for group in groups}
+        return {group.name: _probability(self.inclusion_logits(group.name)) for group in groups}
 
     def inclusion_logits(self, name: str) -> Tensor:
         """Log-odds of inclusion of a gated group, ``[size]``, detached; finite where probabilities round to 1.
@@ -80,6 +83,10 @@ class GuideMoments(PyroModule):
         if slab_scale is None:
             return loc
         return loc * self.description.layer(name).spread(slab_scale).unsqueeze(-1)
+
+
+def _probability(logits: Tensor) -> Tensor:
+    return logits.sigmoid().masked_fill(logits == CLOSED_LOGIT, 0.0)
 
 
 def module_name(scope: str) -> str:

@@ -22,7 +22,7 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.initial import check_weights, initial_weights, standardized
 from pyro_ssbnn.guides.likelihood import likelihood_guide
-from pyro_ssbnn.guides.moments import GuideMoments, module_name
+from pyro_ssbnn.guides.moments import CLOSED_LOGIT, GuideMoments, module_name
 from pyro_ssbnn.guides.param_store import require_own_names
 from pyro_ssbnn.guides.scales import ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
@@ -32,9 +32,6 @@ from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["CLOSED_LOGIT", "OPEN_LOGIT", "StructuredGuide"]
-
-CLOSED_LOGIT = -40.0
-"""Log-odds that stand for an inclusion probability of 0: no float32 draw of a gate opens at it."""
 
 OPEN_LOGIT = 40.0
 """Log-odds that stand for an inclusion probability of 1: a gate never closes at it, and its gradient is zero."""

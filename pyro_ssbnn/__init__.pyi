@@ -35,6 +35,7 @@ from .models import WideResNet as WideResNet
 
 # Guides
 from .guides import StructuredGuide as StructuredGuide
+from .guides import BlockGuide as BlockGuide
 from .guides import CoupledGuide as CoupledGuide
 
 # Training
@@ -46,6 +47,9 @@ from .inference import Removal as Removal
 from .inference import AnalyticELBO as AnalyticELBO
 from .inference import Bound as Bound
 from .inference import evaluate_bound as evaluate_bound
+from .inference import settle as settle
+from .inference import gate_evidence as gate_evidence
+from .inference import GateEvidence as GateEvidence
 from .inference import ELBOTerms as ELBOTerms
 from .inference import ImageAugmentation as ImageAugmentation
 from .inference import fit_deterministic as fit_deterministic
@@ -68,6 +72,7 @@ from .analysis import read_netcdf as read_netcdf
 from .analysis import inclusion_summary as inclusion_summary
 from .analysis import layer_summary as layer_summary
 from .analysis import error_control_summary as error_control_summary
+from .analysis import credible_set_summary as credible_set_summary
 from .analysis import slab_scale_quantiles as slab_scale_quantiles
 from .analysis import predictor_norms as predictor_norms
 from .analysis import slab_norms as slab_norms
@@ -104,6 +109,9 @@ from .selection import Selection as Selection
 from .selection import expected_false_selections as expected_false_selections
 from .selection import expected_false_omissions as expected_false_omissions
 from .selection import model_size as model_size
+from .selection import credible_sets as credible_sets
+from .selection import CredibleSet as CredibleSet
+from .selection import set_inclusion as set_inclusion
 from .selection import prune as prune
 from .selection import Pruning as Pruning
 from .models import CompactNetwork as CompactNetwork

@@ -11,6 +11,7 @@ from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED, half_line, members, single_axes
 from pyro_ssbnn.analysis.scales import inclusion_probabilities, predictor_inclusion
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_predictor_inclusion"]
@@ -28,6 +29,9 @@ def plot_predictor_inclusion(
 
     With linear terms a bar is the probability that either gate is open, and two marks on it are those of the linear and
     the nonlinear one alone.
+
+    Predictors of a credible set of several, where gates are dependent, carry its number and its probability beside
+    their bars: at least one of them is in.
 
     :param top: at most so many are drawn; the title counts all.
     :param threshold: selection threshold, a dashed line; the prior is a dotted one.
@@ -67,6 +71,8 @@ def plot_predictor_inclusion(
         ):
             alone = inclusion_probabilities(guide, group.name)[shown]
             ax.plot(alone, positions, f"k{marker}", markersize=size, mfc="white", label=name)
+    if inputs.name in getattr(guide, "coupled", ()):
+        _mark_sets(ax, guide, shown.tolist())
     ax.set_yticks(positions, [names[i] for i in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, 1.02)
@@ -79,3 +85,12 @@ def plot_predictor_inclusion(
     ax.set_title(title)
     ax.legend(loc="lower right", fontsize="small", framealpha=0.9)
     return ax
+
+
+def _mark_sets(ax: Axes, guide: Guide, shown: list[int]) -> None:
+    sets = [one for one in credible_sets(guide) if len(one.members) > 1]
+    for number, one in enumerate(sets, start=1):
+        for member in one.members:
+            if member in shown:
+                said = f"set {number}: {one.probability:.2f}"
+                ax.text(1.04, shown.index(member), said, va="center", fontsize="x-small")

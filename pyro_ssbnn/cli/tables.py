@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pyro_ssbnn.analysis import (
+    credible_set_summary,
     error_control_summary,
     inclusion_summary,
     layer_summary,
@@ -50,7 +51,6 @@ _PREDICTORS = {
 }
 _LINEAR = {"linear": "linear", "nonlinear": "nonlinear", "effect": "linear effect"}
 _OF_MEMBERS = [
-    "log_bayes_factor",
     "scale_50%",
     "norm",
 ]  # of those in the network: removed ones have none
@@ -107,8 +107,10 @@ def print_nodes(guide: Guide, history: History, every: bool) -> None:
 
 
 def _likeliest_first(table: pd.DataFrame) -> pd.DataFrame:
-    """Sorted by the evidence; removed members, which have none, by the epoch up to which they stayed."""
-    keys = [key for key in ("log_bayes_factor", "removed_epoch") if key in table]
+    """Sorted by inclusion and evidence; removed members by the epoch up to which they stayed."""
+    keys = ["inclusion", "log_bayes_factor"]
+    if "removed_epoch" in table:
+        keys.insert(1, "removed_epoch")
     return table.sort_values(keys, ascending=False, kind="stable")
 
 
@@ -153,6 +155,27 @@ def print_predictors(guide: Guide, history: History, every: bool) -> None:
             {name: _PREDICTORS[name] for name in ("", "norm")},
         )
     print_table(title, *_shown(table, every, TOP_PREDICTORS, headers))
+    if inputs.name in getattr(guide, "coupled", ()):
+        print_credible_sets(guide, every)
+
+
+def print_credible_sets(guide: Guide, every: bool) -> None:
+    """Print the sets of predictors of which one at least matters."""
+    table = credible_set_summary(guide)
+    if table.empty:
+        results.print("\nNo set of predictors holds one that matters with a probability of 95 %.")
+        return
+    shown = table if every else table.head(TOP_PREDICTORS)
+    shown = shown.assign(members=[", ".join(names) for names in shown["members"]])
+    shown = shown.set_index("members")
+    headers = {
+        "": "one of",
+        "inclusion": "inclusion of one",
+        "prior_inclusion": "under the prior",
+        "log_bayes_factor": "log Bayes factor",
+    }
+    note = "smallest disjoint sets of which one at least is in with a probability of 95 % or more"
+    print_table("Credible sets of predictors", shown, headers, note)
 
 
 def print_error_control(guide: Guide, level: float, every: bool) -> None:

@@ -5,6 +5,8 @@ from .elbo import ELBOTerms as ELBOTerms
 from .evaluation import Bound as Bound
 from .evaluation import evaluate_bound as evaluate_bound
 from .fine_tuning import fine_tune as fine_tune
+from .gate_evidence import GateEvidence as GateEvidence
+from .gate_evidence import gate_evidence as gate_evidence
 from .guards import collapsed_layers as collapsed_layers
 from .history import History as History
 from .history import Removal as Removal
@@ -14,3 +16,4 @@ from .result import Fit as Fit
 from .saving import load_fit as load_fit
 from .saving import load_guide as load_guide
 from .saving import save_fit as save_fit
+from .settling import settle as settle

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_ssbnn.checks import tensor_of
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import StructuredGuide
+from pyro_ssbnn.guides import BlockGuide
 from pyro_ssbnn.inference.checkpoints import EVERY, Checkpoints
 from pyro_ssbnn.inference.guards import check_data, warn_of_collapse
 from pyro_ssbnn.inference.history import History
@@ -20,8 +20,9 @@ from pyro_ssbnn.inference.preparation import Augmentation, placed, require_train
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import require_resumable
 from pyro_ssbnn.inference.run import Run
+from pyro_ssbnn.inference.settling import settle
 from pyro_ssbnn.inference.shrinking import narrowed_guide
-from pyro_ssbnn.inference.start import GuideMaker, is_guide, resumed_start, start_of
+from pyro_ssbnn.inference.start import GuideMaker, default_guide, is_guide, resumed_start, start_of
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -56,9 +57,10 @@ def fit(
         in the order of the network's names where they have these; converted and moved to the device once.
     :param y: targets, ``[N]`` (``[N, K]`` for several).
     :param options: see :class:`TrainingOptions`.
-    :param guide: a guide to train; by default a new :class:`StructuredGuide`. It is trained in place, and moved to the
-        device and dtype of the run. Or what makes one of the network, such as the class :class:`CoupledGuide`: it then
-        starts from the run's seed, too.
+    :param guide: a guide to train; by default a new :class:`BlockGuide` for linear networks in gated predictors with
+        Gaussian noise, which ends at the optimum of its joint laws (:func:`settle`), and :class:`StructuredGuide` for
+        all others. It is trained in place, and moved to the device and dtype of the run. Or what makes one of the
+        network, such as the class :class:`CoupledGuide`: it then starts from the run's seed, too.
     :param resume: an earlier result to continue from, up to ``options.epochs`` in all; it stays as it is. Continued
         and uninterrupted runs are the same bit by bit when their options are. The remaining epochs follow the options
         given; seed, dtype, optimizer, batch size, ``hard_gates`` and ``initial_inclusion`` must be those of the run.
@@ -100,16 +102,13 @@ def fit(
         if resume is not None:
             guide = deepcopy(resume.guide)
         elif guide is None:
-            guide = StructuredGuide(
-                model,
-                hard=options.hard_gates,
-                temperature=options.temperature[0],
-                initial_inclusion=options.initial_inclusion,
-            )
+            guide = default_guide(model, options)
         elif not is_guide(guide):
             guide = guide(model)
             require_match("fit", model, guide)
         require_trainable(guide)
+        if isinstance(guide, BlockGuide):
+            guide.release()
         if resume is None:
             start = start_of(guide, model, augment)
         else:
@@ -125,5 +124,9 @@ def fit(
         )
         run = Run(result, x, y, augment=augment, resume=resume, checkpoints=checkpoints)
         run.train(progress, callback)
+    if isinstance(guide, BlockGuide):
+        settle(result.model, guide, x, y, seed=options.seed)
+        if checkpoint is not None:
+            checkpoints.write(result)
     warn_of_collapse(result.collapsed)
     return result

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from typing_extensions import TypeIs
 
+from pyro_ssbnn.guides import BlockGuide, StructuredGuide, has_block_law
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["GuideMaker", "Start", "is_guide", "resumed_start", "start_of"]
+__all__ = ["GuideMaker", "Start", "default_guide", "is_guide", "resumed_start", "start_of"]
 
 GuideMaker = Callable[[Network], Guide]
 """Makes a new guide of a network: a guide's class, its method ``restarted``, or a function."""
@@ -35,6 +37,17 @@ class Start:
     augment: Augmentation | None = None
     lost: str = ""
     obstacle: str = ""
+
+
+def default_guide(model: Network, options: TrainingOptions) -> Guide:
+    """The guide that a run trains unless it is given one, at new starting values."""
+    initial: dict[str, Any] = {
+        "temperature": options.temperature[0],
+        "initial_inclusion": options.initial_inclusion,
+    }
+    if has_block_law(model) and options.hard_gates:
+        return BlockGuide(model, **initial)
+    return StructuredGuide(model, hard=options.hard_gates, **initial)
 
 
 def is_guide(guide: Guide | GuideMaker) -> TypeIs[Guide]:

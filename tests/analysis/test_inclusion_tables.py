@@ -136,7 +136,10 @@ def test_removed_members_have_inclusion_zero_and_say_when_they_left(build):
     _, guide = build([2], logits={"hidden1": [0.5, CLOSED_LOGIT]})
     table = inclusion_summary(guide, history=History(removed=[Removal("hidden1", 1, 7, 0.09)]))
     assert table.loc["hidden1[1]", "inclusion"] == 0.0
-    assert table.loc["hidden1[1]", "log_bayes_factor"] == -math.inf
+    prior = guide.description["hidden1"].prior_logit
+    expected = math.log(0.09 / 0.91) - prior
+    assert table.loc["hidden1[1]", "log_bayes_factor"] == pytest.approx(expected)
+    assert math.isnan(inclusion_summary(guide).loc["hidden1[1]", "log_bayes_factor"])
     assert table.loc["hidden1[1]", "removed_epoch"] == 7
     assert table.loc["hidden1[1]", "removed_inclusion"] == 0.09
     assert table.loc["hidden1[0]", ["removed_epoch", "removed_inclusion"]].isna().all()

@@ -1,5 +1,7 @@
 """``pyro-ssbnn summary``: members removed during training say so, and show no numbers that mean nothing."""
 
+import math
+
 import torch
 
 from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, History, Removal, StructuredGuide
@@ -19,7 +21,8 @@ def test_removed_nodes_stand_last_with_the_epoch_they_left_at(capsys, monkeypatc
     rows = [line for line in printed.splitlines() if "hidden1[" in line]
     cells = [[cell.strip() for cell in row.strip("│ ").split("│")] for row in rows]
     assert [row[0] for row in cells] == [f"hidden1[{j}]" for j in (1, 3, 2, 0)]
-    assert cells[2] == ["hidden1[2]", "0", "", "", "", "no", "after epoch 5, at 0.091"]
+    evidence = f"{math.log(0.0914 / 0.9086) - math.log(0.2 / 0.8):.4g}"
+    assert cells[2] == ["hidden1[2]", "0", evidence, "", "", "no", "after epoch 5, at 0.091"]
     assert cells[3][-1] == "after epoch 3, at 0.08"
     assert all(cells[0][:6])
     assert "nan" not in printed

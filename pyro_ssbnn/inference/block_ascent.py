@@ -1,0 +1,249 @@
+r"""Coordinate ascent over blocks of predictors in a linear model, in closed form.
+
+Given the other blocks, the noise and the slab scales, the optimum of a block's laws
+(:mod:`pyro_ssbnn.distributions.blocks`) is the posterior of a linear model with what the others explain taken off:
+
+.. math:: \Lambda = s\,X_B^\top C X_B + \tau I,\qquad h = s\,X_B^\top C\,(y - X_{-B} E[v_{-B}]),\qquad
+          q(z_B) \propto p(z_B)\exp\{\text{log evidence of } (h, \Lambda)_z\},
+
+with s the precision of the noise, :math:`\tau` that of the slab, and the bias integrated out by
+:math:`C = I - \kappa 1 1^\top`, :math:`\kappa = s/(sN + \tau)`. Blocks are taken in turns until nothing moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_ssbnn.distributions.blocks import block_evidence, open_normal
+from pyro_ssbnn.distributions.coupled import gate_table
+from pyro_ssbnn.guides.joint_law import MOST_TOGETHER, JointLaw
+from pyro_ssbnn.structure.axes import Axis
+from pyro_ssbnn.structure.description import NetworkDescription
+
+__all__ = ["BlockAscent", "Regression", "correlated_blocks"]
+
+_SWEEPS = 500
+_MOVED = 1e-6  # of a weight's mean, in standard deviations of the slab
+_CORRELATED = 0.2  # less is left to the means of other blocks
+_COLUMNS = 3  # of a block, for each predictor that it has room for
+
+
+def correlated_blocks(x: Tensor, columns: Axis, most: int = MOST_TOGETHER) -> list[list[int]]:
+    r"""Predictors that compete: pairs in the order of their correlation, joined while a block has room.
+
+    All predictors are one block where there is room for them. Otherwise only pairs whose correlation, the largest of
+    any two of their columns, exceeds :math:`3/\sqrt N`, what chance hardly makes, and 0.2 are joined.
+
+    :param x: predictors ``[N, columns]``.
+    :param columns: whose columns they are.
+    :param most: members of a block at most, and a third of its columns.
+    :returns: ascending indices of each block, blocks in the order of their first members.
+    """
+    p, owners = columns.size, columns.owners.to(x.device)
+    widths = owners.bincount(minlength=p).tolist()
+    if p <= most and len(owners) <= _COLUMNS * most:
+        return [list(range(p))]
+    centred = x.double() - x.double().mean(0)
+    unit = centred / centred.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+    of_columns = (unit.T @ unit).abs()
+    correlation = of_columns.new_zeros(p, p)
+    pairs = (owners.unsqueeze(-1) * p + owners).flatten()
+    correlation.view(-1).scatter_reduce_(0, pairs, of_columns.flatten(), "amax")
+    correlation = correlation.triu(1)
+    high = (correlation > max(_CORRELATED, 3 / math.sqrt(len(x)))).nonzero()
+    order = correlation[high[:, 0], high[:, 1]].argsort(descending=True, stable=True)
+    block_of = {j: [j] for j in range(p)}
+    for i, j in high[order].tolist():
+        one, other = block_of[i], block_of[j]
+        together = sum(widths[m] for m in (*one, *other))
+        if one is other or len(one) + len(other) > most or together > _COLUMNS * most:
+            continue
+        one += other
+        block_of |= dict.fromkeys(other, one)
+    return [sorted(b) for b in {id(b): b for b in block_of.values()}.values()]
+
+
+class Regression(NamedTuple):
+    """What the linear model takes from the laws of everything else, each ``[size]``.
+
+    :param noise: precision of the noise, s.
+    :param shrink: factor on the targets.
+    :param slab: precision of the slab, :math:`\\tau`.
+    :param log_slab: expected logarithm of its standard deviation.
+    """
+
+    noise: Tensor
+    shrink: Tensor
+    slab: Tensor
+    log_slab: Tensor
+
+
+class Fitted(NamedTuple):
+    """Moments of the output f of the linear model, summed over the rows, each ``[size]``: E[y f] and E[f^2]."""
+
+    cross: Tensor
+    squares: Tensor
+
+
+class _Moments(NamedTuple):
+    """A block's laws and their moments; weights of all nodes, closed ones counting as 0."""
+
+    log_mass: Tensor  # [2^k]
+    linear: Tensor  # [size, c]
+    precision: Tensor  # [size, c, c]
+    mean: Tensor  # [size, c]
+    open_mean: Tensor  # [size, c], of each weight given that its own gate is open
+    second: Tensor  # E[v v'], [size, c, c]
+    log_scales: Tensor  # [size]
+    number: Tensor  # []
+
+
+class BlockAscent:
+    """The data, and where the ascent has come to; in double precision.
+
+    :param description: of the network.
+    :param x: predictors ``[N, columns]``, float64.
+    :param y: targets ``[N, size]``.
+    :param weights: how often each row counts, ``[N]``. Rows are multiplied by their roots, a column of ones too.
+    :param blocks: members of each block.
+    :param mean: E[v] to start from, ``[size, columns]``.
+    """
+
+    def __init__(
+        self,
+        description: NetworkDescription,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+        blocks: Sequence[Sequence[int]],
+        mean: Tensor,
+    ) -> None:
+        self.one = weights.sqrt()
+        self.x, self.y = self.one.unsqueeze(-1) * x, self.one.unsqueeze(-1) * y
+        self.rows, self.mean = float(weights.sum()), mean.clone()
+        x = self.x
+        self.description, self.members = description, blocks
+        owners = description.inputs.columns.owners
+        self.blocks, self.owners = [], []  # columns of each block, and whose they are in it
+        for block in blocks:
+            columns = torch.isin(owners, torch.tensor(block)).nonzero().flatten()
+            self.blocks.append(columns.to(x.device))
+            self.owners.append(
+                torch.searchsorted(torch.tensor(block), owners[columns]).to(x.device)
+            )
+        self.grams = [x[:, b].T @ x[:, b] for b in self.blocks]
+        self.sums = self.one @ x
+        self.moments: list[_Moments] = []
+
+    def ascend(self, given: Regression) -> None:
+        """All blocks in turns, then those that still move, until a turn of all moves none."""
+        y, scale = given.shrink * self.y, given.slab.rsqrt().unsqueeze(-1)
+        kappa = given.noise / (given.noise * self.rows + given.slab)
+        residual = y - self.x @ self.mean.T
+        everyone = range(len(self.blocks))
+        self.moments = self.moments or [None] * len(self.blocks)  # type: ignore[list-item]
+        turn: Sequence[int] = everyone
+        for _ in range(_SWEEPS):
+            moved = []
+            for index in turn:
+                block = self.blocks[index]
+                of_block, before = self.x[:, block], self.mean[:, block]
+                around = residual + of_block @ before.T
+                dots = of_block.T @ around - torch.outer(
+                    self.sums[block], kappa * (self.one @ around)
+                )
+                found = self._best(index, (given.noise * dots).T, kappa, given)
+                self.moments[index], self.mean[:, block] = found, found.mean
+                residual = around - of_block @ found.mean.T
+                if ((found.mean - before).abs() > _MOVED * scale).any():
+                    moved.append(index)
+            if not moved and turn is everyone:
+                return
+            turn = moved or everyone
+
+    def _best(self, index: int, linear: Tensor, kappa: Tensor, given: Regression) -> _Moments:
+        """The best laws of a block.
+
+        :param linear: h, ``[size, c]``.
+        """
+        sums, size = self.sums[self.blocks[index]], len(self.blocks[index])
+        gram = self.grams[index] - kappa[:, None, None] * torch.outer(sums, sums)
+        identity = torch.eye(size, dtype=gram.dtype, device=gram.device)
+        precision = given.noise[:, None, None] * gram + given.slab[:, None, None] * identity
+        table = gate_table(len(self.members[index]), linear)
+        open = table[:, self.owners[index]]
+        evidence = block_evidence(open, linear, precision, given.log_slab)
+        prior = table.sum(-1) * self.description.inputs.prior_logit
+        log_mass = (prior + evidence).log_softmax(0)
+        return _moments(open, log_mass, linear, precision)
+
+    def law(self, given: Regression, centred: bool) -> tuple[JointLaw, Fitted]:
+        """The laws found, and what they fit.
+
+        :param centred: what the guide is to take them for, see :class:`JointLaw`.
+        """
+        y, rows = given.shrink * self.y, given.noise * self.rows + given.slab
+        kappa = given.noise / rows
+        law = JointLaw(self.description, self.members, centred).to(self.x)
+        place = {tuple(members): m for members, m in zip(self.members, self.moments, strict=True)}
+        for block in law.blocks:
+            alike = [place[tuple(members)] for members in block.members.tolist()]
+            for name in ("log_mass", "linear", "precision"):
+                getattr(block, name).copy_(torch.stack([getattr(m, name) for m in alike]))
+        bias = kappa * (self.one @ y - self.mean @ self.sums)
+        open_mean = torch.cat([torch.zeros_like(self.mean), bias.unsqueeze(-1)], -1)
+        linear = self.x @ self.mean.T  # without the bias
+        squares, squared_sum = linear.square().sum(0), (self.one @ (y - linear)).square()
+        total = torch.zeros_like(kappa)  # variance of what the weights add up to over the rows
+        of_weights, log_scales, number = (
+            torch.zeros_like(kappa),
+            -0.5 * rows.log(),
+            kappa.new_ones(()),
+        )
+        for b, m, gram in zip(self.blocks, self.moments, self.grams, strict=True):
+            open_mean[:, b] = m.open_mean
+            covariance = m.second - _outer(m.mean)
+            squares = squares + (covariance * gram).sum((-2, -1))
+            total = total + (covariance @ self.sums[b]) @ self.sums[b]
+            of_weights = of_weights + m.second.diagonal(dim1=-2, dim2=-1).sum(-1)
+            log_scales, number = log_scales + m.log_scales, number + m.number
+        squared_bias = kappa.square() * (squared_sum + total) + 1 / rows
+        law.fill(
+            bias_mean=kappa * (self.one @ y),
+            bias_slope=kappa.unsqueeze(-1) * self.sums,
+            bias_scale=rows.rsqrt(),
+            squares=of_weights + squared_bias,
+            log_scales=log_scales,
+            number=number,
+            open_mean=open_mean,
+        )
+        # f = Xv + b with b = kappa 1'(y - Xv) + noise: E[b 1'Xv] has a mean and a covariance part.
+        cross = (self.y * linear).sum(0) + bias * (self.one @ self.y)
+        mixed = bias * (self.one @ linear) - kappa * total
+        return law, Fitted(cross, squares + 2 * mixed + self.rows * squared_bias)
+
+
+def _moments(open: Tensor, log_mass: Tensor, linear: Tensor, precision: Tensor) -> _Moments:
+    """Moments of a block's laws.
+
+    :param open: gates of the block's columns, every set of them, ``[2^k, c]``.
+    """
+    gates, mass = open.unsqueeze(-2), log_mass.exp()
+    root, mean = open_normal(gates, linear, precision)
+    within = torch.cholesky_inverse(root) * gates.unsqueeze(-1) * gates.unsqueeze(-2)
+    log_scales = -root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    average = torch.einsum("t,tji->ji", mass, mean)
+    second = torch.einsum("t,tjik->jik", mass, within + _outer(mean))
+    inclusion = mass @ open
+    open_mean = average / inclusion.clamp_min(torch.finfo(mass.dtype).tiny)
+    parts = (linear, precision, average, open_mean, second)
+    return _Moments(log_mass, *parts, mass @ log_scales, inclusion.sum())
+
+
+def _outer(mean: Tensor) -> Tensor:
+    return mean.unsqueeze(-1) * mean.unsqueeze(-2)

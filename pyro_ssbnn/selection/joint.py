@@ -1,0 +1,177 @@
+r"""What a guide's joint law says of its gates: tables of blocks, credible sets, the inclusion of a set.
+
+A *credible set* is a smallest set of members of which at least one is in the network with a given probability. Where
+members stand for each other, none of them may be likely, and yet it may be certain that one of them is in: read the
+set. Within a block of k members whose joint law is a table,
+
+.. math:: P(\text{none of } S) = \sum_{z \subseteq S^c} q(z)
+
+is found for all :math:`2^k` sets at once (a sum over subsets), so that the sets are the smallest there are. Sets are
+taken in the order of their size, disjoint, and only where the data, not the prior alone, say that one is in: their
+Bayes factor is above 1. Blocks are independent, and a set is of one block.
+
+Source of the idea: Wang, Sarkar, Carbonetto and Stephens (2020, JRSS B 82, 1273-1300), whose sets are those of one
+effect of a sum of single effects; here they are read off the law of all gates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_ssbnn.distributions import BlockGate, CoupledGate
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.structure.groups import GateGroup
+from pyro_ssbnn.structure.guide import Guide
+
+__all__ = ["CredibleSet", "GateTable", "credible_sets", "gate_tables", "set_inclusion"]
+
+_ROUNDING = 1e-9  # of a sum of probabilities
+
+
+class GateTable(NamedTuple):
+    """Law of some gates that is independent of all others.
+
+    :param members: places of the gates in their group, ``[k]``, ascending.
+    :param probability: of every assignment, ``[2^k]``, float64 on the CPU; row s opens gate i where bit i of s is one.
+    """
+
+    members: tuple[int, ...]
+    probability: Tensor
+
+
+@dataclass(frozen=True)
+class CredibleSet:
+    """Members of a group, at least one of which is in the network with this probability.
+
+    :param group: name of the group, such as ``input``.
+    :param members: ascending indices.
+    :param probability: that one of them or more are in.
+    :param prior_probability: the same under the prior, :math:`1 - (1 - \\lambda)^{|S|}`.
+    """
+
+    group: str
+    members: tuple[int, ...]
+    probability: float
+    prior_probability: float
+
+    @property
+    def log_bayes_factor(self) -> float:
+        """Evidence that one is in: log of posterior against prior odds; infinite where the probability rounds to 1."""
+        return _logit(self.probability) - _logit(self.prior_probability)
+
+
+def gate_tables(guide: Guide, name: str) -> list[GateTable]:
+    """Laws of a gated group's gates, block by block; independent gates are blocks of one.
+
+    :raises ConfigurationError: for an unknown group, or one without gates.
+    """
+    logits = guide.inclusion_logits(name)
+    law = guide.gate_law(name) if name in getattr(guide, "coupled", ()) else None  # type: ignore[attr-defined]
+    if isinstance(law, BlockGate):
+        found = []
+        for block in law.blocks:
+            masses = block.log_mass.detach().cpu().double().softmax(-1)
+            pairs = zip(block.members.tolist(), masses, strict=True)
+            found += [GateTable(tuple(members), mass) for members, mass in pairs]
+        return sorted(found, key=lambda table: table.members)
+    if isinstance(law, CoupledGate):
+        mass = law.table_log_prob().detach().cpu().double().softmax(-1)
+        return [GateTable(tuple(range(len(logits))), mass)]
+    inclusion = guide.inclusion()[name].detach().cpu().double()
+    tables = torch.stack([1 - inclusion, inclusion], -1)
+    return [GateTable((member,), table) for member, table in enumerate(tables)]
+
+
+def set_inclusion(guide: Guide, members: Sequence[int | str], group: str = "input") -> float:
+    """Probability that at least one of these members is in the network.
+
+    :param members: indices, or names of predictors.
+    :param group: their group, the predictors by default.
+    :raises ConfigurationError: for unknown members, or a group without gates.
+    """
+    chosen = _indices(guide, members, group)
+    none = 1.0
+    for table in gate_tables(guide, group):
+        inside = [place for place, member in enumerate(table.members) if member in chosen]
+        if inside:
+            none *= float(_none_of(table)[sum(1 << place for place in inside)])
+    return 1 - none
+
+
+def credible_sets(
+    guide: Guide, probability: float = 0.95, group: str = "input"
+) -> list[CredibleSet]:
+    """Smallest disjoint sets of members of which one at least is in the network; see the module.
+
+    :param probability: least posterior probability of each set, in (0, 1).
+    :param group: the predictors by default.
+    :returns: sets, the smallest first, and of these the likeliest.
+    :raises ConfigurationError: for a probability outside (0, 1), or a group without gates.
+    """
+    if not 0 < probability < 1:
+        raise ConfigurationError(
+            f"credible_sets: probability must lie strictly between 0 and 1; got {probability}."
+        )
+    inclusion = guide.description[group].inclusion
+    found = []
+    for table in gate_tables(guide, group):
+        for places, reached in _sets(table, probability):
+            members = tuple(table.members[place] for place in places)
+            prior = -math.expm1(len(members) * math.log1p(-(inclusion or 0.0)))
+            one = CredibleSet(group, members, reached, prior)
+            if one.log_bayes_factor <= 0:
+                break  # what is larger says even less
+            found.append(one)
+    return sorted(found, key=lambda s: (len(s.members), -s.probability, s.members))
+
+
+def _sets(table: GateTable, probability: float) -> Iterator[tuple[list[int], float]]:
+    """Places in a block of its smallest disjoint sets, with their probabilities."""
+    size = len(table.members)
+    reached = 1 - _none_of(table)
+    sets = torch.arange(2**size)
+    sizes = ((sets.unsqueeze(-1) >> torch.arange(size)) & 1).sum(-1)
+    taken = 0
+    while True:
+        allowed = (reached >= probability - _ROUNDING) & (sets & taken == 0) & (sizes > 0)
+        if not allowed.any():
+            return
+        least = allowed & (sizes == sizes[allowed].min())
+        best = int(torch.where(least, reached, -torch.inf).argmax())
+        taken |= best
+        yield [i for i in range(size) if best >> i & 1], float(reached[best])
+
+
+def _none_of(table: GateTable) -> Tensor:
+    """P(no member of S is in) for every set S of a block's members, ``[2^k]``."""
+    size = len(table.members)
+    below = table.probability.clone()
+    for bit in range(size):  # sums over subsets, one member after the other
+        pairs = below.view(-1, 2, 1 << bit)
+        pairs[:, 1] += pairs[:, 0]
+    return below.flip(0).clamp(0, 1)  # at the complement of S
+
+
+def _indices(guide: Guide, members: Sequence[int | str], name: str) -> set[int]:
+    group: GateGroup = guide.description[name]
+    names = list(getattr(group, "names", ()))
+    chosen = set()
+    for member in members:
+        index = names.index(member) if isinstance(member, str) and member in names else member
+        if isinstance(index, str) or not 0 <= index < group.size:
+            raise ConfigurationError(
+                f"set_inclusion: {name} has no member {member!r}; give indices from 0 to {group.size - 1}"
+                f"{', or names of predictors' if names else ''}."
+            )
+        chosen.add(index)
+    return chosen
+
+
+def _logit(probability: float) -> float:
+    return math.inf if probability >= 1 else math.log(probability) - math.log1p(-probability)

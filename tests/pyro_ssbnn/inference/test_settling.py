@@ -1,0 +1,315 @@
+"""Linear networks end at the optimum of their joint laws: the exact posterior where one block holds it."""
+
+import math
+from dataclasses import replace
+
+import pyro
+import pytest
+import torch
+
+import pyro_ssbnn as ss
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.exact import linear_evidence
+from pyro_ssbnn.inference.block_ascent import correlated_blocks
+from pyro_ssbnn.inference.settling import _Settling
+from pyro_ssbnn.posterior.draws import site_values, trace_draws
+from pyro_ssbnn.structure.axes import Axis
+
+QUICK = ss.TrainingOptions(epochs=3, dtype="float64", compile=False)
+
+
+def data(p=5, rows=40, correlation=0.9, outputs=0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    options = {"generator": generator, "dtype": torch.float64}
+    common, own = torch.randn(rows, 1, **options), torch.randn(rows, p, **options)
+    x = 0.3 + correlation**0.5 * common + (1 - correlation) ** 0.5 * own
+    f = 0.6 * x[:, :1] - 0.4 * x[:, -1:] + 0.5
+    y = f + torch.randn(rows, max(outputs, 1), **options)
+    return x, y if outputs else y[:, 0]
+
+
+def network(p=5, prior=None, likelihood=None, inclusion=0.3):
+    return ss.MLP(
+        p,
+        [],
+        prior=ss.Gaussian(),
+        output_prior=prior or ss.Gaussian(scale=0.5),
+        likelihood=likelihood or ss.GaussianLikelihood(scale=1.0),
+        input_inclusion=inclusion,
+    )
+
+
+def settled(net, x, y, dtype=torch.float64):
+    guide = ss.BlockGuide(net).to(dtype=dtype)
+    ss.settle(net, guide, x, y)
+    return guide
+
+
+def run(net, x, y, guide=None, centred=False):
+    guide = guide or ss.BlockGuide(net).double()
+    with torch.no_grad(), pyro.validation_enabled(False):
+        return _Settling(net, guide, x, y, centred, 0).run()
+
+
+def exact(x, y):
+    return linear_evidence(x, y, noise_scale=1.0, inclusion=0.3, slab_scale=0.5)
+
+
+def test_one_block_is_the_exact_posterior():
+    x, y = data()
+    net = network()
+    guide = settled(net, x, y)
+    evidence = exact(x, y)
+    assert torch.allclose(guide.inclusion()["input"], evidence.inclusion()["input"], atol=1e-9)
+    law = guide.gate_law("input").log_prob(evidence.structures.table).sum(-1)
+    assert torch.allclose(law.exp(), evidence.probability, atol=1e-9)
+    bound = ss.evaluate_bound(net, guide, x, y, num_draws=4000)
+    assert bound.elbo == pytest.approx(evidence.log_marginal, abs=4 * bound.error + 1e-9)
+    assert bound.error < 0.2
+
+
+def test_log_bayes_factors_do_not_saturate():
+    x, y = data(rows=200, correlation=0.0)
+    y = y + 2 * x[:, 1]
+    guide = settled(network(), x, y)
+    evidence = exact(x, y)
+    table, mass = evidence.structures.table.bool(), evidence.probability.log().unsqueeze(-1)
+    never = mass.new_full((), -math.inf)
+    odds = [torch.where(rows, mass, never).logsumexp(0) for rows in (table, ~table)]
+    expected = odds[0] - odds[1] - math.log(0.3 / 0.7)
+    found = ss.inclusion_summary(guide)["log_bayes_factor"].tolist()
+    assert expected.max() > 30
+    assert torch.allclose(torch.tensor(found).double(), expected, atol=1e-4)
+
+
+def test_weights_have_the_exact_moments(check_mean):
+    """Of the coefficients w, whose posterior is a mixture of Normals over all sets."""
+    x, y = data(p=3)
+    net = network(p=3)
+    guide = settled(net, x, y)
+    design = torch.cat([x, torch.ones(len(x), 1).double()], 1)
+    evidence = exact(x, y)
+    mean, second = torch.zeros(4).double(), torch.zeros(4, 4).double()
+    for gates, probability in zip(evidence.structures.table, evidence.probability, strict=True):
+        mask = torch.cat([gates, torch.ones(1).double()])
+        inside = design * mask
+        covariance = torch.linalg.inv(inside.T @ inside + torch.eye(4) / 0.25)
+        centre = covariance @ inside.T @ y
+        covariance = covariance * mask * mask.unsqueeze(-1)
+        mean += probability * centre
+        second += probability * (covariance + torch.outer(centre, centre))
+    draws = ss.draw_posterior(net, guide, 20_000, weights=True).weights["output"].squeeze(1)
+    check_mean(draws, mean)
+    check_mean((draws.unsqueeze(-1) * draws.unsqueeze(-2)).flatten(1), second.flatten())
+
+
+def test_several_targets_share_the_gates():
+    x, y = data(p=3, outputs=2)
+    net = network(p=3, likelihood=ss.GaussianLikelihood(scale=1.0, num_targets=2))
+    guide = settled(net, x, y)
+    each = [linear_evidence(x, c, noise_scale=1.0, inclusion=0.3, slab_scale=0.5) for c in y.T]
+    joint = sum(e.log_evidence for e in each) + each[0].structures.log_prior()
+    expected = joint.softmax(0) @ each[0].structures.table
+    assert torch.allclose(guide.inclusion()["input"], expected, atol=1e-9)
+
+
+def test_blocks_that_do_not_correlate_lose_nothing():
+    """Orthogonal, centred predictors: independent blocks are the exact posterior."""
+    x, y = data(p=14, rows=60, correlation=0.0)
+    x = torch.linalg.qr(x - x.mean(0)).Q * 8
+    guide = settled(network(p=14), x, y)
+    assert guide.to_config()["blocks"] == [[j] for j in range(14)]
+    part = linear_evidence(x[:, :12], y, noise_scale=1.0, inclusion=0.3, slab_scale=0.5)
+    found = guide.inclusion()["input"][:12]
+    assert torch.allclose(found, part.inclusion()["input"], atol=1e-5)
+
+
+def test_bound_of_several_blocks_lies_below_the_evidence_and_rises_with_their_size(monkeypatch):
+    x, y = data(p=6, correlation=0.8)
+    net = network(p=6)
+    bounds = []
+    for most in (1, 2, 3, 6):
+        monkeypatch.setattr(
+            "pyro_ssbnn.inference.settling.correlated_blocks",
+            lambda x, columns, most=most: correlated_blocks(x, columns, most),
+        )
+        bounds.append(run(net, x, y).bound)
+    assert bounds == sorted(bounds)
+    assert bounds[0] < bounds[1] - 1e-3
+    assert bounds[-1] == pytest.approx(exact(x, y).log_marginal)
+
+
+def test_noise_is_at_its_optimum(check_mean):
+    """E[1/sigma^2] (E|y - f|^2/2 + b) = N/2 + a, the residuals by Monte Carlo."""
+    x, y = data()
+    net = network(likelihood=ss.GaussianLikelihood(concentration=2.0, rate=0.5))
+    guide = settled(net, x, y)
+    draws = ss.draw_posterior(net, guide, 20_000, x=x)
+    squares = (draws.mean - y).square().sum(-1)
+    law = guide.noise.variance
+    precision = (-law.loc + 0.5 * (2 * law.log_scale).exp()).exp().detach()
+    check_mean(precision * (0.5 * squares + 0.5), torch.tensor(22.0).double().expand(()))
+
+
+@pytest.mark.parametrize(
+    ("prior", "centred"), [(ss.GroupLasso(), True), (ss.GroupHorseshoe(), False)], ids=["gl", "ghs"]
+)
+def test_the_bound_the_ascent_climbs_is_the_one_evaluated(prior, centred, monkeypatch):
+    """The closed form that chooses between families, against draws; and slab scales have moved to raise it."""
+    monkeypatch.setattr("pyro_ssbnn.inference.settling._ROUNDS", 4)
+    x, y = data()
+    net = network(prior=prior, likelihood=ss.GaussianLikelihood())
+    guide = ss.BlockGuide(net).double()
+    latents = [p.detach().clone() for p in guide.parameter_groups()["latents"]]
+    found = run(net, x, y, guide, centred)
+    guide.take_law(found.law)
+    bound = ss.evaluate_bound(net, guide, x, y, num_draws=4000)
+    assert found.bound == pytest.approx(bound.elbo, abs=4 * bound.error + 0.3)
+    with torch.no_grad():
+        for parameter, before in zip(guide.parameter_groups()["latents"], latents, strict=True):
+            parameter.copy_(before)
+    worse = ss.evaluate_bound(net, guide, x, y, num_draws=4000)
+    assert worse.elbo + 4 * (worse.error + bound.error) < bound.elbo
+
+
+def test_pruned_network_has_the_exact_weights_given_what_is_kept():
+    x, y = data()
+    net = network()
+    guide = settled(net, x, y)
+    chosen = ss.select(guide.inclusion(), nodes={"input": 2})
+    pruned = ss.prune(net, guide, chosen)
+    kept = chosen.kept["input"]
+    inside = torch.cat([x[:, kept], torch.ones(len(x), 1).double()], 1)
+    expected = torch.linalg.solve(inside.T @ inside + torch.eye(3) / 0.25, inside.T @ y)
+    found = pruned.network(x).squeeze(-1)
+    assert torch.allclose(found, inside @ expected)
+    drawn = ss.prune(net, guide, chosen, num_draws=500).network(x).squeeze(-1)
+    assert torch.allclose(drawn.mean(0), inside @ expected, atol=0.2)
+
+
+def test_fit_settles_and_goes_on_from_what_it_trained(tmp_path):
+    x, y = data()
+    whole = ss.fit(network(), x, y, QUICK, progress=False)
+    assert whole.guide.settled
+    assert torch.allclose(whole.guide.inclusion()["input"], exact(x, y).inclusion()["input"])
+    options = replace(QUICK, decay_after=1.0, kl_warmup=0.0)
+    half = ss.fit(network(), x, y, replace(options, epochs=2), progress=False)
+    ss.save_fit(half, tmp_path / "half.st")
+    again = ss.load_fit(tmp_path / "half.st")
+    assert torch.equal(again.guide.inclusion()["input"], half.guide.inclusion()["input"])
+    resumed = ss.fit(network(), x, y, options, resume=again, progress=False)
+    straight = ss.fit(network(), x, y, options, progress=False)
+    for name, value in straight.guide.state_dict().items():
+        assert torch.equal(value, resumed.guide.state_dict()[name]), name
+    assert again.guide.settled  # the earlier result stays as it is
+
+
+def test_removed_predictors_come_back():
+    """A predictor that left while the network was trained has the probability that the data give it."""
+    x, y = data(correlation=0.0)
+    options = ss.TrainingOptions(
+        epochs=400, batch_size=40, gate_rate=0.5, remove_below=0.4, dtype="float64"
+    )
+    fitted = ss.fit(network(), x, y, options, progress=False)
+    assert fitted.history.removed
+    assert torch.allclose(fitted.guide.inclusion()["input"], exact(x, y).inclusion()["input"])
+
+
+def test_guides_given_keep_their_family():
+    x, y = data()
+    net = network()
+    given = ss.fit(net, x, y, QUICK, guide=ss.StructuredGuide(net), progress=False)
+    assert type(given.guide) is ss.StructuredGuide
+    with pytest.raises(ConfigurationError, match="expected a BlockGuide"):
+        ss.settle(net, given.guide, x, y)
+    with pytest.raises(ConfigurationError, match="without hidden layers"):
+        ss.BlockGuide(ss.MLP(2, [2], prior=ss.SSIG(inclusion=0.5), likelihood=net.likelihood))
+    with pytest.raises(ConfigurationError, match="no joint law"):
+        ss.BlockGuide(net).gate_law("input")
+
+
+def test_settling_leaves_the_process_as_it_was(process_unchanged):
+    x, y = data()
+    net = network(likelihood=ss.GaussianLikelihood())
+    guide = ss.BlockGuide(net).double()
+    with process_unchanged():
+        ss.settle(net, guide, x, y)
+
+
+def test_pyro_estimates_the_same_bound_of_it(check_mean):
+    """Under Trace_ELBO, draw by draw, as under the closed-form KLs: log q and KL are those of one law."""
+    x, y = data()
+    net = network()
+    guide = settled(net, x, y)
+    expected = exact(x, y).log_marginal
+    draws = ss.draw_posterior(net, guide, 2000, x=x, y=y)
+    each = draws.log_likelihood.sum(-1) + draws.log_prior - draws.log_q
+    # The exact posterior: the same number at every draw.
+    assert torch.allclose(each, torch.full_like(each, expected), atol=1e-6)
+    values = site_values(trace_draws(guide, 10))
+    assert values["output.weight"].shape == (10, 1, 6)
+
+
+def test_blocks_join_what_correlates_most_while_there_is_room():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(500, 2, generator=generator)
+    noise = torch.randn(500, 6, generator=generator)
+    x = torch.cat([z[:, :1] + 0.1 * noise[:, :3], z[:, 1:] + 0.1 * noise[:, 3:]], 1)
+    each = Axis("input", 6)
+    assert correlated_blocks(x, each) == [[0, 1, 2, 3, 4, 5]]  # there is room for all
+    assert correlated_blocks(x, each, 3) == [[0, 1, 2], [3, 4, 5]]
+    assert sorted(len(b) for b in correlated_blocks(x, each, 2)) == [1, 1, 2, 2]
+    assert correlated_blocks(noise, each, 3) == [[j] for j in range(6)]
+    factors = Axis("input", 3, (2, 2, 2))  # the one in the middle has columns of either kind
+    assert correlated_blocks(x, factors, 2) in ([[0, 1], [2]], [[0], [1, 2]])
+
+
+def test_a_predictor_of_several_columns_has_one_gate():
+    """The posterior over sets of predictors, by the evidence of all sets of their columns."""
+    x, y = data(p=5, correlation=0.5)
+    net = ss.MLP(
+        3,
+        [],
+        prior=ss.Gaussian(),
+        output_prior=ss.Gaussian(scale=0.5),
+        likelihood=ss.GaussianLikelihood(scale=1.0),
+        input_inclusion=0.3,
+        input_widths=(1, 3, 1),
+    )
+    guide = settled(net, x, y)
+    evidence = exact(x, y)
+    table = evidence.structures.table
+    whole = (table[:, 1] == table[:, 2]) & (table[:, 2] == table[:, 3])
+    gates = table[whole][:, [0, 1, 4]]
+    log_mass = evidence.log_evidence[whole] + gates.sum(-1) * math.log(0.3 / 0.7)
+    assert torch.allclose(guide.inclusion()["input"], log_mass.softmax(0) @ gates, atol=1e-9)
+    draws = ss.draw_posterior(net, guide, 1000, x=x, y=y)
+    each = draws.log_likelihood.sum(-1) + draws.log_prior - draws.log_q
+    expected = float(log_mass.logsumexp(0) + 3 * math.log(0.7))
+    assert torch.allclose(each, torch.full_like(each, expected), atol=1e-6)
+
+
+def test_rows_count_by_their_weights():
+    """A row of weight 2 is two rows, one of weight 0 none; also for the law of the noise."""
+    x, y = data(rows=30)
+    for likelihood in ({"scale": 1.0}, {"concentration": 2.0, "rate": 0.5}):
+        weights = torch.tensor([0.0, 1.0, 2.0]).double().repeat(10)
+        repeated = torch.arange(30).repeat_interleave(weights.long())
+        net = network(likelihood=ss.GaussianLikelihood(**likelihood, weighted=True))
+        plain = network(likelihood=ss.GaussianLikelihood(**likelihood))
+        weighted = settled(net, x, torch.column_stack([y, weights]))
+        expected = settled(plain, x[repeated], y[repeated])
+        for name in ("inclusion", "mean_weights"):
+            found, wanted = (
+                g.inclusion()["input"] if name == "inclusion" else g.mean_weights("output")
+                for g in (weighted, expected)
+            )
+            assert torch.allclose(found, wanted, atol=1e-4)
+
+
+def test_blocks_from_elsewhere_are_refused():
+    for blocks in ([[0, 1]], [[0, 1, 2, 3, 4, 4]], [[0, 1, 2, 3, 5]]):
+        with pytest.raises(ConfigurationError, match="each of the 5 predictors once"):
+            ss.BlockGuide(network(), blocks=blocks)
+    with pytest.raises(ConfigurationError, match="at most 12"):
+        ss.BlockGuide(network(p=13), blocks=[list(range(13))])
