@@ -32,6 +32,8 @@ _PIECE, _ROWS = 128, 16
 class CompactLinear(nn.Module):
     """Affine map with fixed weights: one set, or S posterior draws evaluated in one batched product.
 
+    Without inputs it gives its biases, without nodes nothing.
+
     :param weight: ``[out, in]`` or ``[S, out, in]``.
     :param bias: ``[out]`` or ``[S, out]``.
     :param index: which entries of what comes are its inputs, ``[in]``; None for all.
@@ -51,6 +53,9 @@ class CompactLinear(nn.Module):
         """Map ``[N, in]`` (or ``[S, N, in]``) to ``[N, out]``, or ``[S, N, out]`` for draws."""
         if self.index is not None:
             x = x.index_select(-1, self.index)
+        if not self.weight.numel():  # reads nothing, or has no node
+            bias = self.bias.unsqueeze(-2)
+            return bias.expand(*self.bias.shape[:-1], x.shape[-2], self.bias.shape[-1])
         if self.weight.ndim == 2:
             return linear(x, self.weight, self.bias)
         if x.ndim == 2:  # one product for all draws: the input is shared

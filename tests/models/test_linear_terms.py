@@ -339,11 +339,14 @@ class TestCut:
         with pytest.raises(ss.errors.SelectionError, match="leaves a constant"):
             ss.prune(net, guide, selection_of(guide, nothing))
 
-    @pytest.mark.parametrize("kept", ["both", "no hidden node"])
-    def test_files_and_exports(self, kept, tmp_path):
+    @pytest.mark.parametrize(
+        ("kept", "draws"), [("both", None), ("no hidden node", None), ("no hidden node", 3)]
+    )
+    def test_files_and_exports(self, kept, draws, tmp_path):
         net = network(outputs=2)
         guide = shaken(net)
-        pruned = ss.prune(net, guide, selection_of(guide, OPEN[kept])).network
+        selection = selection_of(guide, OPEN[kept])
+        pruned = ss.prune(net, guide, selection, num_draws=draws).network
         ss.save_compact(pruned, tmp_path / "a.safetensors")
         again = ss.load_compact(tmp_path / "a.safetensors")
         torch.testing.assert_close(again(X), pruned(X), rtol=0, atol=0)
