@@ -53,7 +53,7 @@ def fitted(
     common = {"augment": task.augment}
     if task.warm_start:
         warm = ss.TrainingOptions(**{**chosen, "epochs": task.warm_start})
-        guide = ss.StructuredGuide(model, initial_inclusion=options.initial_inclusion)
+        guide = ss.StructuredGuide(model, initial_inclusion=options.start_inclusion)
         guide.start_from(ss.fit_deterministic(model, data["x"], data["y"], warm, **common))
     result = ss.fit(model, data["x"], data["y"], options, guide=guide, **common)
     if task.fine_tuning is None or result.collapsed:

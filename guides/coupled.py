@@ -12,7 +12,7 @@ means, up to that).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pyro
 import torch
@@ -231,7 +231,7 @@ class CoupledGuide(StructuredGuide):
         """Parameters by what they are; couplings of gates are gates', regressions and responses go with the means."""
         kinds = super().parameter_groups()
         for name in self.coupled:
-            kinds["gates"].append(self._gate_site(name).coupling)
+            kinds[f"gates.{name}"].append(self._gate_site(name).coupling)
         for group in self.description.groups:
             site = getattr(self, group.name).weight
             if isinstance(site, CoupledWeightSite):
@@ -273,11 +273,6 @@ class CoupledGuide(StructuredGuide):
         if moment is None or mean is None:
             raise ConfigurationError(f"CoupledGuide: the prior of {name} gives no mean slab scale.")
         return (moment / mean).unsqueeze(-1)
-
-    def _gate_site(self, name: str) -> CoupledGateSite:
-        inputs = name == self.description.inputs.name
-        site: Any = self.input if inputs else getattr(self, name).gate
-        return cast(CoupledGateSite, site)
 
 
 def _coupled_groups(groups: Sequence[GateGroup], names: Sequence[str] | None) -> tuple[str, ...]:

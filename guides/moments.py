@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pyro.nn import PyroModule
 from torch import Tensor
+from torch.nn import Parameter
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.initial import standardized
@@ -40,9 +42,16 @@ class GuideMoments(PyroModule):
             raise ConfigurationError(
                 f"group {name!r} has no gates, hence no inclusion probabilities."
             )
-        inputs = group is self.description.inputs
-        site = self.input if inputs else getattr(self, name).gate
-        return site.logits.detach()
+        return self._gate_site(name).logits.detach()
+
+    def gate_logits(self, name: str) -> Parameter:
+        """The parameter of a gated group's log-odds, ``[size]``."""
+        logits: Parameter = self._gate_site(name).logits
+        return logits
+
+    def _gate_site(self, name: str) -> Any:
+        """The module that samples a gated group's gates."""
+        return self.input if name == self.description.inputs.name else getattr(self, name).gate
 
     def scale_moments(self, name: str) -> tuple[LogMoments, LogMoments]:
         """Means and variances of the logarithms of a layer's own and of its network-wide scale latents, detached.

@@ -219,6 +219,33 @@ class StructuredGuide(GuideMoments):
                         state[f"{group.name}.weight.{key}"].index_fill_(dim, cut, value)
 
     @torch.no_grad()
+    def admit(self, admitted: Mapping[str, Tensor]) -> None:
+        """Let closed members in again, so that the network computes what it did: what reads them starts at means of 0.
+
+        Gates and standard deviations start as in a new guide; nodes start with random incoming weights.
+
+        :param admitted: indices ``{group: [admitted]}``; a predictor comes with its linear term.
+        """
+        linear, inputs = self.description.linear, self.description.inputs
+        if linear is not None and inputs.name in admitted:
+            admitted = {linear.name: admitted[inputs.name], **admitted}
+        logit = torch.logit(torch.tensor(self.initial["initial_inclusion"], dtype=torch.float64))
+        for name, members in admitted.items():
+            self._gate_site(name).logits[members] = float(logit)
+        for group in self.description.groups:
+            weight = getattr(self, group.name).weight
+            spread = 1 / math.sqrt(group.fan_in)
+            for dim, axis in enumerate((group.weight_rows, group.incoming)):
+                if axis.group in admitted:
+                    cut = axis.indices(admitted, self.temperature.device)
+                    weight.log_scale.index_fill_(
+                        dim, cut, math.log(self.initial["initial_scale"] * spread)
+                    )
+                    reads = dim == 1 or group is linear
+                    start = torch.randn_like(weight.loc) * (0.0 if reads else spread)
+                    weight.loc.index_copy_(dim, cut, start.index_select(dim, cut))
+
+    @torch.no_grad()
     def fix_gates(self, open: Mapping[str, Tensor]) -> None:
         """Set inclusion probabilities to 1 and 0; they stay there as long as the logits are not trained.
 
@@ -260,7 +287,8 @@ class StructuredGuide(GuideMoments):
         return {} if self.samples_likelihood else {"likelihood": False}
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
-        """Parameters by what they are: ``means.{layer}``, ``log_scales`` of weights, ``latents``, ``gates`` (logits).
+        """Parameters by what they are: ``means.{layer}``, ``log_scales`` of weights, ``latents``,
+        ``gates.{group}`` (logits).
 
         ``latents`` are the medians and scales of slab scales and of the likelihood's latents.
         """
@@ -268,11 +296,13 @@ class StructuredGuide(GuideMoments):
         kinds: dict[str, list[Parameter]] = {
             f"means.{g.name}": [getattr(self, g.name).weight.loc] for g in layers
         }
-        kinds |= {"log_scales": [], "latents": [], "gates": []}
+        kinds |= {"log_scales": [], "latents": []}
+        kinds |= {
+            f"gates.{g.name}": [self._gate_site(g.name).logits]
+            for g in self.description.gate_groups
+        }
         for module in self.modules():
-            if isinstance(module, GateSite):
-                kinds["gates"].append(module.logits)
-            elif isinstance(module, WeightSite):
+            if isinstance(module, WeightSite):
                 kinds["log_scales"].append(module.log_scale)
             elif isinstance(module, LogNormalSite):
                 kinds["latents"] += [module.loc, module.log_scale]

@@ -63,5 +63,17 @@ class ExportError(RuntimeError):
     """A network cannot be exported: a package is missing, or the exported network does not compute the same."""
 
 
+class BoundWarning(UserWarning):
+    """The bound fell towards the end of a run, which therefore went back to an earlier epoch."""
+
+
+class MisfitWarning(UserWarning):
+    """Data and likelihood do not go together: numbers far from unit scale, or more spread than it allows."""
+
+
+class ShortRunWarning(UserWarning):
+    """A run was too short for its gates to close, so that inclusion probabilities say little."""
+
+
 class CollapseWarning(UserWarning):
     """A hidden layer lost all its nodes: the network's prediction no longer depends on its input."""

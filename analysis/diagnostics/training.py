@@ -178,7 +178,7 @@ def check_gate_rate(result: Fit) -> Check:
 def _initial_inclusion(result: Fit) -> float:
     """What the guide says of itself: one that was given to the run need not start where the options do."""
     initial: Mapping[str, float] = getattr(result.guide, "initial", {})
-    return initial.get("initial_inclusion", result.options.initial_inclusion)
+    return initial.get("initial_inclusion", result.options.start_inclusion)
 
 
 def _initial_logit(result: Fit) -> float:

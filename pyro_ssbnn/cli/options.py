@@ -325,6 +325,8 @@ _METAVARS = {
     "dtype": "float32|float64",
     "milestones": "FRACTION, several times",
     "optimizer": "adam|sgd",
+    "gate_hold": "PREDICTORS NODES",
+    "gate_method": "gradient|ascent",
     "temperature": "FIRST LAST",
 }
 

@@ -30,10 +30,12 @@ class Boundary:
         random: dict[str, Tensor],
     ) -> None:
         self.live, self.optimizer, self.random = copy(live), optimizer, random
-        self._lengths = len(history), len(history.removed)
+        self._rows = len(history)
+        self._moves = list(history.removed), list(history.admitted)
         self._state = _mapped(optimizer.state_dict(), Tensor.clone)
         modules = (live.guide, live.model)
         tensors = [value for module in modules for value in module.state_dict().values()]
+        tensors += live.present.values()
         self._tensors = [(value, value.clone()) for value in tensors]
 
     @torch.no_grad()
@@ -42,12 +44,12 @@ class Boundary:
         for value, before in self._tensors:
             value.copy_(before)
         self.optimizer.load_state_dict(self._state)
-        rows, removed = self._lengths
+        rows = self._rows
         for series in (history.log_likelihood, history.kl, history.kl_weight, history.seconds):
             del series[rows:]
         for inclusion in history.inclusion.values():
             del inclusion[rows:]
-        del history.removed[removed:]
+        history.removed[:], history.admitted[:] = self._moves
 
 
 def _mapped(state: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["History", "Removal"]
+__all__ = ["History", "Reading", "Removal"]
 
 
 class Removal(NamedTuple):
@@ -30,6 +30,19 @@ class Removal(NamedTuple):
     inclusion: float
 
 
+class Reading(NamedTuple):
+    """The bound at a point of a run, on draws of its own.
+
+    :param epoch: after which epoch.
+    :param elbo: the bound, nats.
+    :param error: its standard error, of the draws.
+    """
+
+    epoch: float
+    elbo: float
+    error: float
+
+
 @dataclass
 class History:
     """ELBO with its parts, and every inclusion probability, epoch by epoch.
@@ -41,7 +54,10 @@ class History:
     :param kl_weight: factor on the KL in that epoch's objective.
     :param seconds: wall time since the start of the run.
     :param inclusion: ``{group: [epoch][node]}`` inclusion probabilities after the epoch, 0 for removed nodes.
-    :param removed: nodes and predictors that left during training, in the order in which they left.
+    :param removed: nodes and predictors that left during training, in the order in which they left; at epoch 0 those
+        that the run began without, at their prior inclusion.
+    :param admitted: members among ``removed`` at epoch 0 that came in after all, and when.
+    :param bounds: readings of the bound, with their errors, once the KL had its full weight and no gate was held.
     :param parts: rows of an epoch.
     """
 
@@ -51,6 +67,8 @@ class History:
     seconds: list[float] = field(default_factory=list)
     inclusion: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     removed: list[Removal] = field(default_factory=list)
+    admitted: list[Removal] = field(default_factory=list)
+    bounds: list[Reading] = field(default_factory=list)
     parts: int = 1
 
     def __len__(self) -> int:

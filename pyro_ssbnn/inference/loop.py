@@ -12,7 +12,13 @@ from torch import Tensor
 from pyro_ssbnn.checks import tensor_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import BlockGuide
+from pyro_ssbnn.inference.advice import (
+    warn_of_overdispersion,
+    warn_of_scale,
+    warn_of_short_run,
+)
 from pyro_ssbnn.inference.checkpoints import EVERY, Checkpoints
+from pyro_ssbnn.inference.gates import with_gate_method
 from pyro_ssbnn.inference.guards import check_data, warn_of_collapse
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.options import TrainingOptions
@@ -80,12 +86,16 @@ def fit(
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
     :raises TrainingInterrupted: a ``KeyboardInterrupt`` with the result so far. Whatever ends the run early, a guide
         that was given is left as of the end of an epoch, or of a few where they have few steps.
+    :warns MisfitWarning: for data far from unit scale, and for counts that vary more than Poisson counts do.
+    :warns ShortRunWarning: when the gates have too few steps to close.
+    :warns BoundWarning: when the bound fell towards the end, and the result is an earlier epoch's.
     :warns CollapseWarning: when a layer ends without an active node.
     """
-    options = options or TrainingOptions()
+    asked = options = options or TrainingOptions()
     x = tensor_of("fit", "x", x, model.description.inputs.column_names)
     y = tensor_of("fit", "y", y)
     check_data("fit", model, x, y)
+    options = options.settled(model.description)
     checkpoints = Checkpoints(checkpoint, checkpoint_every, resumes=resume is not None)
     if resume is not None and guide is not None:
         raise ConfigurationError(
@@ -98,6 +108,8 @@ def fit(
     elif guide is not None and is_guide(guide):
         require_match("fit", model, guide)
     x, y = placed(model.likelihood, x, y, options)
+    warn_of_scale(model, x, model.likelihood.observed(y, x))
+    warn_of_short_run(model, options, len(x))
     with isolated(options.seed, x, grad=True):
         if resume is not None:
             guide = deepcopy(resume.guide)
@@ -109,6 +121,7 @@ def fit(
         require_trainable(guide)
         if isinstance(guide, BlockGuide):
             guide.release()
+        options = with_gate_method(asked, options, guide)
         if resume is None:
             start = start_of(guide, model, augment)
         else:
@@ -124,6 +137,7 @@ def fit(
         )
         run = Run(result, x, y, augment=augment, resume=resume, checkpoints=checkpoints)
         run.train(progress, callback)
+        warn_of_overdispersion(result.model, result.guide, x, y)
     if isinstance(guide, BlockGuide):
         settle(result.model, guide, x, y, seed=options.seed)
         if checkpoint is not None:

@@ -30,6 +30,8 @@ class Minibatches:
     :param x: predictors ``[N, p]`` on the device of the run.
     :param y: targets, there too.
     :param augment: changes the predictors of every minibatch.
+
+    ``whole`` are all rows of the predictors left.
     """
 
     def __init__(
@@ -39,27 +41,27 @@ class Minibatches:
         self.rows = options.batch_rows(len(x))
         self.epoch_steps = options.epoch_steps(len(x))
         self._columns: Tensor | None = None  # predictors left, None for all
-        self._whole = x
+        self.whole = x
 
     def keep(self, columns: Tensor | None) -> None:
         """Give only these predictors from now on, ``[kept]``; augmentation sees all of them."""
         self._columns = None if columns is None else columns.to(self.x.device)
-        if self._columns is not None and self.augment is None:
-            self._whole = self.x.index_select(1, self._columns)
+        self.whole = self.x if self._columns is None else self.x.index_select(1, self._columns)
 
     def of_steps(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Minibatches of the steps from ``first`` to before ``last``, all of one epoch."""
         if self.rows == len(self.x):
             for _ in range(first, last):
                 # An augmentation may change its argument in place.
-                yield self._changed(self.x.clone() if self.augment else self._whole), self.y
+                yield (self._changed(self.x.clone()) if self.augment else self.whole), self.y
             return
         epoch, start = divmod(first, self.epoch_steps)
         order = row_order(self.seed, epoch, self.x)
         # A random remainder waits for the next epoch.
         part = order[start * self.rows : (start + last - first) * self.rows]
         for rows in part.split(self.rows):
-            yield self._changed(self._whole.index_select(0, rows)), self.y.index_select(0, rows)
+            x = self.x if self.augment else self.whole
+            yield self._changed(x.index_select(0, rows)), self.y.index_select(0, rows)
 
     def _changed(self, x: Tensor) -> Tensor:
         if self.augment is None:

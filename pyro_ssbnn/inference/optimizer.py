@@ -6,17 +6,71 @@ state says the same of a network that shrinks, and in a saved file, for one opti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.schedule import rate_groups
 from pyro_ssbnn.structure.guide import Guide
 
-__all__ = ["JointOptimizer", "means_optimizer", "optimizer_of"]
+__all__ = ["FusedAdam", "JointOptimizer", "means_optimizer", "optimizer_of"]
+
+
+class FusedAdam(torch.optim.Adam):
+    """Torch's fused Adam without its bookkeeping at every step, which costs a small network more than the arithmetic.
+
+    Parameter groups of rate 0 wait: their moments begin when they are let go.
+    """
+
+    _moving: list[tuple[dict[str, Any], list[Tensor], list[list[Tensor]]]] | None = None
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move all parameters by their gradients."""
+        if self._moving is None:
+            self._moving = [(group, *self._slots(group["params"])) for group in self.param_groups]
+        with torch.no_grad():
+            for group, parameters, (means, squares, steps) in self._moving:
+                if group["lr"] == 0 or not parameters:
+                    continue
+                torch._foreach_add_(steps, 1.0)
+                beta1, beta2 = group["betas"]
+                torch._fused_adam_(
+                    parameters,
+                    [parameter.grad for parameter in parameters],
+                    means,
+                    squares,
+                    [],
+                    steps,
+                    lr=group["lr"],
+                    beta1=beta1,
+                    beta2=beta2,
+                    weight_decay=group["weight_decay"],
+                    eps=group["eps"],
+                    amsgrad=False,
+                    maximize=False,
+                )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """As torch's."""
+        super().load_state_dict(dict(state_dict))
+        self._moving = None
+
+    def _slots(self, parameters: Iterable[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Those parameters that have gradients, their moments and their numbers of steps."""
+        reached = [parameter for parameter in parameters if parameter.grad is not None]
+        for parameter in reached:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        slots = [[self.state[p][key] for p in reached] for key in ("exp_avg", "exp_avg_sq", "step")]
+        return reached, slots
 
 
 class JointOptimizer:
@@ -82,7 +136,7 @@ def optimizer_of(
     if options.optimizer == "adam":
         return JointOptimizer([means_optimizer(groups, options, device)])
     means = sum(kind.startswith("means.") for kind in guide.parameter_groups())
-    rest = torch.optim.Adam(groups[means:], fused=_fuses(device))
+    rest = _adam(groups[means:], device)
     return JointOptimizer([means_optimizer(groups[:means], options, device), rest])
 
 
@@ -96,12 +150,19 @@ def means_optimizer(
 
     :param weight_decay: factor on the parameters themselves, added to their gradients.
     """
-    # One fused kernel a group; unfused Adam costs several times as much on the CPU.
     if options.optimizer == "adam":
-        return torch.optim.Adam(groups, weight_decay=weight_decay, fused=_fuses(device))
+        return _adam(groups, device, weight_decay)
     return torch.optim.SGD(
         groups, momentum=options.momentum, weight_decay=weight_decay, fused=_fuses(device)
     )
+
+
+def _adam(
+    groups: list[dict[str, Any]], device: torch.device, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    # One fused kernel a group; unfused Adam costs several times as much on the CPU.
+    kind = FusedAdam if _fuses(device) else torch.optim.Adam
+    return kind(groups, weight_decay=weight_decay, fused=_fuses(device))
 
 
 def _fuses(device: torch.device) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pyro_ssbnn.errors import ConfigurationError
@@ -19,9 +19,12 @@ __all__ = ["TrainingOptions", "resolve_dtype"]
 _STEPS = (
     10_000  # of a run whose epochs are left to us: gates need a few thousand, whatever the data
 )
+_HELD_STEPS = 12_000  # of one that holds its gates first
 _WARMUP_STEPS = 2_000
+_HOLD = (0.6, 0.7)
 _RECORD_STEPS = 500  # more make an epoch several rows of the history
 _OPTIMIZERS = ("adam", "sgd")
+_GATE_METHODS = ("gradient", "ascent")
 _DTYPES = ("float32", "float64")
 
 
@@ -29,9 +32,14 @@ _DTYPES = ("float32", "float64")
 class TrainingOptions:
     """How :func:`pyro_ssbnn.fit` optimises the ELBO.
 
-    :param epochs: passes over the data; None takes as many as make 10,000 steps, at least 20.
+    Some defaults differ where a network with hidden layers selects predictors: there gates are held, and what follows
+    suits that.
+    A result's options say whether they were (``gate_hold``).
+
+    :param epochs: passes over the data; None takes as many as make 10,000 steps (12,000 where gates are held), at least
+        20.
     :param batch_size: rows a step; a larger value than the data has rows means full batches. None takes an eighth of
-        the data, within 32 to 256 rows: gates learn poorly from smaller ones.
+        the data (a third where gates are held), within 32 to 256 rows: gates learn poorly from smaller ones.
     :param optimizer: of the weights' means: "adam", or "sgd", which is gradient descent with ``momentum``. Log-scales
         and gates are Adam's in either case: where the KL rules, their gradients are of the order of one over the number
         of observations, and no rate that suits the means would ever move them.
@@ -42,11 +50,21 @@ class TrainingOptions:
     :param latent_rate: learning rate of log-medians and log-scales of slab scales and noise; None takes ``scale_rate``.
     :param gate_rate: learning rate of gate logits; too high a rate can close every node before the weights have
         learned. None takes 0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose
-        gradients are noisier.
-    :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 2,000
-        steps, but at most three tenths of the epochs.
+        gradients are noisier. Gates that move by ascent do not use it.
+    :param gate_hold: fractions of the epochs during which the gates of predictors, and those of nodes, stay where they
+        start. A predictor whose effect takes several nodes, such as a square, looks like noise until they have learned
+        it, and its gate would close before. None holds them for (0.6, 0.7) of the epochs where the network selects
+        predictors, and not at all elsewhere.
+    :param gate_method: how gates move: "gradient", by the optimizer along straight-through gradients, or "ascent", by
+        coordinate ascent on the evidence of both branches (:mod:`pyro_ssbnn.inference.gates`), which is unbiased and
+        dear for large networks. None ascends where gates are held.
+    :param screen: begin without those of more than ten selected predictors in which boosted trees find no use
+        (:mod:`pyro_ssbnn.inference.screening`); one that proves useful for what the network leaves unexplained comes
+        in before the gates are let go. False begins with all.
+    :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 0.6 where
+        gates are held, else 2,000 steps, but at most three tenths of the epochs.
     :param decay_after: fraction of the epochs after which all rates decay to a hundredth by a cosine; 0 for a cosine
-        all along, 1 for no decay.
+        all along, 1 for no decay. None takes 0.85 where gates are held, else 0.5.
     :param milestones: rising fractions of the epochs at which all rates are multiplied by ``milestone_factor``, in
         place of the cosine: (0.5, 0.75) cuts the rates of 300 epochs after 150 and after 225. Empty for the cosine.
     :param milestone_factor: of the rates at each of the ``milestones``, positive, at most 1.
@@ -57,7 +75,8 @@ class TrainingOptions:
         convolves: there it would leave out the correlations between positions, and cost twice as much.
     :param temperature: (first, last) temperature of the gates' relaxation, interpolated geometrically over the epochs.
     :param hard_gates: straight-through gates, or soft ones.
-    :param initial_inclusion: inclusion probability at which every gate starts.
+    :param initial_inclusion: inclusion probability at which every gate starts; None takes 0.995 where gates are held,
+        else 0.95.
     :param patience: stop once the ELBO, at full KL weight, has not risen by ``min_delta`` in so many epochs; None never
         stops early.
     :param min_delta: the smallest rise that counts, in nats per observation.
@@ -86,8 +105,11 @@ class TrainingOptions:
     scale_rate: float = 0.04
     latent_rate: float | None = None
     gate_rate: float | None = None
+    gate_hold: tuple[float, float] | None = None
+    gate_method: str | None = None
+    screen: bool = True
     kl_warmup: float | None = None
-    decay_after: float = 0.5
+    decay_after: float | None = None
     milestones: tuple[float, ...] = ()
     milestone_factor: float = 0.1
     clip_norm: float | None = None
@@ -95,7 +117,7 @@ class TrainingOptions:
     local_reparameterization: bool | None = None
     temperature: tuple[float, float] = (0.5, 0.5)
     hard_gates: bool = True
-    initial_inclusion: float = 0.95
+    initial_inclusion: float | None = None
     patience: int | None = None
     min_delta: float = 1e-4
     remove_below: float | None = 0.1
@@ -108,6 +130,10 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for name in ("temperature", "milestones"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.gate_hold is not None:
+            object.__setattr__(self, "gate_hold", tuple(self.gate_hold))
+            held = len(self.gate_hold) == 2 and all(0 <= part <= 1 for part in self.gate_hold)
+            self._require("gate_hold", held, "two fractions of the epochs, 0 to 1, or None")
         self._require("remove_after", self.remove_after >= 1, "at least 1")
         for name in ("epochs", "batch_size", "num_particles", "patience"):
             chosen = getattr(self, name)
@@ -124,6 +150,11 @@ class TrainingOptions:
         rising = all(a < b for a, b in itertools.pairwise((0.0, *self.milestones, 1.0)))
         self._require("milestones", rising, "rising fractions of the epochs, between 0 and 1")
         self._require("milestone_factor", 0 < self.milestone_factor <= 1, "within (0, 1]")
+        self._require(
+            "gate_method",
+            self.gate_method in (None, *_GATE_METHODS),
+            "'gradient', 'ascent' or None",
+        )
         self._require("optimizer", self.optimizer in _OPTIMIZERS, "'adam' or 'sgd'")
         self._require("momentum", 0 <= self.momentum < 1, "within [0, 1)")
         self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
@@ -131,7 +162,8 @@ class TrainingOptions:
         self._require("temperature", positive, "two positive numbers")
         below = self.remove_below
         self._require("remove_below", below is None or 0 < below <= 0.5, "within (0, 0.5], or None")
-        self._require("initial_inclusion", 0 < self.initial_inclusion < 1, "within (0, 1)")
+        start = self.initial_inclusion
+        self._require("initial_inclusion", start is None or 0 < start < 1, "within (0, 1), or None")
         self._require("dtype", self.dtype in _DTYPES, "'float32' or 'float64'")
         if self.compile in ("on", "off"):  # as the command line says it
             object.__setattr__(self, "compile", self.compile == "on")
@@ -144,9 +176,40 @@ class TrainingOptions:
                 f"TrainingOptions: {name} must be {expected}; got {getattr(self, name)!r}."
             )
 
+    def settled(self, description: NetworkDescription) -> TrainingOptions:
+        """These options with what depends on the network filled in: whether gates are held, and how they move."""
+        # Linear predictors need no help: what they are for is learned at once.
+        selects = description.inputs.gated and len(description.groups) > 1
+        hold = self.gate_hold or (_HOLD if selects else (0.0, 0.0))
+        # The relaxed objective has no two branches.
+        method = "ascent" if max(hold) > 0 and self.hard_gates else "gradient"
+        return replace(self, gate_hold=hold, gate_method=self.gate_method or method)
+
+    @property
+    def holds(self) -> bool:
+        """Whether gates are held at first."""
+        return max(self.gate_hold or (0.0,)) > 0
+
+    @property
+    def ascends(self) -> bool:
+        """Whether gates move by ascent."""
+        return self.gate_method == "ascent"
+
+    @property
+    def start_inclusion(self) -> float:
+        """Inclusion probability at which every gate starts."""
+        return self.initial_inclusion or (0.995 if self.holds else 0.95)
+
+    @property
+    def decay_from(self) -> float:
+        """Fraction of the epochs after which rates decay."""
+        if self.decay_after is not None:
+            return self.decay_after
+        return 0.85 if self.holds else 0.5
+
     def batch_rows(self, num_data: int) -> int:
         """Rows of a step for so many observations."""
-        wanted = self.batch_size or min(256, max(32, num_data // 8))
+        wanted = self.batch_size or min(256, max(32, num_data // (3 if self.holds else 8)))
         return min(wanted, num_data)
 
     def particles(self, num_data: int) -> int:
@@ -179,7 +242,8 @@ class TrainingOptions:
         """Epochs of a run on so many observations."""
         if self.epochs is not None:
             return self.epochs
-        return max(20, math.ceil(_STEPS / self.epoch_steps(num_data)))
+        steps = _HELD_STEPS if self.holds else _STEPS
+        return max(20, math.ceil(steps / self.epoch_steps(num_data)))
 
     def epoch_steps(self, num_data: int) -> int:
         """Steps of an epoch for so many observations."""
@@ -192,7 +256,9 @@ class TrainingOptions:
     def warmup_steps(self, num_data: int) -> float:
         """Length of the KL's warm-up in steps for so many observations."""
         steps = self.num_epochs(num_data) * self.epoch_steps(num_data)
-        return min(0.3 * steps, _WARMUP_STEPS) if self.kl_warmup is None else self.kl_warmup * steps
+        if self.kl_warmup is not None:
+            return self.kl_warmup * steps
+        return 0.6 * steps if self.holds else min(0.3 * steps, _WARMUP_STEPS)
 
     def to_config(self) -> dict[str, Any]:
         """Plain record of the options."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import groupby
 from operator import attrgetter
@@ -16,26 +16,30 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_ssbnn.errors import ConfigurationError, TrainingInterrupted
+from pyro_ssbnn.inference.best import Best
 from pyro_ssbnn.inference.boundary import Boundary
 from pyro_ssbnn.inference.checkpoints import Checkpoints
 from pyro_ssbnn.inference.costs import best_kind, repays
 from pyro_ssbnn.inference.elbo import AnalyticELBO
+from pyro_ssbnn.inference.gates import ascend, gate_evidence_of
 from pyro_ssbnn.inference.graph import has_compiler
 from pyro_ssbnn.inference.guards import FiniteGuard, Patience
-from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.inference.history import History, Removal
 from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.optimizer import optimizer_of
 from pyro_ssbnn.inference.preparation import Augmentation
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import renew_rates
 from pyro_ssbnn.inference.schedule import Schedule, set_rates
+from pyro_ssbnn.inference.screening import scores, screens, useful
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal, may_lose_members
 from pyro_ssbnn.inference.step import STEPS, EagerStep
-from pyro_ssbnn.isolation import random_state, set_random_state
+from pyro_ssbnn.isolation import random_state, seeded, set_random_state
 
 __all__ = ["Run"]
 
 _BETWEEN_MARKS = 50  # times what marking the end of an epoch costs, so that it costs at most 2 %
+_EVIDENCE_ROWS, _EVIDENCE_DRAWS = 512, 16  # of one ascent of the gates
 _WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
 _log = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class Run:
         self.result, self.x = result, x
         self.checkpoints = checkpoints or Checkpoints(None)
         options = result.options
-        self.schedule = Schedule(options, len(x))
+        self.schedule = Schedule(options, len(x), result.model.description)
         self.minibatches = Minibatches(x, y, options, augment)
         self.live = LiveNetwork(result.model, result.guide)
         self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
@@ -89,23 +93,29 @@ class Run:
         self._in_block = False
         if resume is not None:
             self._resume(resume)
+        elif screens(result.model.description, options):
+            self._screen()
         history = result.history
         self._first_step = self.schedule.steps_of(len(history))[0]
         self.guard = FiniteGuard(self.schedule.epoch_steps, self._first_step)
         self.patience = Patience(options, len(x))
         self.patience.watch(history.elbo, history.kl_weight)
+        self.best = Best(self.schedule, self.rows, len(x), options.seed, self._first_step)
 
     def _resume(self, earlier: Fit) -> None:
         history = self.result.history = deepcopy(earlier.history)
         self.start -= history.seconds[-1] if len(history) else 0.0
         wanted = [dict(group) for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(deepcopy(earlier.optimizer_state))  # torch shares tensors
+        trained = deepcopy(dict(self.result.guide.state_dict()))
+        without = [move._replace(epoch=0) for move in history.admitted]
+        for epoch, moves in groupby(without + history.removed, key=attrgetter("epoch")):
+            self.remove(_members(moves), round(epoch * self.schedule.parts))
+            if epoch == 0 and history.admitted:
+                record = round(history.admitted[0].epoch * self.schedule.parts)
+                self.admit(_members(history.admitted), record, trained)
+        state = deepcopy(earlier.optimizer_state)  # torch shares tensors
+        self.optimizer.load_state_dict(self.live.live_state(state))
         renew_rates(self.optimizer.param_groups, wanted)
-        for epoch, removals in groupby(history.removed, key=attrgetter("epoch")):
-            due: dict[str, list[int]] = {}
-            for removal in removals:
-                due.setdefault(removal.group, []).append(removal.node)
-            self.remove(due, round(epoch * self.schedule.parts))
         set_random_state(earlier.random_state, self.x.device)
         self.random = random_state(self.x.device)
 
@@ -154,8 +164,14 @@ class Run:
                     continue
                 bar.update(len(self._unread))
                 self._read()
+                if decides and schedule.admits(record):
+                    self._admit()
+                if decides and schedule.ascends(record):
+                    self._ascend(record)
                 if decides:
                     self._shrink()
+                if self.best.due(record):
+                    self._read_bound()
                 self.random = random_state(self.x.device)
                 self._in_block = False
                 bar.set_postfix_str(_status(history), refresh=False)
@@ -168,6 +184,33 @@ class Run:
                     self.checkpoints.write(self.result)
                 if decides and self.patience.exhausted:
                     break
+        better = self.best.better(history)
+        if better is not None:
+            self._go_back(better)
+
+    def _ascend(self, record: int) -> None:
+        """Move the gates that are let go towards what the evidence asks for."""
+        live, minibatches, step = self.live, self.minibatches, self.schedule.steps_of(record + 1)[0]
+        x, y = minibatches.whole, minibatches.y
+        if len(x) > _EVIDENCE_ROWS:
+            rows = torch.randperm(len(x), device=x.device)[:_EVIDENCE_ROWS]
+            x, y = x.index_select(0, rows), y.index_select(0, rows)
+        evidence = gate_evidence_of(
+            live.model, live.guide, x, y, num_data=len(self.x), num_draws=_EVIDENCE_DRAWS
+        )
+        factor = self.schedule.rate_factor(step)
+        ascend(live.guide, evidence, self.schedule.free(step), self.schedule.ascent, factor)
+
+    def _read_bound(self) -> None:
+        minibatches = self.minibatches
+        random = random_state(self.x.device)
+        self.best.read(
+            self.live,
+            self.optimizer,
+            self.result.history,
+            random,
+            (minibatches.whole, minibatches.y),
+        )
 
     def _mark(self) -> None:
         """Note the end of a block, unless one has just been noted."""
@@ -180,10 +223,16 @@ class Run:
     def _return(self) -> None:
         """Go back to the last end of a block that was noted, if in the midst of one; a step may be half done."""
         if self._in_block and self._boundary is not None:
-            self._boundary.restore(self.result.history)
-            self.live, self.optimizer = self._boundary.live, self._boundary.optimizer
-            self.random = self._boundary.random
+            self._go_back(self._boundary)
         self._store()
+
+    def _go_back(self, boundary: Boundary) -> None:
+        boundary.restore(self.result.history)
+        self.live, self.optimizer, self.random = (
+            boundary.live,
+            boundary.optimizer,
+            boundary.random,
+        )
 
     def freeze_gates(self) -> None:
         """Keep all gates where they are: their rate is 0 from now on, also in the optimizer's saved state."""
@@ -211,7 +260,8 @@ class Run:
     def _follow_schedule(self, step: int) -> None:
         """Set rates, KL weight and temperature for a step (from 0)."""
         schedule = self.schedule
-        set_rates(self.optimizer.param_groups, schedule.rate_factor(step))
+        factor, held = schedule.rate_factor(step), schedule.held(step)
+        set_rates(self.optimizer.param_groups, factor, held)
         self.kl_weight.fill_(schedule.kl_weight(step))
         if schedule.anneals or step == self._first_step:
             for guide in (self.live.guide, self.result.guide):
@@ -238,11 +288,37 @@ class Run:
         """
         live = self.live
         live.close(due)
-        state = live.whole_state(self.optimizer.state_dict())
         steps = self.schedule.steps - self.schedule.steps_of(record)[0]
         now, then = live.model.description, live.narrowest
         kind = best_kind(self.kinds, then, self.rows, steps)
-        if record == 0 or repays((self.kind, now), (kind, then), self.rows, steps):
+        self._renew(
+            kind
+            if record == 0 or repays((self.kind, now), (kind, then), self.rows, steps)
+            else None
+        )
+
+    def admit(
+        self,
+        back: Mapping[str, Sequence[int]],
+        record: int,
+        trained: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Let members that the run began without, given by their original indices, in after so many records.
+
+        :param trained: parameters of the guide, of a run that let them in before; None starts theirs anew.
+        """
+        self.live.admit(back, trained)
+        steps = self.schedule.steps - self.schedule.steps_of(record)[0]
+        self._renew(best_kind(self.kinds, self.live.narrowest, self.rows, steps))
+
+    def _renew(self, kind: str | None) -> None:
+        """Bring optimizer and data up to date with the live network.
+
+        :param kind: of the steps of a network that is made anew, of the members it has; None keeps its size.
+        """
+        live = self.live
+        state = live.whole_state(self.optimizer.state_dict())
+        if kind is not None:
             self.kind = kind
             live.narrow()
             pyro.clear_param_store()  # the run's own, where the new guide takes over the names
@@ -254,6 +330,37 @@ class Run:
                 inputs.columns.indices(live.kept) if inputs.name in live.kept else None
             )
         self.optimizer.load_state_dict(live.live_state(state))
+
+    def _screen(self) -> None:
+        """Begin without the predictors in which the trees find no use."""
+        inputs = self.result.model.description.inputs
+        wanted = self._useful(explained=False)
+        without = sorted(set(range(inputs.size)) - set(wanted))
+        if without:
+            prior = inputs.inclusion or 0.0
+            self.result.history.removed += [Removal(inputs.name, j, 0, prior) for j in without]
+            self.remove({inputs.name: without})
+
+    def _admit(self) -> None:
+        """Let in the predictors in which the trees find a use for what the network leaves unexplained."""
+        history, name = self.result.history, self.result.model.description.inputs.name
+        if not any(move.group == name for move in history.removed):
+            return
+        self._store()
+        wanted = set(self._useful(explained=True))
+        back = [move for move in history.removed if move.group == name and move.node in wanted]
+        if back:
+            history.removed = [move for move in history.removed if move not in back]
+            history.admitted += [move._replace(epoch=history.epoch) for move in back]
+            self.admit({name: [move.node for move in back]}, len(history))
+
+    def _useful(self, *, explained: bool) -> list[int]:
+        result = self.result
+        inputs, seed = result.model.description.inputs, result.options.seed
+        with seeded(seed, self.x.device):
+            data = self.x, self.minibatches.y
+            score = scores(result.model, result.guide, *data, explained=explained)
+        return useful(inputs, self.x, score, seed, first=not explained)
 
     def _set_step(self) -> None:
         """Build the step for the live network, unless there is one."""
@@ -309,6 +416,14 @@ class Run:
         self.live.store()
         self.result.optimizer_state = self.live.whole_state(self.optimizer.state_dict())
         self.result.random_state = self.random
+
+
+def _members(moves: Iterable[Removal]) -> dict[str, list[int]]:
+    """Members that leave or come in together, ``{group: [members]}``."""
+    members: dict[str, list[int]] = {}
+    for move in moves:
+        members.setdefault(move.group, []).append(move.node)
+    return members
 
 
 def _status(history: History) -> str:

@@ -18,7 +18,7 @@ from pyro_ssbnn.errors import CheckpointError, ConfigurationError
 from pyro_ssbnn.files.container import read_record, under, write_record
 from pyro_ssbnn.files.untrusted import check_numbers, entry, unpacking
 from pyro_ssbnn.guides import scale_guide
-from pyro_ssbnn.inference.history import History, Removal
+from pyro_ssbnn.inference.history import History, Reading, Removal
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.start import Start
@@ -73,6 +73,8 @@ def write_fit(result: Fit, path: str | Path, previous: Path | None = None) -> No
         "num_data": result.num_data,
         "history": {name: getattr(result.history, name) for name in (*_SERIES, "parts")},
         "removed": result.history.removed,
+        "admitted": result.history.admitted,
+        "bounds": result.history.bounds,
         "optimizer_groups": result.optimizer_state.get("param_groups", []),
     }
     write_record(path, "fit", header, tensors, previous)
@@ -171,8 +173,14 @@ def _history_of(
     path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], model: Network
 ) -> History:
     record = entry(header, "history", dict, path)
-    removed = [Removal(str(g), int(n), e, i) for g, n, e, i in entry(header, "removed", list, path)]
-    history = History(removed=removed, parts=int(record.get("parts", 1)))
+    moves = [
+        [Removal(str(g), int(n), e, i) for g, n, e, i in rows]
+        for rows in (entry(header, "removed", list, path), header.get("admitted", []))
+    ]
+    bounds = [Reading(*map(float, row)) for row in header.get("bounds", [])]
+    history = History(
+        removed=moves[0], admitted=moves[1], bounds=bounds, parts=int(record.get("parts", 1))
+    )
     for name in _SERIES:
         getattr(history, name).extend(float(value) for value in entry(record, name, list, path))
     inclusion = under("history.inclusion.", tensors)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from pyro_ssbnn.inference.options import TrainingOptions
+from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["Schedule", "rate_factor", "rate_groups", "set_rates", "temperature"]
 
+_ASCENTS = 100
+_TRAVEL = 32.0  # log-odds, three times those from open to closed
 _BLOCK_STEPS = 20  # between two readings from the device
+_FIRST_WEIGHT = 0.01
+_ADMITS = 0.8  # of the hold of predictors' gates: the rest is for those that come in
 
 
 def rate_groups(guide: Guide, options: TrainingOptions, num_data: int) -> list[dict[str, Any]]:
@@ -23,8 +28,9 @@ def rate_groups(guide: Guide, options: TrainingOptions, num_data: int) -> list[d
     rates = {
         "log_scales": options.scale_rate,
         "latents": options.latent_rate or options.scale_rate,
-        "gates": options.gate_step(num_data),
     }
+    gates = [f"gates.{group.name}" for group in guide.description.gate_groups]
+    rates |= dict.fromkeys(gates, options.gate_step(num_data))
     for group in guide.description.groups:
         fan_in = group.fan_in + group.removed_fan_in  # a layer keeps its rate when it shrinks
         unit = math.sqrt(fan_in) if options.optimizer == "adam" else 1.0
@@ -36,10 +42,10 @@ def rate_groups(guide: Guide, options: TrainingOptions, num_data: int) -> list[d
     ]
 
 
-def set_rates(groups: Iterable[dict[str, Any]], factor: float) -> None:
-    """Set the rates of parameter groups to so much of their base rates."""
+def set_rates(groups: Iterable[dict[str, Any]], factor: float, held: Container[str] = ()) -> None:
+    """Set the rates of parameter groups to so much of their base rates, and those of the held kinds to 0."""
     for group in groups:
-        group["lr"] = group["base_rate"] * factor
+        group["lr"] = 0.0 if group["kind"] in held else group["base_rate"] * factor
 
 
 class Schedule:
@@ -51,15 +57,28 @@ class Schedule:
     are removed or the run stops early.
 
     :param num_data: observations.
+    :param description: of the network, where its gates may be held.
     """
 
-    def __init__(self, options: TrainingOptions, num_data: int) -> None:
+    def __init__(
+        self,
+        options: TrainingOptions,
+        num_data: int,
+        description: NetworkDescription | None = None,
+    ) -> None:
         self.options = options
         self.epochs, self.parts = options.num_epochs(num_data), options.parts(num_data)
         self.epoch_steps = options.epoch_steps(num_data)
         self.steps, self.records = self.epochs * self.epoch_steps, self.epochs * self.parts
         self.warmup = options.warmup_steps(num_data)
         self.block = max(1, math.ceil(_BLOCK_STEPS * self.parts / self.epoch_steps))
+        predictors, nodes = options.gate_hold or (0.0, 0.0)
+        self._predictors = description.inputs.name if description else ""
+        self._holds = {
+            group.name: predictors if group is description.inputs else nodes
+            for group in (description.gate_groups if description else ())
+        }
+        self.let_go = math.ceil(max(self._holds.values(), default=0.0) * self.steps)
         self.anneals = options.temperature[0] != options.temperature[1]
 
     def steps_of(self, record: int) -> tuple[int, int]:
@@ -77,8 +96,49 @@ class Schedule:
         return rate_factor(self.options, self.progress(step))
 
     def kl_weight(self, step: int) -> float:
-        """Weight of the KL: rising linearly to 1 over the warm-up."""
-        return min(1.0, (step + 1) / self.warmup) if self.warmup > 0 else 1.0
+        """Weight of the KL, rising to 1 over the warm-up: linearly, or geometrically from 0.01 where gates are held.
+
+        Held gates give the weights time to learn, and so does a KL that counts little for most of it.
+        """
+        done = min(1.0, (step + 1) / self.warmup) if self.warmup > 0 else 1.0
+        return _FIRST_WEIGHT ** (1 - done) if self.let_go else done
+
+    def admits(self, record: int) -> bool:
+        """Whether predictors may come in after a record: once, when four fifths of their gates' hold are over."""
+        hold = self._holds.get(self._predictors, 0.0)
+        at = math.ceil(_ADMITS * hold * self.steps)
+        before = self.steps_of(max(0, record + 1 - self.block))[0]
+        return hold > 0 and before < at <= self.steps_of(record + 1)[0]
+
+    def held(self, step: int) -> set[str]:
+        """Kinds of parameters that the optimizer leaves alone at a step: gates not let go, or moved by ascent."""
+        names = self._holds.keys() if self.options.ascends else self._holds.keys() - self.free(step)
+        return {f"gates.{name}" for name in names}
+
+    def free(self, step: int) -> set[str]:
+        """Groups whose gates are let go."""
+        return {name for name, hold in self._holds.items() if step >= hold * self.steps}
+
+    def ascends(self, record: int) -> bool:
+        """Whether gates are moved by ascent after a record: a hundred times, once the first of them are let go."""
+        if not self.options.ascends:
+            return False
+        first = math.ceil(min(self._holds.values(), default=1.0) * self.steps)
+        every = max(1, (self.steps - first) // _ASCENTS)
+        before = self.steps_of(max(0, record + 1 - self.block))[0]
+        now = self.steps_of(record + 1)[0]
+        return now >= first and (now - first) // every > (before - first) // every
+
+    @property
+    def ascents(self) -> int:
+        """How often gates move by ascent once all are let go, about: a run of few steps has fewer blocks."""
+        block = self.steps_of(self.block)[0]
+        return max(1, min(_ASCENTS, (self.steps - self.let_go) // block))
+
+    @property
+    def ascent(self) -> float:
+        """Log-odds by which a gate moves at most in one ascent: from open to closed in about a third of them."""
+        return min(4.0, _TRAVEL / self.ascents)
 
     def temperature(self, step: int) -> float:
         """Temperature of the gates' relaxation."""
@@ -92,7 +152,8 @@ def rate_factor(options: TrainingOptions, progress: float) -> float:
     """
     if options.milestones:
         return options.milestone_factor ** sum(progress >= at for at in options.milestones)
-    late = max(0.0, (progress - options.decay_after) / max(1 - options.decay_after, 1e-9))
+    after = options.decay_from
+    late = max(0.0, (progress - after) / max(1 - after, 1e-9))
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * late))
 
 

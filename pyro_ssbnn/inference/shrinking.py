@@ -42,7 +42,10 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 def due_for_removal(
     history: History, model: Network, below: float, after: int
 ) -> dict[str, list[int]]:
-    """Members still in the network whose inclusion was below the threshold in each of the last epochs.
+    """Members still in the network whose inclusion was below threshold and prior in each of the last epochs.
+
+    A member whose odds have risen above the prior odds stays, however small they are; and nobody goes before the KL has
+    its full weight.
 
     The likeliest member of a group always stays, so that there is a network left (the guard reports the collapse). A
     predictor is in as long as either of its gates is, and leaves with its linear term.
@@ -51,18 +54,20 @@ def due_for_removal(
     :param after: number of epochs in a row.
     :returns: ascending original indices, ``{group: [due]}``; groups without any are absent.
     """
-    due = {}
+    due: dict[str, list[int]] = {}
+    if len(history) < after or min(history.kl_weight[-after:]) < 1:
+        return due
     linear, inputs = model.description.linear, model.description.inputs
     removable = [g for g in model.description.gate_groups if may_lose_members(model, g.name)]
     for group in removable:
         if group is linear:
             continue
         rows = np.stack(history.inclusion[group.name][-after:])
+        prior = group.inclusion or 1.0
         if group is inputs and linear is not None:
             rows = 1 - (1 - rows) * (1 - np.stack(history.inclusion[linear.name][-after:]))
-        if len(rows) < after:
-            continue
-        low = np.asarray((rows < below).all(0))
+            prior = 1 - (1 - prior) * (1 - (linear.inclusion or 1.0))
+        low = np.asarray((rows < min(below, prior)).all(0))  # what the data favour stays
         low[[r.node for r in history.removed if r.group == group.name]] = False
         low[rows[-1].argmax()] = False
         if low.any():
@@ -142,6 +147,26 @@ class LiveNetwork:
         for name, members in self._on_device(self._in_live(closed)).items():
             if name in self.present:
                 self.present[name].index_fill_(0, members, 0.0)
+
+    def admit(
+        self,
+        admitted: Mapping[str, Sequence[int]],
+        trained: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Let closed members, given by their original indices, in again; :meth:`narrow` then gives them tensors.
+
+        :param trained: parameters of the whole guide to go on from; None starts those of the members anew.
+        """
+        self.store()
+        self.kept = dict(self.kept)
+        for name, members in admitted.items():
+            back = torch.cat([self.kept[name], torch.as_tensor(members, dtype=torch.long)])
+            self.kept[name] = back.sort().values
+        if trained is not None:
+            self.whole_guide.load_state_dict(trained)
+            return
+        indices = {name: torch.as_tensor(members) for name, members in admitted.items()}
+        self.whole_guide.admit(self._on_device(indices))
 
     def narrow(self) -> None:
         """Take what is closed out of the live network; its guide goes on with the other parameters as they are."""

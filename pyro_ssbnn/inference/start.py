@@ -43,7 +43,7 @@ def default_guide(model: Network, options: TrainingOptions) -> Guide:
     """The guide that a run trains unless it is given one, at new starting values."""
     initial: dict[str, Any] = {
         "temperature": options.temperature[0],
-        "initial_inclusion": options.initial_inclusion,
+        "initial_inclusion": options.start_inclusion,
     }
     if has_block_law(model) and options.hard_gates:
         return BlockGuide(model, **initial)

@@ -63,6 +63,9 @@ class Likelihood(ABC):
     predicts_classes: ClassVar[bool] = False
     """Whether targets are class labels: their mean is a probability, their uncertainty an entropy."""
 
+    unit_scale: ClassVar[bool] = False
+    """Whether targets are real numbers that priors expect at mean 0 and standard deviation 1."""
+
     @property
     def name(self) -> str:
         """Short name in saved files, given by :func:`pyro_ssbnn.register`.

@@ -30,6 +30,8 @@ class GaussianLikelihood(Likelihood):
     :param rate: its rate (variance units of y); the weak default suits standardised targets.
     """
 
+    unit_scale = True
+
     scale: float | None = None
     num_targets: int = 1
     concentration: float = 1.0

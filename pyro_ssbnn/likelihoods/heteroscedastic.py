@@ -36,6 +36,8 @@ class HeteroscedasticLikelihood(Likelihood):
     :param largest: the same above.
     """
 
+    unit_scale = True
+
     smallest: float = 1e-3
     largest: float = 1e3
 

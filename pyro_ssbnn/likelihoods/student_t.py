@@ -40,6 +40,8 @@ class StudentTLikelihood(Likelihood):
     :param df_rate: its rate; 2 and 0.1 are those of Juárez and Steel (2010).
     """
 
+    unit_scale = True
+
     concentration: float = 1.0
     rate: float = 1e-3
     least_df: float = 2.0

@@ -40,6 +40,9 @@ class Guide(Protocol):
     def inclusion_logits(self, name: str) -> Tensor:
         """Log-odds of inclusion of a gated group, ``[size]``, detached."""
 
+    def gate_logits(self, name: str) -> Parameter:
+        """The parameter of a gated group's log-odds, ``[size]``."""
+
     def mean_standardized(self, name: str, open: Mapping[str, Tensor] | None = None) -> Tensor:
         """E_q[t u | z = 1] / E_q[t] of a layer, ``[size, group_size]``; ``open`` are masks of the open gates."""
 
@@ -56,7 +59,7 @@ class Guide(Protocol):
         """Axes of every parameter and buffer, by its name in the ``state_dict``."""
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
-        """Parameters by what they are: ``means.{layer}``, ``log_scales``, ``latents``, ``gates``."""
+        """Parameters by what they are: ``means.{layer}``, ``log_scales``, ``latents``, ``gates.{group}``."""
 
     def narrowed(self, model: Network, kept: Mapping[str, Tensor]) -> Guide:
         """Guide of the same family and parameters for a network narrowed to these members."""
@@ -66,6 +69,9 @@ class Guide(Protocol):
 
     def close(self, closed: Mapping[str, Tensor]) -> None:
         """Close members for good, ``{group: [closed]}``: their weights follow the prior."""
+
+    def admit(self, admitted: Mapping[str, Tensor]) -> None:
+        """Let closed members in again, ``{group: [admitted]}``; what the network computes stays as it is."""
 
     def fix_gates(self, open: Mapping[str, Tensor]) -> None:
         """Set inclusion probabilities to 1 and 0, ``{group: [size]}``."""

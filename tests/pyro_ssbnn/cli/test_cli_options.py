@@ -34,6 +34,8 @@ OTHER_VALUES = {
     "clip_norm": "2.5",
     "num_particles": "3",
     "temperature": ("0.9", "0.3"),
+    "gate_hold": ("0.2", "0.4"),
+    "gate_method": "gradient",
     "initial_inclusion": "0.8",
     "patience": "11",
     "min_delta": "0.5",
@@ -47,6 +49,7 @@ OTHER_VALUES = {
 FLAGS = {
     "local_reparameterization": "--weight-draws",
     "hard_gates": "--soft-gates",
+    "screen": "--no-screen",
 }
 
 
@@ -85,6 +88,7 @@ def test_every_training_option_arrives(captured):
     for name in names:
         assert getattr(found, name) != getattr(TrainingOptions(), name), name
     assert found.temperature == (0.9, 0.3)
+    assert found.gate_hold == (0.2, 0.4)
     assert found.local_reparameterization is False
 
 

@@ -18,7 +18,7 @@ from pyro_ssbnn import (
     save_fit,
 )
 from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
-from pyro_ssbnn.inference.optimizer import optimizer_of
+from pyro_ssbnn.inference.optimizer import FusedAdam, optimizer_of
 from pyro_ssbnn.inference.schedule import rate_factor, set_rates
 
 CPU = torch.device("cpu")
@@ -36,6 +36,55 @@ def gradients(guide, seed):
         parameter.grad = torch.randn(parameter.shape, generator=generator)
 
 
+class TestFusedAdam:
+    @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+    def test_it_is_torchs_adam_bit_by_bit(self, weight_decay):
+        guides = [StructuredGuide(network()) for _ in range(2)]
+        guides[1].load_state_dict(guides[0].state_dict())
+        optimizers = []
+        for guide, kind in zip(guides, (FusedAdam, torch.optim.Adam), strict=True):
+            groups = [
+                {"params": parameters, "lr": 0.01 * (place + 1)}
+                for place, parameters in enumerate(guide.parameter_groups().values())
+            ]
+            optimizers.append(kind(groups, weight_decay=weight_decay, fused=True))
+        for seed in range(5):
+            for guide, optimizer in zip(guides, optimizers, strict=True):
+                gradients(guide, seed)
+                optimizer.step()
+        for name, value in guides[0].state_dict().items():
+            assert torch.equal(value, guides[1].state_dict()[name]), name
+        mine, theirs = (optimizer.state_dict()["state"] for optimizer in optimizers)
+        assert mine.keys() == theirs.keys()
+        for index, slots in mine.items():
+            assert all(torch.equal(slots[key], theirs[index][key]) for key in theirs[index])
+
+    def test_a_group_of_rate_zero_waits_and_begins_anew(self):
+        values = [torch.nn.Parameter(torch.ones(3)) for _ in range(3)]
+        optimizer = FusedAdam([{"params": [v], "lr": 0.1} for v in values[:2]], fused=True)
+        late = torch.optim.Adam([{"params": [values[2]], "lr": 0.1}], fused=True)
+        optimizer.param_groups[1]["lr"] = 0.0
+        for step in range(6):
+            for value in values:
+                value.grad = torch.full((3,), 1.0 + step)
+            optimizer.param_groups[1]["lr"] = 0.1 if step >= 3 else 0.0
+            optimizer.step()
+            if step >= 3:
+                late.step()
+            else:
+                assert (values[1] == 1).all()
+        assert torch.equal(values[1], values[2])
+        assert not torch.equal(values[0], values[1])
+
+    def test_parameters_without_gradients_stay(self):
+        values = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+        optimizer = FusedAdam(values, lr=0.1, fused=True)
+        values[0].grad = torch.ones(2)
+        optimizer.step()
+        assert (values[0] != 1).all()
+        assert (values[1] == 1).all()
+
+
 class TestJointOptimizer:
     def test_means_move_as_under_torchs_sgd_and_the_rest_as_under_adam(self):
         """The same gradients, the reference implementations without fused kernels."""
@@ -49,7 +98,7 @@ class TestJointOptimizer:
             torch.optim.SGD(means, lr=0.02, momentum=0.9),
             torch.optim.Adam(kinds["log_scales"], lr=0.03),
             torch.optim.Adam(kinds["latents"], lr=0.05),
-            torch.optim.Adam(kinds["gates"], lr=0.01),
+            torch.optim.Adam(kinds["gates.input"] + kinds["gates.hidden1"], lr=0.01),
         ]
         for seed in range(5):
             for g in (guide, reference):
@@ -98,7 +147,7 @@ class TestJointOptimizer:
         optimizer = optimizer_of(guide, TrainingOptions(**SGD), 100, CPU)
         state = optimizer.state_dict()
         state["param_groups"].pop()
-        with pytest.raises(ValueError, match="4 parameter groups, where 5 were expected"):
+        with pytest.raises(ValueError, match="5 parameter groups, where 6 were expected"):
             optimizer.load_state_dict(state)
 
     def test_zero_grad_forgets_all_gradients(self):
@@ -135,7 +184,7 @@ class TestSchedules:
         optimizer = optimizer_of(StructuredGuide(network()), options, 100, CPU)
         set_rates(optimizer.param_groups, rate_factor(options, 0.6))
         rates = [group["lr"] for group in optimizer.param_groups]
-        assert rates == pytest.approx([0.002, 0.002, 0.003, 0.003, 0.001])
+        assert rates == pytest.approx([0.002, 0.002, 0.003, 0.003, 0.001, 0.001])
 
 
 @pytest.mark.parametrize(

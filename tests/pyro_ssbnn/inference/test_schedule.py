@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,6 +41,84 @@ def test_a_single_epoch_of_a_million_rows_warms_up_and_decays():
     assert plan.rate_factor(plan.steps - 1) == pytest.approx(0.01)
 
 
+def test_held_gates_are_let_go_predictors_first():
+    model = network()
+    chosen = TrainingOptions(
+        epochs=100, batch_size=64, gate_hold=(0.3, 0.5), gate_method="gradient"
+    )
+    plan = Schedule(chosen, 64, model.description)
+    both = {"gates.input", "gates.hidden1"}
+    assert [plan.held(step) for step in (0, 29, 30, 49, 50)] == [
+        *[both] * 2,
+        *[{"gates.hidden1"}] * 2,
+        set(),
+    ]
+    assert [plan.free(step) for step in (29, 30, 50)] == [set(), {"input"}, {"input", "hidden1"}]
+    ascending = Schedule(replace(chosen, gate_method="ascent"), 64, model.description)
+    assert ascending.held(99) == both  # the optimizer never moves them
+
+
+def test_the_kl_rises_geometrically_from_a_hundredth_where_gates_are_held():
+    held = Schedule(
+        TrainingOptions(epochs=100, batch_size=64).settled(network().description),
+        64,
+        network().description,
+    )
+    weights = [held.kl_weight(step) for step in (0, 29, 59, 99)]
+    assert weights == pytest.approx([0.01 ** (1 - 1 / 60), 0.1, 1.0, 1.0])
+    free = Schedule(TrainingOptions(epochs=100, batch_size=64, kl_warmup=0.5), 64)
+    assert free.kl_weight(24) == pytest.approx(0.5)
+
+
+def test_gates_ascend_a_hundred_times_once_the_first_are_let_go():
+    model = network()
+    chosen = TrainingOptions(epochs=10_000, batch_size=64).settled(model.description)
+    plan = Schedule(chosen, 64, model.description)
+    at = [
+        plan.steps_of(record + 1)[0]
+        for record in range(plan.records)
+        if (record + 1) % plan.block == 0 and plan.ascends(record)
+    ]
+    assert len(at) == pytest.approx(100, abs=1)
+    assert min(at) >= 6_000
+    assert plan.ascents * plan.ascent == pytest.approx(32.0)
+
+
+def test_predictors_come_in_once_before_their_gates_are_let_go():
+    model = network()
+    for epochs in (60, 333, 5_000):
+        chosen = TrainingOptions(epochs=epochs, batch_size=20).settled(model.description)
+        plan = Schedule(chosen, 64, model.description)
+        ends = [r for r in range(plan.records) if (r + 1) % plan.block == 0]
+        [record] = [r for r in ends if plan.admits(r)]
+        share = plan.steps_of(record + 1)[0] / plan.steps
+        assert 0.48 <= share <= 0.48 + 21 / plan.steps + plan.block * plan.epoch_steps / plan.steps
+
+
+def test_settled_options_are_filled_in_once():
+    """Where predictors are selected gates are held; what the user chose stays; settling again changes nothing."""
+    model = network()
+    settled = TrainingOptions().settled(model.description)
+    assert settled.gate_hold == (0.6, 0.7)
+    assert (settled.gate_method, settled.batch_rows(300)) == ("ascent", 100)
+    assert (settled.start_inclusion, settled.decay_from) == (0.995, 0.85)
+    assert settled.warmup_steps(300) == 0.6 * 12_000
+    assert settled.num_epochs(300) * settled.epoch_steps(300) == 12_000
+    assert settled.settled(model.description) == settled
+    chosen = TrainingOptions(
+        batch_size=32, epochs=7, kl_warmup=0.1, initial_inclusion=0.8, gate_hold=(0.1, 0.2)
+    )
+    kept = chosen.settled(model.description)
+    assert kept == replace(chosen, gate_method="ascent")
+    assert (kept.start_inclusion, kept.batch_rows(300), kept.num_epochs(300)) == (0.8, 32, 7)
+    soft = TrainingOptions(hard_gates=False).settled(model.description)
+    assert (soft.gate_hold, soft.gate_method) == ((0.6, 0.7), "gradient")
+    plain = MLP(3, [6], prior=SSIG(), likelihood=GaussianLikelihood())
+    free = TrainingOptions().settled(plain.description)
+    assert (free.gate_hold, free.gate_method) == ((0.0, 0.0), "gradient")
+    assert (free.start_inclusion, free.decay_from, free.batch_rows(300)) == (0.95, 0.5, 37)
+
+
 def test_a_full_batch_run_is_read_once_in_twenty_steps():
     assert Schedule(TrainingOptions(batch_size=100), 100).block == 20
     assert Schedule(TrainingOptions(), 100_000).block == 1
@@ -57,7 +136,7 @@ def test_an_order_of_rows_is_a_permutation_that_can_be_had_again():
 def test_parts_of_an_epoch_train_the_same_network(monkeypatch):
     """With a row of the history for every step the run takes the same steps."""
     x, y = data()
-    chosen = TrainingOptions(epochs=3, batch_size=8, remove_below=None)
+    chosen = TrainingOptions(epochs=3, batch_size=8, remove_below=None, gate_method="gradient")
     whole = fit(network(), x, y, chosen, progress=False)
     monkeypatch.setattr(options, "_RECORD_STEPS", 1)
     split = fit(network(), x, y, chosen, progress=False)
@@ -70,7 +149,9 @@ def test_parts_of_an_epoch_train_the_same_network(monkeypatch):
 
 def test_reading_rarely_changes_nothing_that_is_read(monkeypatch):
     x, y = data()
-    chosen = TrainingOptions(epochs=45, batch_size=64, remove_below=None)
+    chosen = TrainingOptions(
+        epochs=45, batch_size=64, remove_below=None, gate_method="gradient"
+    )  # ascents go by blocks
     rare = fit(network(), x, y, chosen, progress=False)
     monkeypatch.setattr(schedule, "_BLOCK_STEPS", 1)
     often = fit(network(), x, y, chosen, progress=False)

@@ -164,6 +164,7 @@ class TestRule:
         rows = [np.asarray(row, dtype=np.float32) for row in rows]
         history = History(inclusion={"hidden1": rows, "hidden2": [np.ones(3)] * len(rows)})
         history.kl += [0.0] * len(rows)
+        history.kl_weight += [1.0] * len(rows)
         return history
 
     def due(self, rows, **options):
@@ -174,6 +175,15 @@ class TestRule:
         rows = [[0.01, 0.01, 0.2, 0.9, 0.01], [0.01, 0.2, 0.01, 0.9, 0.05]]
         assert self.due(rows) == {"hidden1": [0, 4]}
         assert self.due(rows[1:]) == {}
+
+    def test_what_the_data_favour_stays_and_nobody_leaves_before_the_kl_counts(self):
+        """Under a prior inclusion of 0.02 an inclusion of 0.05 is evidence for the node."""
+        rows = [[0.05, 0.01, 0.2, 0.9, 0.01]] * 2
+        history = self.history(rows)
+        model = network(SSIG(inclusion=0.02), input_inclusion=None)
+        assert due_for_removal(history, model, below=0.1, after=2) == {"hidden1": [1, 4]}
+        history.kl_weight[-1] = 0.99
+        assert due_for_removal(history, model, below=0.1, after=2) == {}
 
     def test_the_likeliest_member_stays(self):
         rows = [[0.01, 0.02, 0.03, 0.01, 0.01]] * 2

@@ -1,0 +1,129 @@
+"""Small tables, beside what people would use instead: error, log density, predictors found, CPU seconds.
+
+    python benchmarks/tables.py --json benchmarks/results/tables.json        (five data sets of each problem; hours)
+    python benchmarks/tables.py --quick                                      (one of each of three)
+    python benchmarks/tables.py --problems xor sines --methods ours bart --seeds 0 1
+
+Every method runs at its defaults, on one thread, in a process of its own; the first of ours fills torch's compiler
+cache unless it is filled. BART is bartz (``pip install bartz==0.13.0``); where it is not installed it is left out, and
+said so. Finished fits are kept in the JSON file: a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+METHODS = ("ours", "bart", "boosting", "forest", "lasso", "gp")
+QUICK = ("friedman-50-200", "product", "xor")
+
+
+def run(key: str) -> dict:
+    """One fit in a process of its own, so that its CPU seconds are all that it uses."""
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    }
+    command = [sys.executable, __file__, "--one", key]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{key}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def one(key: str) -> dict:
+    """The record of one fit: imports are not counted, compilation is."""
+    problem, seed, method = key.split("/")
+    import tables_peers
+    import torch
+    from tables_problems import draw
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    table = draw(problem, int(seed))
+    start = time.process_time()
+    answer = tables_peers.METHODS[method](table, int(seed))
+    seconds = time.process_time() - start
+    wrong = table.y_test != (answer.mean > 0.5)
+    error = wrong.mean() if table.kind == "binary" else _rms(answer.mean - table.y_test)
+    record = {
+        "error": float(error),
+        "log_density": float(answer.log_density.mean()),
+        "cpu": seconds,
+    }
+    if answer.selected is not None:
+        record["found"] = len(answer.selected & table.real)
+        record["false"] = len(answer.selected - table.real)
+    return record
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def report(results: dict[str, dict]) -> str:
+    """Means over data sets, one row a problem and method."""
+    lines = [
+        "| problem | method | error | log density | found | false | CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows: dict[tuple[str, str], list[dict]] = {}
+    for key, record in results.items():
+        problem, _, method = key.split("/")
+        rows.setdefault((problem, method), []).append(record)
+    for (problem, method), records in rows.items():
+        cells = [
+            f"{np.mean([r[name] for r in records]):.{digits}f}" if name in records[0] else ""
+            for name, digits in (
+                ("error", 3),
+                ("log_density", 3),
+                ("found", 1),
+                ("false", 1),
+                ("cpu", 1),
+            )
+        ]
+        lines.append(f"| {problem} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is asked for, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--quick", action="store_true", help="one data set of each of three problems"
+    )
+    parser.add_argument("--problems", nargs="+", help="by default all")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--json", type=Path, help="file of finished fits")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(options.one)))
+        return
+    from resume import run_missing
+    from tables_problems import PROBLEMS
+
+    problems = options.problems or (QUICK if options.quick else PROBLEMS)
+    seeds = [0] if options.quick else options.seeds
+    methods = list(options.methods)
+    if "bart" in methods and importlib.util.find_spec("bartz") is None:
+        print("bartz is not installed: no BART")
+        methods.remove("bart")
+    keys = [f"{p}/{s}/{m}" for p in problems for s in seeds for m in methods]
+    results = run_missing(keys, run, options.json)
+    print(report({key: results[key] for key in keys}))
+
+
+if __name__ == "__main__":
+    main()
