@@ -15,7 +15,9 @@ from pyro_ssbnn.inference.checkpoints import Checkpoints, last_checkpoint
 
 X = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
 Y = torch.sin(X[:, 0])
-OPTIONS = ss.TrainingOptions(epochs=12, batch_size=16, gate_rate=0.6, kl_warmup=0.1, compile=False)
+OPTIONS = ss.TrainingOptions(
+    epochs=12, batch_size=16, gate_rate=0.6, gate_hold=(0, 0), kl_warmup=0.1, compile=False
+)
 
 
 class KilledError(Exception):

@@ -213,7 +213,14 @@ def quiet_fit(callback=None, resume=None, epochs=60, **options):
     x = torch.randn(200, 6, generator=generator)
     y = x[:, 0] - x[:, 1] + 0.1 * torch.randn(200, generator=generator)
     chosen = {"batch_size": 40, "scale_rate": 0.05, "gate_rate": 0.05, "kl_warmup": 0.3}
-    chosen |= {"clip_norm": 1.0, "milestones": (0.5, 0.8), **SGD, **options, "epochs": epochs}
+    chosen |= {
+        "gate_hold": (0.0, 0.0),
+        "clip_norm": 1.0,
+        "milestones": (0.5, 0.8),
+        **SGD,
+        **options,
+        "epochs": epochs,
+    }
     model = network() if resume is None else resume.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)

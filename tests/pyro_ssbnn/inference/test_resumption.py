@@ -60,6 +60,9 @@ CHANGES = {
 # They act only together with others, on other machines, or are tested elsewhere.
 OTHERS = {
     "epochs",
+    "gate_hold",
+    "gate_method",
+    "screen",
     "momentum",
     "milestone_factor",
     "patience",
