@@ -38,7 +38,8 @@ def plot_elbo(
     """Draw the ELBO, and below it the two costs it is made of: misfit (-log-likelihood) and KL.
 
     The ELBO is the whole bound also while the KL's weight was still rising (shaded). The vertical axes are fitted to
-    the later epochs, so that the first ones do not squash the rest; the legend says how many lie outside.
+    the later epochs, so that the first ones do not squash the rest; the legend says how many lie outside. Points with
+    error bars are the bound as it was read on draws of its own.
 
     :param num_data: observations fitted to; then all is in nats per observation.
     :param ax: two axes; by default a new figure.
@@ -53,6 +54,18 @@ def plot_elbo(
     misfit, kl = -np.asarray(history.log_likelihood) / per, np.asarray(history.kl) / per
     elbo = history.elbo / per
     panels[0].plot(epochs, elbo, color=ACCENT, label="ELBO")
+    if history.bounds:
+        at, bound, error = np.asarray(history.bounds, dtype=float).T
+        panels[0].errorbar(
+            at,
+            bound / per,
+            error / per,
+            fmt="o",
+            ms=4,
+            color=COLOURS[1],
+            zorder=3,
+            label="read on its own draws",
+        )
     panels[1].plot(epochs, misfit, color=COLOURS[1], label="misfit: −E[log-likelihood]")
     panels[1].plot(
         epochs, kl, color=COLOURS[2], linestyle="--", label="complexity: KL from the prior"

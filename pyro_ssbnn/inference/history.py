@@ -89,6 +89,11 @@ class History:
             f"  ELBO {self.log_likelihood[-1] - self.kl[-1]:.4g} = log-likelihood {self.log_likelihood[-1]:.4g}"
             f" - KL {self.kl[-1]:.4g}, in {self.seconds[-1]:.1f} s"
         ]
+        if self.bounds:
+            last = self.bounds[-1]
+            lines.append(
+                f"  bound {last.elbo:.1f} ± {last.error:.1f}, read at epoch {last.epoch:g}"
+            )
         counts = [
             f"{name} {int((p[-1] > 0.5).sum())} of {len(p[-1])}"
             for name, p in self.inclusion.items()

@@ -16,12 +16,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_ssbnn.errors import ConfigurationError, TrainingInterrupted
-from pyro_ssbnn.inference.best import Best
 from pyro_ssbnn.inference.boundary import Boundary
 from pyro_ssbnn.inference.checkpoints import Checkpoints
 from pyro_ssbnn.inference.costs import best_kind, repays
 from pyro_ssbnn.inference.elbo import AnalyticELBO
-from pyro_ssbnn.inference.gates import ascend, gate_evidence_of
 from pyro_ssbnn.inference.graph import has_compiler
 from pyro_ssbnn.inference.guards import FiniteGuard, Patience
 from pyro_ssbnn.inference.history import History, Removal
@@ -31,15 +29,14 @@ from pyro_ssbnn.inference.preparation import Augmentation
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import renew_rates
 from pyro_ssbnn.inference.schedule import Schedule, set_rates
-from pyro_ssbnn.inference.screening import scores, screens, useful
+from pyro_ssbnn.inference.search import Search
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal, may_lose_members
 from pyro_ssbnn.inference.step import STEPS, EagerStep
-from pyro_ssbnn.isolation import random_state, seeded, set_random_state
+from pyro_ssbnn.isolation import random_state, set_random_state
 
 __all__ = ["Run"]
 
 _BETWEEN_MARKS = 50  # times what marking the end of an epoch costs, so that it costs at most 2 %
-_EVIDENCE_ROWS, _EVIDENCE_DRAWS = 512, 16  # of one ascent of the gates
 _WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
 _log = logging.getLogger(__name__)
 
@@ -93,14 +90,14 @@ class Run:
         self._in_block = False
         if resume is not None:
             self._resume(resume)
-        elif screens(result.model.description, options):
-            self._screen()
         history = result.history
         self._first_step = self.schedule.steps_of(len(history))[0]
         self.guard = FiniteGuard(self.schedule.epoch_steps, self._first_step)
         self.patience = Patience(options, len(x))
         self.patience.watch(history.elbo, history.kl_weight)
-        self.best = Best(self.schedule, self.rows, len(x), options.seed, self._first_step)
+        self.search = Search(self, self._first_step)
+        if resume is None:
+            self.search.begin()
 
     def _resume(self, earlier: Fit) -> None:
         history = self.result.history = deepcopy(earlier.history)
@@ -126,10 +123,10 @@ class Run:
         """
         model = self.result.model.train()
         try:
-            self._store()
+            self.store()
             self.checkpoints.begin(self.result)
             self._train(progress, callback)
-            self._store()
+            self.store()
             self.checkpoints.write(self.result)
         except BaseException as error:
             self._return()
@@ -164,53 +161,25 @@ class Run:
                     continue
                 bar.update(len(self._unread))
                 self._read()
-                if decides and schedule.admits(record):
-                    self._admit()
-                if decides and schedule.ascends(record):
-                    self._ascend(record)
                 if decides:
+                    self.search.after_block(record)
                     self._shrink()
-                if self.best.due(record):
-                    self._read_bound()
+                self.search.after_record(record)
                 self.random = random_state(self.x.device)
                 self._in_block = False
                 bar.set_postfix_str(_status(history), refresh=False)
                 if callback is not None:
-                    self._store()
+                    self.store()
                     callback(record + 1, self.result)
                     set_random_state(self.random, self.x.device)
                 if self.checkpoints.due:
-                    self._store()
+                    self.store()
                     self.checkpoints.write(self.result)
                 if decides and self.patience.exhausted:
                     break
-        better = self.best.better(history)
+        better = self.search.better()
         if better is not None:
             self._go_back(better)
-
-    def _ascend(self, record: int) -> None:
-        """Move the gates that are let go towards what the evidence asks for."""
-        live, minibatches, step = self.live, self.minibatches, self.schedule.steps_of(record + 1)[0]
-        x, y = minibatches.whole, minibatches.y
-        if len(x) > _EVIDENCE_ROWS:
-            rows = torch.randperm(len(x), device=x.device)[:_EVIDENCE_ROWS]
-            x, y = x.index_select(0, rows), y.index_select(0, rows)
-        evidence = gate_evidence_of(
-            live.model, live.guide, x, y, num_data=len(self.x), num_draws=_EVIDENCE_DRAWS
-        )
-        factor = self.schedule.rate_factor(step)
-        ascend(live.guide, evidence, self.schedule.free(step), self.schedule.ascent, factor)
-
-    def _read_bound(self) -> None:
-        minibatches = self.minibatches
-        random = random_state(self.x.device)
-        self.best.read(
-            self.live,
-            self.optimizer,
-            self.result.history,
-            random,
-            (minibatches.whole, minibatches.y),
-        )
 
     def _mark(self) -> None:
         """Note the end of a block, unless one has just been noted."""
@@ -224,7 +193,7 @@ class Run:
         """Go back to the last end of a block that was noted, if in the midst of one; a step may be half done."""
         if self._in_block and self._boundary is not None:
             self._go_back(self._boundary)
-        self._store()
+        self.store()
 
     def _go_back(self, boundary: Boundary) -> None:
         boundary.restore(self.result.history)
@@ -331,37 +300,6 @@ class Run:
             )
         self.optimizer.load_state_dict(live.live_state(state))
 
-    def _screen(self) -> None:
-        """Begin without the predictors in which the trees find no use."""
-        inputs = self.result.model.description.inputs
-        wanted = self._useful(explained=False)
-        without = sorted(set(range(inputs.size)) - set(wanted))
-        if without:
-            prior = inputs.inclusion or 0.0
-            self.result.history.removed += [Removal(inputs.name, j, 0, prior) for j in without]
-            self.remove({inputs.name: without})
-
-    def _admit(self) -> None:
-        """Let in the predictors in which the trees find a use for what the network leaves unexplained."""
-        history, name = self.result.history, self.result.model.description.inputs.name
-        if not any(move.group == name for move in history.removed):
-            return
-        self._store()
-        wanted = set(self._useful(explained=True))
-        back = [move for move in history.removed if move.group == name and move.node in wanted]
-        if back:
-            history.removed = [move for move in history.removed if move not in back]
-            history.admitted += [move._replace(epoch=history.epoch) for move in back]
-            self.admit({name: [move.node for move in back]}, len(history))
-
-    def _useful(self, *, explained: bool) -> list[int]:
-        result = self.result
-        inputs, seed = result.model.description.inputs, result.options.seed
-        with seeded(seed, self.x.device):
-            data = self.x, self.minibatches.y
-            score = scores(result.model, result.guide, *data, explained=explained)
-        return useful(inputs, self.x, score, seed, first=not explained)
-
     def _set_step(self) -> None:
         """Build the step for the live network, unless there is one."""
         current: EagerStep | None = getattr(self, "step", None)
@@ -412,7 +350,8 @@ class Run:
         self.guard.check()
         self.patience.watch(bounds, history.kl_weight[-len(bounds) :])
 
-    def _store(self) -> None:
+    def store(self) -> None:
+        """Bring the result up to date with the live network and the optimizer."""
         self.live.store()
         self.result.optimizer_state = self.live.whole_state(self.optimizer.state_dict())
         self.result.random_state = self.random

@@ -17,7 +17,7 @@ from pyro_ssbnn import (
     load_fit,
     save_fit,
 )
-from pyro_ssbnn.inference import run as run_module
+from pyro_ssbnn.inference import search
 from pyro_ssbnn.inference.screening import mean_output, scores, screens, useful
 from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.structure.groups import InputGroup
@@ -151,7 +151,7 @@ def one_comes_in(monkeypatch):
         seen.append(first)
         return [0, 1, 3, 4, 5] if first else [2]
 
-    monkeypatch.setattr(run_module, "useful", ranking)
+    monkeypatch.setattr(search, "useful", ranking)
     return seen
 
 

@@ -1,0 +1,101 @@
+"""What a run does beside its steps: it chooses the predictors it begins with, lets others in, and moves its gates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pyro_ssbnn.inference.best import Best
+from pyro_ssbnn.inference.boundary import Boundary
+from pyro_ssbnn.inference.gates import ascend, gate_evidence_of
+from pyro_ssbnn.inference.history import Removal
+from pyro_ssbnn.inference.screening import scores, screens, useful
+from pyro_ssbnn.isolation import random_state, seeded
+
+if TYPE_CHECKING:
+    from pyro_ssbnn.inference.run import Run
+
+__all__ = ["Search"]
+
+_EVIDENCE_ROWS, _EVIDENCE_DRAWS = 512, 16  # of one ascent of the gates
+
+
+class Search:
+    """The search of one run, whose network it changes.
+
+    :param run: the run, ready but for its first step.
+    :param first_step: steps done before.
+    """
+
+    def __init__(self, run: Run, first_step: int) -> None:
+        self.run, result = run, run.result
+        options = result.options
+        self._best = Best(run.schedule, run.rows, len(run.x), options.seed, first_step)
+
+    def begin(self) -> None:
+        """Begin without the predictors in which the trees find no use, where there are many."""
+        result = self.run.result
+        inputs = result.model.description.inputs
+        if not screens(result.model.description, result.options):
+            return
+        without = sorted(set(range(inputs.size)) - set(self._useful(explained=False)))
+        if without:
+            prior = inputs.inclusion or 0.0
+            result.history.removed += [Removal(inputs.name, j, 0, prior) for j in without]
+            self.run.remove({inputs.name: without})
+
+    def after_block(self, record: int) -> None:
+        """Do what is due after a record at which a block ends."""
+        if self.run.schedule.admits(record):
+            self._admit()
+        if self.run.schedule.ascends(record):
+            self._ascend(record)
+
+    def after_record(self, record: int) -> None:
+        """Read the bound where it is due."""
+        if self._best.due(record):
+            run, data = self.run, self.run.minibatches
+            random = random_state(run.x.device)
+            history = run.result.history
+            self._best.read(run.live, run.optimizer, history, random, (data.whole, data.y))
+
+    def better(self) -> Boundary | None:
+        """The state to go back to at the end, if any."""
+        return self._best.better(self.run.result.history)
+
+    def _admit(self) -> None:
+        """Let in the predictors in which the trees find a use for what the network leaves unexplained."""
+        history, name = self.run.result.history, self.run.result.model.description.inputs.name
+        if not any(move.group == name for move in history.removed):
+            return
+        self.run.store()
+        wanted = set(self._useful(explained=True))
+        back = [move for move in history.removed if move.group == name and move.node in wanted]
+        if back:
+            history.removed = [move for move in history.removed if move not in back]
+            history.admitted += [move._replace(epoch=history.epoch) for move in back]
+            self.run.admit({name: [move.node for move in back]}, len(history))
+
+    def _ascend(self, record: int) -> None:
+        """Move the gates that are let go towards what the evidence asks for."""
+        live, schedule, data = self.run.live, self.run.schedule, self.run.minibatches
+        x, y = data.whole, data.y
+        if len(x) > _EVIDENCE_ROWS:
+            rows = torch.randperm(len(x), device=x.device)[:_EVIDENCE_ROWS]
+            x, y = x.index_select(0, rows), y.index_select(0, rows)
+        evidence = gate_evidence_of(
+            live.model, live.guide, x, y, num_data=len(self.run.x), num_draws=_EVIDENCE_DRAWS
+        )
+        step = schedule.steps_of(record + 1)[0]
+        ascend(
+            live.guide, evidence, schedule.free(step), schedule.ascent, schedule.rate_factor(step)
+        )
+
+    def _useful(self, *, explained: bool) -> list[int]:
+        result, x = self.run.result, self.run.x
+        inputs, seed = result.model.description.inputs, result.options.seed
+        with seeded(seed, x.device):
+            y = self.run.minibatches.y
+            score = scores(result.model, result.guide, x, y, explained=explained)
+        return useful(inputs, x, score, seed, first=not explained)
