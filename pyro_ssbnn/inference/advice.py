@@ -9,16 +9,17 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import MisfitWarning, ShortRunWarning
 from pyro_ssbnn.inference.options import TrainingOptions
+from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.schedule import Schedule
 from pyro_ssbnn.inference.screening import mean_output
 from pyro_ssbnn.likelihoods import PoissonLikelihood
-from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["warn_of_overdispersion", "warn_of_scale", "warn_of_short_run"]
 
 _FAR = 30.0  # times the unit: priors and rates are made for 1
 _ROWS = 2_000
+_STEPS = 500
 _OVERDISPERSED = 2.0  # times the variance of a Poisson variable
 
 
@@ -86,18 +87,20 @@ def warn_of_short_run(model: Network, options: TrainingOptions, num_data: int) -
         )
 
 
-def warn_of_overdispersion(model: Network, guide: Guide, x: Tensor, y: Tensor) -> None:
+def warn_of_overdispersion(result: Fit, x: Tensor, y: Tensor) -> None:
     """Warn of counts that vary more around the fitted means than a Poisson variable does.
 
-    By Pearson's statistic, the mean of :math:`(y - \\mu)^2 / \\mu`, which is 1 in expectation.
+    By Pearson's statistic, the mean of :math:`(y - \\mu)^2 / \\mu`, which is 1 in expectation. A run of few steps
+    has not found the means, and is not asked.
 
     :param y: targets as the likelihood scores them.
     """
-    likelihood = model.likelihood
-    if not isinstance(likelihood, PoissonLikelihood):
+    likelihood = result.model.likelihood
+    steps = Schedule(result.options, result.num_data).steps_of(len(result.history))[0]
+    if not isinstance(likelihood, PoissonLikelihood) or steps < _STEPS:
         return
     x, y = x[:_ROWS], y[:_ROWS]
-    f, latents = mean_output(model, guide, x)
+    f, latents = mean_output(result.model, result.guide, x)
     f, counts, _ = likelihood.unpacked(f, y)
     mean = likelihood.mean(f, latents)
     dispersion = float(((counts - mean).square() / mean).mean())

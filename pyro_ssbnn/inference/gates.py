@@ -99,7 +99,7 @@ def gate_evidence(
 def with_gate_method(
     asked: TrainingOptions, settled: TrainingOptions, guide: Guide
 ) -> TrainingOptions:
-    """Settled options for a guide: gates that depend on each other, or are soft, follow the gradient.
+    """Settled options for a guide: gates that depend on each other, or are soft, follow the gradient from the start.
 
     :param asked: what the user gave.
     :raises ConfigurationError: where the user asked for ascent.
@@ -112,7 +112,7 @@ def with_gate_method(
             f"gate_method='ascent' asks for hard gates that do not depend on each other; {kind} are none. Take"
             " gate_method='gradient'."
         )
-    return replace(settled, gate_method="gradient")
+    return replace(settled, gate_method="gradient", gate_hold=asked.gate_hold or (0.0, 0.0))
 
 
 def has_own_gates(guide: Guide) -> bool:

@@ -137,7 +137,7 @@ def fit(
         )
         run = Run(result, x, y, augment=augment, resume=resume, checkpoints=checkpoints)
         run.train(progress, callback)
-        warn_of_overdispersion(result.model, result.guide, x, y)
+        warn_of_overdispersion(result, x, y)
     if isinstance(guide, BlockGuide):
         settle(result.model, guide, x, y, seed=options.seed)
         if checkpoint is not None:

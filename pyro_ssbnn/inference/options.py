@@ -178,10 +178,9 @@ class TrainingOptions:
 
     def settled(self, description: NetworkDescription) -> TrainingOptions:
         """These options with what depends on the network filled in: whether gates are held, and how they move."""
-        # Linear predictors need no help: what they are for is learned at once.
-        selects = description.inputs.gated and len(description.groups) > 1
+        # Linear predictors need no help: what they are for is learned at once. Soft gates have no two branches.
+        selects = description.inputs.gated and len(description.groups) > 1 and self.hard_gates
         hold = self.gate_hold or (_HOLD if selects else (0.0, 0.0))
-        # The relaxed objective has no two branches.
         method = "ascent" if max(hold) > 0 and self.hard_gates else "gradient"
         return replace(self, gate_hold=hold, gate_method=self.gate_method or method)
 

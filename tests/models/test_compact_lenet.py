@@ -172,5 +172,5 @@ def test_unknown_kinds_and_missing_tensors_are_refused(tmp_path):
         compact_from_state({"network": "tree"}, {})
     del compact.layers["hidden1"].bias
     save_compact(compact, tmp_path / "compact.safetensors")
-    with pytest.raises(CheckpointError, match="not a complete pruned network"):
+    with pytest.raises(CheckpointError, match="the pruned network cannot be made again"):
         load_compact(tmp_path / "compact.safetensors")

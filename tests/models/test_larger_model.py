@@ -137,7 +137,12 @@ class TestPrefix:
 
     def test_changes_nothing_but_names(self, tmp_path):
         options = TrainingOptions(
-            epochs=60, gate_rate=0.3, kl_warmup=0, remove_below=0.5, remove_after=1
+            gate_hold=(0.0, 0.0),
+            epochs=60,
+            gate_rate=0.3,
+            kl_warmup=0,
+            remove_below=0.5,
+            remove_after=1,
         )
         fits = []
         for prefix in (None, "of.mine"):

@@ -231,7 +231,7 @@ class TestShrinking:
             kernel_size=3,
         )
         options = TrainingOptions(
-            epochs=60, batch_size=40, mean_rate=0.1, scale_rate=0.05, gate_rate=0.08, kl_warmup=0.3
+            epochs=90, batch_size=40, mean_rate=0.1, scale_rate=0.05, gate_rate=0.1, kl_warmup=0.3
         )
         result = fit(model, x, y, options, progress=False)
         assert {r.group for r in result.history.removed} == {"conv1", "hidden1"}

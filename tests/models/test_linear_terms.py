@@ -413,7 +413,8 @@ class TestShrinking:
             "hidden1": [np.full(5, 0.9)] * 2,
             "linear": [np.array([0.01, 0.9, 0.01, 0.01])] * 2,
         }
-        history.log_likelihood = [0.0, 0.0]
+        history.log_likelihood = history.kl = [0.0, 0.0]
+        history.kl_weight = [1.0, 1.0]
         assert due_for_removal(history, network(), 0.05, 2) == {"input": [0, 3]}
 
     def test_a_run_removes_both_and_resumes_from_its_file(self, tmp_path):

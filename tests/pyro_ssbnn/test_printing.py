@@ -27,7 +27,7 @@ def test_a_network(result):
         "  21 weights, activation silu",
         "  prior SSIG(scale=1.0, inclusion=0.5)",
         "  output prior Gaussian(scale=1.0, inclusion=None)",
-        "  likelihood GaussianLikelihood(scale=0.5, num_targets=1, concentration=1.0, rate=0.001)",
+        "  likelihood GaussianLikelihood(weighted=False, scale=0.5, num_targets=1, concentration=1.0, rate=0.001)",
     ]
     assert "(net): MLP: 3 gated predictors" in repr(torch.nn.ModuleDict({"net": result.model}))
 

@@ -41,7 +41,7 @@ OTHERS = {
     r"hidden1.prior is SSIG\(scale=1.0.*SSIG\(scale=2.0": net(prior=ss.SSIG(2.0, inclusion=0.5)),
     r"hidden1.prior is SSIG\(.*SSGHS\(": net(prior=ss.SSGHS(inclusion=0.5)),
     r"output.prior is Gaussian\(scale=1.0": net(output_prior=ss.Gaussian(3.0)),
-    r"the likelihood is GaussianLikelihood\(scale=None.*PoissonLikelihood": net(
+    r"the likelihood is GaussianLikelihood\(.*scale=None.*PoissonLikelihood": net(
         likelihood=ss.PoissonLikelihood()
     ),
     "the activation is 'silu' in the network and 'tanh' in the guide": net(activation="tanh"),
