@@ -105,5 +105,11 @@ def _removable(open: Tensor, inclusion: Tensor) -> list[int]:
 
 def _without_removal(options: TrainingOptions) -> TrainingOptions:
     warmup = 0.0 if options.kl_warmup is None else options.kl_warmup
-    fixed = {"gate_hold": (0.0, 0.0), "gate_method": "gradient", "screen": False}
-    return replace(options, kl_warmup=warmup, remove_below=None, **fixed)
+    return replace(
+        options,
+        kl_warmup=warmup,
+        remove_below=None,
+        gate_hold=(0.0, 0.0),
+        gate_method="gradient",
+        screen=False,
+    )

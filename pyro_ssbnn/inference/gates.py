@@ -207,7 +207,7 @@ def _kl_slopes(
     elbo = AnalyticELBO(num_draws)
     with torch.enable_grad():
         terms = elbo.terms(model, guide, x[:1], y[:1])
-        total = sum(terms.kl.values())
+        total = torch.stack([*terms.kl.values()]).sum()
         slopes = torch.autograd.grad(total, list(groups.values()))
     found = {}
     for (name, logits), slope in zip(groups.items(), slopes, strict=True):

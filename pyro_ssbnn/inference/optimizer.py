@@ -40,7 +40,7 @@ class FusedAdam(torch.optim.Adam):
                 beta1, beta2 = group["betas"]
                 torch._fused_adam_(
                     parameters,
-                    [parameter.grad for parameter in parameters],
+                    [parameter.grad for parameter in parameters],  # type: ignore[misc]
                     means,
                     squares,
                     [],
@@ -54,7 +54,7 @@ class FusedAdam(torch.optim.Adam):
                     maximize=False,
                 )
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """As torch's."""
         super().load_state_dict(dict(state_dict))
         self._moving = None

@@ -75,7 +75,7 @@ class Schedule:
         predictors, nodes = options.gate_hold or (0.0, 0.0)
         self._predictors = description.inputs.name if description else ""
         self._holds = {
-            group.name: predictors if group is description.inputs else nodes
+            group.name: predictors if group.name == self._predictors else nodes
             for group in (description.gate_groups if description else ())
         }
         self.let_go = math.ceil(max(self._holds.values(), default=0.0) * self.steps)
