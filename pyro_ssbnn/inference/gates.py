@@ -24,16 +24,14 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.elbo import AnalyticELBO
-from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.isolation import isolated, without_parameters
+from pyro_ssbnn.isolation import without_parameters
 from pyro_ssbnn.posterior.draws import evaluating, site_values
 from pyro_ssbnn.posterior.networks import outputs
 from pyro_ssbnn.structure.guide import Guide
-from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Evidence", "ascend", "gate_evidence", "gate_evidence_of", "with_gate_method"]
+__all__ = ["Evidence", "ascend", "branch_evidence", "with_gate_method"]
 
 _NUMBERS = 2**23  # weights and outputs held at a time
 _CLOSED = -39.0  # log-odds of gates closed for good lie below
@@ -49,51 +47,6 @@ class Evidence(NamedTuple):
 
     log_bayes_factor: Tensor
     error: Tensor
-
-
-def gate_evidence(
-    model: Network,
-    guide: Guide,
-    x: Tensor,
-    y: Tensor,
-    *,
-    num_draws: int = 64,
-    max_rows: int = 5_000,
-    seed: int = 0,
-) -> dict[str, Evidence]:
-    """Evidence of the data for every gate of a fit: log Bayes factors within the guide's family, with their errors.
-
-    ``log_bayes_factor`` plus the prior log-odds is where the gate's log-odds would be at the bound's optimum, all else
-    fixed; what the trained log-odds are beside it says how far training came. In contrast to the log-odds it does not
-    saturate.
-
-    :param x: predictors ``[N, p]``, on any device.
-    :param y: targets, ``[N]`` (``[N, K]`` for several).
-    :param num_draws: draws of all else; the errors fall with their root.
-    :param max_rows: of more rows so many are drawn, and count for all.
-    :param seed: of draws and rows; the caller's random state is left untouched.
-    :returns: ``{group: Evidence}`` of all gated groups.
-    :raises ConfigurationError: for fewer than 2 draws, a guide of another network, or one whose gates are not
-        independent.
-    :raises DataError: for data that do not fit the model.
-    """
-    if num_draws < 2:
-        raise ConfigurationError(
-            f"gate_evidence: num_draws must be at least 2, to give an error; got {num_draws}."
-        )
-    require_match("gate_evidence", model, guide)
-    if not has_own_gates(guide):
-        raise ConfigurationError(
-            f"gate_evidence: the gates of a {type(guide).__name__} depend on each other; ask its joint law."
-        )
-    check_data("gate_evidence", model, x, y)
-    like = next(guide.parameters())
-    with isolated(seed, like):
-        x, y = x.to(like), model.likelihood.as_target(y, like)
-        rows = torch.randperm(len(x), device=like.device)[:max_rows]
-        return gate_evidence_of(
-            model, guide, x[rows], y[rows], num_data=len(x), num_draws=num_draws
-        )
 
 
 def with_gate_method(
@@ -117,10 +70,10 @@ def with_gate_method(
 
 def has_own_gates(guide: Guide) -> bool:
     """Whether each gate of a guide has log-odds of its own that may be moved."""
-    return not getattr(guide, "coupled", ()) and not hasattr(guide, "joint_law")
+    return not getattr(guide, "coupled", ())
 
 
-def gate_evidence_of(
+def branch_evidence(
     model: Network, guide: Guide, x: Tensor, y: Tensor, *, num_data: int, num_draws: int
 ) -> dict[str, Evidence]:
     """Evidence for every gate, ``{group: Evidence}``, from the random state as it is.

@@ -8,7 +8,7 @@ import torch
 
 from pyro_ssbnn.inference.best import Best
 from pyro_ssbnn.inference.boundary import Boundary
-from pyro_ssbnn.inference.gates import ascend, gate_evidence_of
+from pyro_ssbnn.inference.gates import ascend, branch_evidence
 from pyro_ssbnn.inference.history import Removal
 from pyro_ssbnn.inference.screening import scores, screens, useful
 from pyro_ssbnn.isolation import random_state, seeded
@@ -84,7 +84,7 @@ class Search:
         if len(x) > _EVIDENCE_ROWS:
             rows = torch.randperm(len(x), device=x.device)[:_EVIDENCE_ROWS]
             x, y = x.index_select(0, rows), y.index_select(0, rows)
-        evidence = gate_evidence_of(
+        evidence = branch_evidence(
             live.model, live.guide, x, y, num_data=len(self.run.x), num_draws=_EVIDENCE_DRAWS
         )
         step = schedule.steps_of(record + 1)[0]

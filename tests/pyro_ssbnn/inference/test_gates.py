@@ -16,12 +16,11 @@ from pyro_ssbnn import (
     TrainingOptions,
     fine_tune,
     fit,
-    gate_evidence,
 )
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.structured import CLOSED_LOGIT
 from pyro_ssbnn.inference.evaluation import evaluate_bound
-from pyro_ssbnn.inference.gates import Evidence, ascend, gate_evidence_of
+from pyro_ssbnn.inference.gates import Evidence, ascend, branch_evidence
 
 NOISE, SLAB = 0.4, 0.8
 
@@ -84,7 +83,7 @@ def exact(net, guide, x, y, name, member):
 
 def test_evidence_is_the_exact_difference_of_the_branches(check_mean):
     net, guide, x, y = problem()
-    found = [gate_evidence_of(net, guide, x, y, num_data=12, num_draws=400) for _ in range(8)]
+    found = [branch_evidence(net, guide, x, y, num_data=12, num_draws=400) for _ in range(8)]
     for name, size in (("input", 2), ("hidden1", 3)):
         wanted = torch.tensor([exact(net, guide, x, y, name, j) for j in range(size)])
         check_mean(torch.stack([each[name].log_bayes_factor for each in found]), wanted)
@@ -96,7 +95,7 @@ def test_evidence_is_the_exact_difference_of_the_branches(check_mean):
 def test_the_slope_of_the_bound_is_the_evidence_minus_the_gates_own_log_odds():
     """dL/dgamma = Delta - logit gamma + logit lambda, by central differences of the evaluated bound."""
     net, guide, x, y = problem()
-    evidence = gate_evidence_of(net, guide, x, y, num_data=12, num_draws=20_000)
+    evidence = branch_evidence(net, guide, x, y, num_data=12, num_draws=20_000)
     logits = guide.gate_logits("hidden1")
     gamma, width = float(guide.inclusion()["hidden1"][0]), 0.02
     bounds = []
@@ -113,9 +112,9 @@ def test_the_slope_of_the_bound_is_the_evidence_minus_the_gates_own_log_odds():
 
 def test_a_sample_of_the_rows_counts_for_all():
     net, guide, x, y = problem()
-    whole = gate_evidence_of(net, guide, x, y, num_data=12, num_draws=4_000)
+    whole = branch_evidence(net, guide, x, y, num_data=12, num_draws=4_000)
     halves = [
-        gate_evidence_of(net, guide, x[part], y[part], num_data=12, num_draws=4_000)
+        branch_evidence(net, guide, x[part], y[part], num_data=12, num_draws=4_000)
         for part in (slice(None, 6), slice(6, None))
     ]
     for name in whole:
@@ -141,7 +140,7 @@ def test_the_slope_at_an_open_gate_misleads_where_the_evidence_does_not():
 def test_gates_closed_for_good_have_no_evidence_and_do_not_move():
     net, guide, x, y = problem()
     guide.close({"hidden1": torch.tensor([1])})
-    evidence = gate_evidence_of(net, guide, x, y, num_data=12, num_draws=8)
+    evidence = branch_evidence(net, guide, x, y, num_data=12, num_draws=8)
     assert evidence["hidden1"].log_bayes_factor[1] == 0
     before = guide.inclusion_logits("hidden1").clone()
     ascend(guide, evidence, {"hidden1"}, most=100.0)
@@ -173,31 +172,16 @@ def test_evidence_leaves_network_guide_and_gradients_as_they_were():
     net, guide, x, y = problem()
     before = {name: value.clone() for name, value in guide.state_dict().items()}
     modes = [module.training for module in net.modules()]
-    gate_evidence_of(net, guide, x, y, num_data=12, num_draws=8)
+    branch_evidence(net, guide, x, y, num_data=12, num_draws=8)
     for name, value in guide.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(parameter.grad is None for parameter in guide.parameters())
     assert modes == [module.training for module in net.modules()]
 
 
-def test_public_evidence_depends_on_its_seed_and_leaves_the_process_as_it_was(process_unchanged):
-    net, guide, x, y = problem()
-    with process_unchanged():
-        first = gate_evidence(net, guide, x, y, seed=3)
-    again = gate_evidence(net, guide, x.float(), y, seed=3)
-    other = gate_evidence(net, guide, x, y, seed=4)
-    for name in first:
-        torch.testing.assert_close(first[name], again[name], rtol=1e-3, atol=1e-3)
-        assert not torch.equal(first[name].log_bayes_factor, other[name].log_bayes_factor)
-
-
-def test_evidence_that_cannot_be_had_is_refused():
-    net, guide, x, y = problem()
-    with pytest.raises(ConfigurationError, match="num_draws must be at least 2"):
-        gate_evidence(net, guide, x, y, num_draws=1)
+def test_ascent_of_dependent_gates_is_refused():
+    net, _, x, y = problem()
     coupled = CoupledGuide(net).double()
-    with pytest.raises(ConfigurationError, match="gates of a CoupledGuide depend on each other"):
-        gate_evidence(net, coupled, x, y)
     options = TrainingOptions(epochs=2, gate_method="ascent", dtype="float64", compile=False)
     with pytest.raises(ConfigurationError, match="gate_method='ascent' asks for hard gates"):
         fit(net, x, y, options, guide=coupled, progress=False)
