@@ -24,6 +24,7 @@ from pyro_ssbnn.analysis.scales import (
     predictor_inclusion,
     slab_scale_quantiles,
 )
+from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference.gate_evidence import GateEvidence
@@ -82,6 +83,8 @@ def inclusion_summary(
     """
     selection = _checked_selection("inclusion_summary", guide, selection)
     if history is not None:
+        known = isinstance(history, History)
+        check_that("inclusion_summary", "history", history, known, "the history of a fit")
         history.require_match("inclusion_summary", guide.description)
     inputs = guide.description.inputs
 
@@ -298,6 +301,8 @@ def _mean_weights(guide: Guide, name: str) -> NDArray[np.float64]:
 
 
 def _checked_selection(owner: str, guide: Guide, selection: Selection | None) -> Selection:
+    known = hasattr(guide, "inclusion") and hasattr(guide, "description")
+    check_that(owner, "guide", guide, known, "a guide, such as result.guide of a fit")
     if selection is None:
         return select(guide.inclusion())
     require_selection(owner, selection, guide.description)

@@ -8,14 +8,16 @@ group of either. The form follows the installed ArviZ's version, never a failed 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import h5netcdf
+import h5py
 import xarray as xr
 
+from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.errors import CheckpointError
 from pyro_ssbnn.files.atomic import replacing
 from pyro_ssbnn.isolation import python_random_kept
@@ -60,16 +62,30 @@ def write_netcdf(data: ArviZData, path: str | Path) -> Path:
     :returns: the path.
     :raises OSError: when the folder cannot be written to.
     """
+    container = hasattr(data, "attrs")
+    check_that("write_netcdf", "data", data, container, "what to_arviz returns")
+    image = _image([(None, xr.Dataset(attrs=dict(data.attrs))), *groups_of(data).items()])
     with replacing(path) as temporary:
-        xr.Dataset(attrs=dict(data.attrs)).to_netcdf(temporary, mode="w", engine="h5netcdf")
-        for name, group in groups_of(data).items():
-            packed: dict[Any, dict[str, Any]] = {
-                key: {"zlib": True, "complevel": 4}
-                for key, variable in group.variables.items()
-                if variable.ndim and variable.dtype.kind in "biuf"
-            }
-            group.to_netcdf(temporary, mode="a", group=name, engine="h5netcdf", encoding=packed)
+        temporary.write_bytes(image)
     return Path(path)
+
+
+def _image(groups: Iterable[tuple[str | None, xr.Dataset]]) -> bytes:
+    """The bytes of a netCDF 4 file: HDF5's library ends the process where a disk is full, so it writes to memory."""
+    with h5py.File("image.nc", "w", driver="core", backing_store=False, track_order=True) as image:
+        with h5netcdf.File(image, "w") as file:
+            for name, group in groups:
+                store = xr.backends.H5NetCDFStore(file, group=name, mode="a")
+                packed: dict[Any, dict[str, Any]] = {
+                    key: {"zlib": True, "complevel": 4}
+                    for key, variable in group.variables.items()
+                    if variable.ndim and variable.dtype.kind in "biuf"
+                }
+                group.dump_to_store(store, encoding=packed)
+                store.sync()
+        image.flush()
+        written: bytes = image.id.get_file_image()
+    return written
 
 
 def read_netcdf(path: str | Path) -> ArviZData:

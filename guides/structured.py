@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from typing_extensions import Self
 
+from pyro_ssbnn.checks import check_positive, check_that, is_number, require_memory
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.initial import check_weights, initial_weights, standardized
@@ -37,6 +38,9 @@ OPEN_LOGIT = 40.0
 """Log-odds that stand for an inclusion probability of 1: a gate never closes at it, and its gradient is zero."""
 
 _WEIGHTS = ("loc", "log_scale")
+_BYTES = (
+    2 * 4 * 2
+)  # a weight: mean and log-scale in single precision, and as much while they are drawn
 
 
 @register("structured")
@@ -81,13 +85,16 @@ class StructuredGuide(GuideMoments):
         initial_scale: float = 0.1,
         likelihood: bool = True,
     ) -> None:
+        network = hasattr(model, "description") and hasattr(model, "likelihood")
+        check_that("StructuredGuide", "model", model, network, "a network, such as ss.MLP")
+        needed = _BYTES * model.description.num_weights
+        require_memory(
+            "StructuredGuide", needed, f"a network of {model.description.num_weights:,} weights"
+        )
         # Pyro's parameter store knows the parameters by this name, so that guides of several networks get on there.
         super().__init__(model.description.prefix.removesuffix("."))
-        if not temperature > 0:
-            raise ConfigurationError(
-                f"StructuredGuide: temperature must be positive; got {temperature}."
-            )
-        if not 0 < initial_inclusion < 1:
+        check_positive("StructuredGuide", temperature=temperature, initial_scale=initial_scale)
+        if not (is_number(initial_inclusion) and 0 < initial_inclusion < 1):
             raise ConfigurationError(
                 f"StructuredGuide: initial_inclusion must lie strictly between 0 and 1; got {initial_inclusion}."
             )

@@ -13,6 +13,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 from typing_extensions import Self
 
+from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import GroupConv2d, GroupLayer, GroupLinear, LinearTerms
 from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
@@ -68,7 +69,12 @@ class GatedNetwork(PyroModule):
         super().__init__()
         output_prior = Gaussian() if output_prior is None else output_prior
         owner = type(self).__name__
-        if activation not in ACTIVATIONS:
+        check_that(owner, "prior", prior, isinstance(prior, Prior), "a prior, such as ss.SSGHS()")
+        check_that(owner, "output_prior", output_prior, isinstance(output_prior, Prior), "a prior")
+        known = isinstance(likelihood, Likelihood)
+        check_that(owner, "likelihood", likelihood, known, "one, as ss.GaussianLikelihood()")
+        check_that(owner, "prefix", prefix, isinstance(prefix, str | None), "a text")
+        if not (isinstance(activation, str) and activation in ACTIVATIONS):
             raise ConfigurationError(
                 f"{owner}: activation must be one of {sorted(ACTIVATIONS)}; got {activation!r}."
             )

@@ -145,6 +145,11 @@ class CompactNetwork(nn.Module):
 
         :raises DataError: for another number of columns than there were predictors before pruning.
         """
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+            raise DataError(
+                f"{type(self).__name__}: x must be a floating-point torch.Tensor; got {kind}."
+            )
         if self.num_inputs is not None and x.shape[-1] != self.num_inputs:
             raise DataError(
                 f"{type(self).__name__}: x must be [N, {self.num_inputs}], the predictors of the network before it was"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyro_ssbnn.checks import check_probability
+from pyro_ssbnn.checks import check_probability, check_that, is_whole
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import Prior, TheoryInclusion
 from pyro_ssbnn.structure.description import NetworkDescription
@@ -61,12 +61,17 @@ class Layout:
         widths: Sequence[int] | None = None,
     ) -> None:
         self.owner = owner
-        maps = (inputs, 1, 1) if isinstance(inputs, int) else tuple(inputs)
+        maps = tuple(inputs) if isinstance(inputs, Sequence) else (inputs, 1, 1)
+        whole = len(maps) == 3 and all(map(is_whole, maps))
+        check_that(owner, "the predictors", inputs, whole, "a whole number, or (C, H, W) of images")
         self.current = Maps("input", *maps)
         size = math.prod(maps)
         self._check_size("the predictors", size)
         if inclusion is not None:
             check_probability(f"{owner} input_inclusion", inclusion)
+        if names is not None:
+            known = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+            check_that(owner, "input_names", names, known, "a list of texts")
         if names is not None and len(set(names)) != size:
             raise ConfigurationError(
                 f"{owner}: input_names must be {size} different names, one per predictor; got {len(names)} names,"
@@ -213,6 +218,7 @@ class Layout:
         )
 
     def _check_size(self, name: str, size: int) -> None:
+        check_that(self.owner, f"the width of {name}", size, is_whole(size), "a whole number")
         if size < 1:
             raise ConfigurationError(
                 f"{self.owner}: every width must be at least 1; got {size} for {name}."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.base import GatedNetwork
@@ -69,6 +70,8 @@ class MLP(GatedNetwork):
         prefix: str | None = None,
     ) -> None:
         super().__init__(prior, likelihood, output_prior, activation, prefix)
+        listed = isinstance(hidden, Iterable) and not isinstance(hidden, str | Mapping)
+        check_that("MLP", "hidden", hidden, listed, "a list of widths, such as [64, 32]")
         self.hidden = list(hidden)
         layout = Layout(
             "MLP", num_inputs, inclusion=input_inclusion, names=input_names, widths=input_widths

@@ -2,51 +2,109 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from numbers import Integral
+from contextlib import suppress
+from math import isfinite
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 __all__ = [
     "check_at_least_one",
+    "check_draws",
     "check_positive",
     "check_probability",
     "check_rows",
+    "check_seed",
     "check_tensors",
+    "check_that",
+    "is_number",
+    "is_whole",
+    "require_memory",
     "resolve_device",
     "tensor_of",
 ]
+
+_MOST_DRAWS = 1_000_000
+
+
+def check_that(owner: str, name: str, value: object, holds: bool, expected: str) -> None:
+    """Raise :class:`ConfigurationError`, in these words, unless something holds of an argument."""
+    if not holds:
+        told = repr(value)
+        told = told if len(told) <= 100 else f"a {type(value).__name__}"
+        raise ConfigurationError(f"{owner}: {name} must be {expected}; got {told}.")
+
+
+def is_whole(value: object) -> TypeIs[int]:
+    """Whether a value is a whole number; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeIs[float]:
+    """Whether a value is a finite real number; a truth value is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
 
 
 def check_at_least_one(owner: str, **values: int) -> None:
     """Raise :class:`ConfigurationError` for any number below 1, or that is not whole."""
     for name, value in values.items():
-        if not isinstance(value, Integral):
-            raise ConfigurationError(f"{owner}: {name} must be a whole number; got {value!r}.")
-        if value < 1:
-            raise ConfigurationError(f"{owner}: {name} must be at least 1; got {value}.")
+        check_that(owner, name, value, is_whole(value), "a whole number")
+        check_that(owner, name, value, value >= 1, "at least 1")
+
+
+def check_draws(owner: str, num_draws: int, least: int = 1) -> None:
+    """Raise :class:`ConfigurationError` unless this is a number of draws that anyone could wait for."""
+    check_that(owner, "num_draws", num_draws, is_whole(num_draws), "a whole number")
+    check_that(owner, "num_draws", num_draws, num_draws >= least, f"at least {least}")
+    most = f"at most {_MOST_DRAWS:,}"
+    check_that(owner, "num_draws", num_draws, num_draws <= _MOST_DRAWS, most)
 
 
 def check_positive(owner: str, **values: float) -> None:
     """Raise :class:`ConfigurationError` for any value that is not a positive finite number."""
     for name, value in values.items():
-        if not 0 < value < float("inf"):
-            raise ConfigurationError(
-                f"{owner}: {name} must be a positive finite number; got {value!r}."
-            )
+        check_that(owner, name, value, is_number(value) and value > 0, "a positive finite number")
 
 
 def check_probability(owner: str, value: float) -> None:
     """Raise :class:`ConfigurationError` unless 0 < value < 1."""
-    if not 0 < value < 1:
+    if not (is_number(value) and 0 < value < 1):
         raise ConfigurationError(
             f"{owner}: a prior inclusion probability lies strictly between 0 and 1; got {value!r}."
             " Leave the nodes ungated (inclusion=None) for a network without selection."
+        )
+
+
+def check_seed(seed: int) -> None:
+    """Raise :class:`ConfigurationError` unless this is a seed of torch's generators."""
+    check_that("seed", "it", seed, is_whole(seed) and 0 <= seed < 2**63, "a whole number from 0")
+
+
+def require_memory(owner: str, needed: float, what: str) -> None:
+    """Raise :class:`ConfigurationError` where this machine, or what of it this process may use, has less memory.
+
+    :param needed: bytes.
+    :param what: what needs them, for the message.
+    """
+    limits = [float("inf")]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # "max": no limit
+            limits.append(int(Path(file).read_text()))
+    with suppress(AttributeError, OSError, ValueError):  # not on every system
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if needed > min(limits):
+        raise ConfigurationError(
+            f"{owner}: {what} would take about {needed / 2**30:,.0f} GiB of memory; there are"
+            f" {min(limits) / 2**30:,.0f}. Take narrower layers, or fewer of them."
         )
 
 
@@ -65,6 +123,8 @@ def check_tensors(owner: str, **values: object) -> None:
                 f"{owner}: {name} is complex; give real numbers, for example real and imaginary part, or modulus and"
                 " phase, as columns of their own."
             )
+        if value.device.type == "meta":
+            raise DataError(f"{owner}: {name} is on the device 'meta', which holds no numbers.")
         if value.layout != torch.strided:
             raise DataError(f"{owner}: {name} is sparse; give {name}.to_dense().")
 
@@ -95,6 +155,8 @@ def check_rows(owner: str, x: Tensor, y: Tensor | None, names: Sequence[str]) ->
 
     :param names: of the p predictors.
     """
+    if x is None:
+        raise DataError(f"{owner}: x must be a torch.Tensor; got None.")
     check_tensors(owner, x=x, y=y)
     size = len(names)
     if x.ndim != 2 or x.shape[1] != size or not len(x):

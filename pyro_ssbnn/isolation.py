@@ -19,6 +19,8 @@ from pyro import poutine
 from pyro.poutine.runtime import _DIM_ALLOCATOR, am_i_wrapped
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_seed
+
 __all__ = [
     "exclusive",
     "full_precision",
@@ -102,6 +104,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     Generators of other devices are left alone, which :func:`torch.manual_seed` would seed too. Other threads' calls
     wait, because the generators are the process's.
     """
+    check_seed(seed)
     own = _has_generator(device)
     devices, kind = ([device], device.type) if own else ([], "cuda")
     with exclusive(), torch.random.fork_rng(devices, device_type=kind):

@@ -20,10 +20,14 @@ def bench(
         str, typer.Option(metavar="1,32,1024", help="Rows of a forward pass, each a batch size.")
     ] = "1,32,1024",
     draws: Annotated[
-        int, typer.Option(min=1, help="Posterior draws of the networks that keep draws.")
+        int,
+        typer.Option(
+            min=1, max=o.MOST_DRAWS, help="Posterior draws of the networks that keep draws."
+        ),
     ] = 10,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads. Default: torch's own choice.")
+        int | None,
+        typer.Option(min=1, max=o.MOST_THREADS, help="CPU threads. Default: torch's own choice."),
     ] = None,
     device: Annotated[
         str, typer.Option(help="Where to time: cpu, cuda, ..., or auto (CUDA where there is one).")

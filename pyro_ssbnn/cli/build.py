@@ -41,6 +41,7 @@ from pyro_ssbnn.errors import (
 from pyro_ssbnn.files.untrusted import unpacking
 from pyro_ssbnn.inference import Fit, TrainingOptions, fit, save_fit
 from pyro_ssbnn.inference.checkpoints import last_checkpoint
+from pyro_ssbnn.inference.preparation import check_memory
 from pyro_ssbnn.inference.resumption import FIXED
 from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.models import MLP, network_from_config
@@ -90,6 +91,7 @@ def build_run(
         targets = preprocessing.apply(data.train).observed
         model = build_network(network_choice, preprocessing, targets)
         train = _checked(data, preprocessing, model)
+        check_memory(model.description, len(train), options)
         _announce(data, preprocessing, model)
         batch = options.batch_rows(len(train))
         threads = _enough_threads(model, batch) if output.threads is None else output.threads
@@ -240,7 +242,6 @@ def _checked(data: LoadedData, preprocessing: Preprocessing, model: Network) -> 
     if data.test is not None:
         test = preprocessing.apply(data.test)
         check_rows("the test rows", test.x, test.y, model.description.inputs.column_names)
-        model.likelihood.check_target(test.y)
     return train
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from pyro_ssbnn.cli import options as o
-from pyro_ssbnn.cli.console import messages, print_scores, results
+from pyro_ssbnn.cli.console import messages, print_scores, printable, results
 from pyro_ssbnn.cli.kinds import NetworkName
 from pyro_ssbnn.cli.networks import parse_nodes
 from pyro_ssbnn.cli.run_folder import RunFolder
@@ -49,6 +50,7 @@ def prune(
         int | None,
         typer.Option(
             min=1,
+            max=o.MOST_DRAWS,
             help="Keep so many posterior draws of the weights, for honest intervals. Default: only their"
             " posterior mean.",
         ),
@@ -129,6 +131,7 @@ def predict(
         int | None,
         typer.Option(
             min=1,
+            max=o.MOST_THREADS,
             help="CPU threads. Default: one for networks too small to gain from more, otherwise torch's own choice.",
             show_default=False,
         ),
@@ -202,13 +205,20 @@ def _predict_rows(
     return count, running.result() if running.count and not why else None, why
 
 
+class _Terminal(StringIO):
+    """Standard output where it is a terminal: names from files cannot command it."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(printable(text))
+
+
 @contextmanager
 def _writing(out: Path | None) -> Iterator[TextIO]:
     """A stream to standard output, or to a file that is there once all is written."""
     from pyro_ssbnn.files.atomic import replacing
 
     if out is None:
-        yield sys.stdout
+        yield _Terminal() if sys.stdout.isatty() else sys.stdout
         return
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         yield stream

@@ -28,6 +28,7 @@ def diagnose(
         int,
         typer.Option(
             min=1,
+            max=1_000,
             help="Fits to compare, the run's own among them; each costs what it cost. 1: none.",
         ),
     ] = 1,
@@ -39,7 +40,7 @@ def diagnose(
             " once more at its own. Default: none.",
         ),
     ] = "",
-    draws: Annotated[int, typer.Option(min=100, help="Posterior draws.")] = 1000,
+    draws: Annotated[int, typer.Option(min=100, max=o.MOST_DRAWS, help="Posterior draws.")] = 1000,
     out: Annotated[
         Path | None,
         typer.Option(help="JSON file to write. Default: RUN/diagnostics.json.", show_default=False),

@@ -25,6 +25,7 @@ def export(
         int | None,
         typer.Option(
             min=1,
+            max=o.MOST_DRAWS,
             help="Keep so many posterior draws of the weights, [draws, batch, outputs]. Default: the pruned network as"
             " it is.",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NetworkChoice", "build_network", "parse_hidden", "parse_nodes"]
 
 
+_OPTIONS = {"scale": "--slab-scale", "global_scale": "--global-scale", "cap": "--cap"}
 _HORSESHOES = (PriorName.ss_ghs, PriorName.group_horseshoe)
 
 
@@ -113,7 +115,14 @@ def _prior(choice: NetworkChoice, num_data: int) -> Prior:
         config["global_scale"] = choice.global_scale
     if choice.cap is not None:
         config["cap"] = None if choice.cap == "random" else _number("--cap", choice.cap, "random")
-    return from_config(config)
+    try:
+        return from_config(config)
+    except ConfigurationError as error:
+        found = re.match(r"\w+: (scale|global_scale|cap) must", str(error))
+        if not found:
+            raise
+        text = str(error)[found.start(1) :].removeprefix(found[1])
+        raise ConfigurationError(f"{_OPTIONS[found[1]]}{text}") from error
 
 
 def _inclusion(text: str, num_data: int) -> float | list[float] | dict[str, Any]:

@@ -24,7 +24,7 @@ _OUTPUT = {"rich_help_panel": "Output"}
 
 MOST_DRAWS = 100_000
 MOST_SEED = 2**32 - 1
-_MOST_THREADS = 1_024
+MOST_THREADS = 1_024
 
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run folder that 'pyro-ssbnn fit --out' wrote.")
@@ -224,7 +224,7 @@ Threads = Annotated[
     int | None,
     typer.Option(
         min=1,
-        max=_MOST_THREADS,
+        max=MOST_THREADS,
         help="CPU threads of the training. Default: one where the layers are too small to gain from more, otherwise"
         " torch's own choice.",
         **_TRAINING,

@@ -34,6 +34,7 @@ __all__ = [
     "csv_text",
     "digits",
     "full_ensemble",
+    "harmless",
     "in_own_units",
     "labels_of",
     "observed_column",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _LEVELS = (0.5, 0.9)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of a formula
 _BINS = 10  # of equal width, for the calibration error
 
 
@@ -216,7 +218,7 @@ def labels_of(column: pd.Series, class_names: tuple[str, ...]) -> NDArray[np.int
 
     :raises DataError: for a name that is none of the classes.
     """
-    code: Mapping[str, int] = {name: label for label, name in enumerate(class_names)}
+    code: Mapping[str, int] = {harmless(name): i for i, name in enumerate(class_names)}
     unknown = sorted(set(column) - set(code))
     if unknown:
         raise DataError(f"unknown classes {unknown}; expected {list(class_names)}.")
@@ -236,9 +238,24 @@ def _probabilities(summary: PredictiveSummary) -> NDArray[np.float64]:
     return np.stack([1 - p, p], 1) if p.ndim == 1 else p
 
 
+def harmless(text: str) -> str:
+    """A name that a spreadsheet takes for text, not for a formula: with an apostrophe before it where that is needed.
+
+    >>> harmless("=1+1"), harmless("-1.5"), harmless("good")
+    ("'=1+1", '-1.5', 'good')
+    """
+    if not text.startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+        return text
+    except ValueError:
+        return f"'{text}"
+
+
 def _quoted(values: list[Any]) -> list[str]:
     """Fields of text, in quotation marks where they hold a comma, a quotation mark or the end of a line."""
-    texts = [str(value) for value in values]
+    texts = [harmless(str(value)) for value in values]
     return [
         '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
         for text in texts

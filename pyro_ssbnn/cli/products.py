@@ -108,6 +108,7 @@ def _inclusion(making: Making) -> None:
     result = making.result
     if result.model.description.gate_groups:
         table = inclusion_summary(result.guide, history=result.history)
+        table = table.rename(index=predictions.harmless)
         write_text(making.folder.inclusion_file, table.to_csv())
 
 

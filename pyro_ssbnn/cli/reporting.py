@@ -18,6 +18,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -32,6 +33,7 @@ from rich.markup import escape
 
 from pyro_ssbnn import errors
 from pyro_ssbnn.cli.console import messages
+from pyro_ssbnn.cli.options import option
 
 __all__ = ["INCOMPLETE", "Stopped", "in_words", "reported"]
 
@@ -39,6 +41,8 @@ UNEXPECTED, UNUSABLE, INCOMPLETE = 1, 2, 3
 
 # What the user can mend; OSError: no permission, no space left.
 _EXPECTED = (OSError, *(getattr(errors, name) for name in errors.__all__ if name.endswith("Error")))
+# Names of the library's own, which say nothing to someone at a command line.
+_OWNERS = re.compile(r"^(fit|predict|MLP|Preprocessing\.apply|FeatureScaling\.standardize): ")
 _STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _log = logging.getLogger(__name__)
 
@@ -67,6 +71,10 @@ class Stopped(KeyboardInterrupt):
 def reported(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command ``--debug`` and ``--log-file``; it ends with a message and an exit code, whatever happens."""
 
+    if not sys.stderr.isatty():  # a bar in a file: a line now and then, not ten a second
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
+        os.environ.setdefault("TQDM_MAXINTERVAL", "60")
+
     @functools.wraps(command)
     def run(*arguments: Any, debug: bool, log_file: Path | None, **options: Any) -> None:
         with _errors_as_messages(debug), _logging_to(log_file), _signals_as_exceptions():
@@ -85,7 +93,8 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
 
 def in_words(error: Exception) -> str:
     """What a message says of an exception; one that was not expected says its kind, too."""
-    text = str(error)
+    text = re.sub(r"^TrainingOptions: (\w+)", lambda found: option(found[1]), str(error))
+    text = _OWNERS.sub("", text)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}."

@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def unpacking(where: str | Path, what: str) -> Iterator[None]:
 
 def regular_file(path: str | Path) -> Path:
     """Return the path of a file; raise :class:`CheckpointError` where there is none, or something else."""
+    if not isinstance(path, str | PathLike):
+        raise CheckpointError(f"expected the path of a file; got {path!r}.")
     path = Path(path)
     if not path.is_file():
         what = "this is no file" if path.exists() else "there is no such file"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from os import PathLike
 from pathlib import Path
 
-from pyro_ssbnn.checks import check_positive
+from pyro_ssbnn.checks import check_positive, check_that
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.saving import load_fit, write_fit
@@ -36,6 +37,7 @@ class Checkpoints:
         self, path: str | Path | None, every: float = EVERY, *, resumes: bool = False
     ) -> None:
         check_positive("fit", checkpoint_every=every)
+        check_that("fit", "checkpoint", path, isinstance(path, str | PathLike | None), "a path")
         self.path = None if path is None else Path(path)
         self._every, self._next = every, float("inf")
         if self.path is not None and not resumes:

@@ -36,7 +36,7 @@ from pyro_ssbnn.guides.initial import standardized
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.optimizer import means_optimizer
-from pyro_ssbnn.inference.options import TrainingOptions
+from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
 from pyro_ssbnn.inference.preparation import Augmentation, forget_statistics, placed
 from pyro_ssbnn.inference.schedule import Schedule, rate_groups, set_rates
 from pyro_ssbnn.isolation import isolated
@@ -79,7 +79,7 @@ def fit_deterministic(
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number.
     """
-    options = options or TrainingOptions()
+    options = chosen_options("fit_deterministic", options)
     _check_penalties(model, weight_decay, predictor_penalty)
     x = tensor_of("fit_deterministic", "x", x, model.description.inputs.column_names)
     y = tensor_of("fit_deterministic", "y", y)

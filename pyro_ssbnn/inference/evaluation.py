@@ -28,8 +28,7 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor
 
-from pyro_ssbnn.checks import tensor_of
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.checks import check_draws, tensor_of
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.shrinking import PresentScales
@@ -92,10 +91,7 @@ def evaluate_bound(
     :raises ConfigurationError: for fewer than 8 draws, or a guide of another network.
     :raises DataError: for data that do not fit the model.
     """
-    if num_draws < 8:
-        raise ConfigurationError(
-            f"evaluate_bound: num_draws must be at least 8, to give an error; got {num_draws}."
-        )
+    check_draws("evaluate_bound", num_draws, least=8)  # fewer give no error
     require_match("evaluate_bound", model, guide)
     x = tensor_of("evaluate_bound", "x", x, model.description.inputs.column_names)
     y = tensor_of("evaluate_bound", "y", y)

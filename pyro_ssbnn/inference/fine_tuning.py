@@ -17,9 +17,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.history import History, Removal
-from pyro_ssbnn.inference.options import TrainingOptions
+from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
 from pyro_ssbnn.inference.preparation import Augmentation, placed
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.run import Run
@@ -62,7 +63,8 @@ def fine_tune(
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
     :raises TrainingInterrupted: a ``KeyboardInterrupt`` with the result so far.
     """
-    options = _without_removal(options or fitted.options)
+    check_that("fine_tune", "fitted", fitted, isinstance(fitted, Fit), "what fit returned")
+    options = _without_removal(chosen_options("fine_tune", options or fitted.options))
     inclusion = fitted.guide.inclusion()
     selection = select(inclusion) if selection is None else selection
     fitted.require_match("fine_tune")

@@ -10,14 +10,27 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_rows
+from pyro_ssbnn.checks import check_rows, check_that
 from pyro_ssbnn.errors import CollapseWarning, DataError, NonFiniteLossError
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import cut_off
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["FiniteGuard", "Patience", "check_data", "collapsed_layers", "warn_of_collapse"]
+__all__ = [
+    "FiniteGuard",
+    "Patience",
+    "check_data",
+    "collapsed_layers",
+    "require_network",
+    "warn_of_collapse",
+]
+
+
+def require_network(owner: str, model: object) -> None:
+    """Raise :class:`ConfigurationError` for anything but a network with a description and a likelihood."""
+    network = hasattr(model, "description") and hasattr(model, "likelihood")
+    check_that(owner, "model", model, network, "a network of this package, such as ss.MLP")
 
 
 def check_data(owner: str, model: Network, x: Tensor, y: Tensor) -> None:
@@ -25,6 +38,9 @@ def check_data(owner: str, model: Network, x: Tensor, y: Tensor) -> None:
 
     :param owner: the public function, for the message.
     """
+    require_network(owner, model)
+    if y is None:
+        raise DataError(f"{owner}: y must be a torch.Tensor; got None.")
     check_rows(owner, x, y, model.description.inputs.column_names)
     if len(x) < 2:
         raise DataError(f"{owner}: at least two rows of data are needed; got {len(x)}.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pyro_ssbnn.checks import tensor_of
+from pyro_ssbnn.checks import check_that, tensor_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import BlockGuide
 from pyro_ssbnn.inference.advice import (
@@ -19,10 +19,10 @@ from pyro_ssbnn.inference.advice import (
 )
 from pyro_ssbnn.inference.checkpoints import EVERY, Checkpoints
 from pyro_ssbnn.inference.gates import with_gate_method
-from pyro_ssbnn.inference.guards import check_data, warn_of_collapse
+from pyro_ssbnn.inference.guards import check_data, require_network, warn_of_collapse
 from pyro_ssbnn.inference.history import History
-from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.inference.preparation import Augmentation, placed, require_trainable
+from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
+from pyro_ssbnn.inference.preparation import Augmentation, check_memory, placed, require_trainable
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import require_resumable
 from pyro_ssbnn.inference.run import Run
@@ -91,10 +91,15 @@ def fit(
     :warns BoundWarning: when the bound fell towards the end, and the result is an earlier epoch's.
     :warns CollapseWarning: when a layer ends without an active node.
     """
-    asked = options = options or TrainingOptions()
+    asked = options = chosen_options("fit", options)
+    require_network("fit", model)
     x = tensor_of("fit", "x", x, model.description.inputs.column_names)
     y = tensor_of("fit", "y", y)
     check_data("fit", model, x, y)
+    for name, value in (("augment", augment), ("callback", callback), ("guide", guide)):
+        known = value is None or callable(value)
+        check_that("fit", name, value, known, "a function" if name != "guide" else "a guide")
+    check_that("fit", "resume", resume, isinstance(resume, Fit | None), "a Fit, as load_fit gives")
     options = options.settled(model.description)
     checkpoints = Checkpoints(checkpoint, checkpoint_every, resumes=resume is not None)
     if resume is not None and guide is not None:
@@ -107,6 +112,7 @@ def fit(
         require_resumable(model, options, len(x), before)
     elif guide is not None and is_guide(guide):
         require_match("fit", model, guide)
+    check_memory(model.description, len(x), options)
     x, y = placed(model.likelihood, x, y, options)
     warn_of_scale(model, x, model.likelihood.observed(y, x))
     warn_of_short_run(model, options, len(x))

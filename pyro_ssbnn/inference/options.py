@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from pyro_ssbnn.checks import check_that, is_number, is_whole
 from pyro_ssbnn.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["TrainingOptions", "resolve_dtype"]
+__all__ = ["TrainingOptions", "chosen_options", "resolve_dtype"]
 
 _STEPS = (
     10_000  # of a run whose epochs are left to us: gates need a few thousand, whatever the data
@@ -26,6 +27,8 @@ _RECORD_STEPS = 500  # more make an epoch several rows of the history
 _OPTIMIZERS = ("adam", "sgd")
 _GATE_METHODS = ("gradient", "ascent")
 _DTYPES = ("float32", "float64")
+_LARGEST = 1e6
+_KINDS = {"bool": bool, "str": str}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +131,8 @@ class TrainingOptions:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "milestones"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_kinds()
         if self.gate_hold is not None:
-            object.__setattr__(self, "gate_hold", tuple(self.gate_hold))
             held = len(self.gate_hold) == 2 and all(0 <= part <= 1 for part in self.gate_hold)
             self._require("gate_hold", held, "two fractions of the epochs, 0 to 1, or None")
         self._require("remove_after", self.remove_after >= 1, "at least 1")
@@ -158,8 +159,11 @@ class TrainingOptions:
         self._require("optimizer", self.optimizer in _OPTIMIZERS, "'adam' or 'sgd'")
         self._require("momentum", 0 <= self.momentum < 1, "within [0, 1)")
         self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
-        positive = len(self.temperature) == 2 and min(self.temperature) > 0
-        self._require("temperature", positive, "two positive numbers")
+        sensible = len(self.temperature) == 2 and all(1e-3 <= t <= 1e3 for t in self.temperature)
+        self._require("temperature", sensible, "two positive numbers, from 0.001 to 1,000")
+        particles = self.num_particles
+        self._require("num_particles", particles is None or particles <= 1_000, "at most 1,000")
+        self._require("seed", 0 <= self.seed < 2**32, "from 0 to 4,294,967,295")
         below = self.remove_below
         self._require("remove_below", below is None or 0 < below <= 0.5, "within (0, 0.5], or None")
         start = self.initial_inclusion
@@ -169,6 +173,29 @@ class TrainingOptions:
             object.__setattr__(self, "compile", self.compile == "on")
         known = isinstance(self.compile, bool) or self.compile in ("auto", "trace")
         self._require("compile", known, "'auto', 'trace', True ('on') or False ('off')")
+
+    def _check_kinds(self) -> None:
+        """Bring numbers of any library to Python's own, which files hold, and refuse what is none."""
+        for field in fields(self):
+            name, kind, value = field.name, str(field.type), getattr(self, field.name)
+            if name == "compile" or (value is None and kind.endswith("None")):
+                continue
+            if name == "device":
+                value = str(value)
+            if kind.startswith("tuple"):
+                numbers = isinstance(value, tuple | list) and all(map(is_number, value))
+                self._require(name, numbers, "finite numbers")
+                value = tuple(float(v) for v in value)
+            elif kind.startswith("int"):
+                self._require(name, is_whole(value) and abs(value) < 2**63, "a whole number")
+                value = int(value)
+            elif kind.startswith("float"):
+                sensible = is_number(value) and abs(value) <= _LARGEST
+                self._require(name, sensible, f"a number, at most {_LARGEST:g}")
+                value = float(value)
+            else:
+                self._require(name, isinstance(value, _KINDS[kind.split()[0]]), f"of type {kind}")
+            object.__setattr__(self, name, value)
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -263,6 +290,17 @@ class TrainingOptions:
         """Plain record of the options."""
         pairs = asdict(self).items()
         return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs}
+
+
+def chosen_options(owner: str, options: TrainingOptions | None) -> TrainingOptions:
+    """The options given, or the defaults.
+
+    :raises ConfigurationError: for anything else.
+    """
+    holds = options is None or isinstance(options, TrainingOptions)
+    expected = "TrainingOptions, as TrainingOptions(epochs=100)"
+    check_that(owner, "options", options, holds, expected)
+    return TrainingOptions() if options is None else options
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:

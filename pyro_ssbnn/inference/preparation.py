@@ -7,17 +7,43 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pyro_ssbnn.checks import resolve_device
+from pyro_ssbnn.checks import require_memory, resolve_device
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.options import TrainingOptions, resolve_dtype
 from pyro_ssbnn.likelihoods import Likelihood
+from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Augmentation", "augmented", "forget_statistics", "placed", "require_trainable"]
+__all__ = [
+    "Augmentation",
+    "augmented",
+    "check_memory",
+    "forget_statistics",
+    "placed",
+    "require_trainable",
+]
 
 Augmentation = Callable[[Tensor], Tensor]
 """Changes a minibatch's predictors, ``[rows, p]`` to ``[rows, p]``."""
+
+
+# Copies of a weight's mean and log-scale while they are trained: themselves, gradients, two moments of Adam, the end
+# of the last block with its moments, and those of a checkpoint; and what a step makes of them.
+_COPIES = 2 * (1 + 1 + 2 + 3 + 3) + 3
+_ACTIVATIONS = 6  # of a layer's outputs: means, variances, noise, and their gradients
+
+
+def check_memory(description: NetworkDescription, num_data: int, options: TrainingOptions) -> None:
+    """Raise :class:`ConfigurationError` where a run on the CPU would take more memory than there is."""
+    if resolve_device(options.device).type != "cpu":
+        return
+    rows = options.batch_rows(num_data) * options.particles(num_data)
+    outputs = sum(group.size * group.positions for group in description.groups)
+    numbers = _COPIES * description.num_weights + _ACTIVATIONS * rows * outputs
+    needed = numbers * resolve_dtype(options.dtype).itemsize
+    what = f"a network of {description.num_weights:,} weights, in steps of {rows:,} rows and draws,"
+    require_memory("fit", needed, what)
 
 
 def placed(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.checks import resolve_device
+from pyro_ssbnn.checks import check_that, resolve_device
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
 from pyro_ssbnn.files.container import read_record, under, write_record
 from pyro_ssbnn.files.untrusted import check_numbers, entry, unpacking
@@ -50,6 +50,7 @@ def write_fit(result: Fit, path: str | Path, previous: Path | None = None) -> No
 
     :param previous: what the older file of that name is called from then on; by default it goes.
     """
+    check_that("save_fit", "result", result, isinstance(result, Fit), "what fit returned")
     result.require_match("save_fit")
     tensors = {f"guide.{k}": v for k, v in result.guide.state_dict().items()}
     first = getattr(result.guide, "started_from", None) or {}

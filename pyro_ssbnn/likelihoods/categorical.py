@@ -10,6 +10,7 @@ from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_at_least_one
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.likelihoods.base import Likelihood
 from pyro_ssbnn.registry import register
@@ -29,6 +30,7 @@ class CategoricalLikelihood(Likelihood):
     predicts_classes = True
 
     def __post_init__(self) -> None:
+        check_at_least_one(type(self).__name__, num_classes=self.num_classes)
         if self.num_classes < 2:
             raise ConfigurationError(
                 f"{type(self).__name__}: num_classes must be at least 2; got {self.num_classes}."

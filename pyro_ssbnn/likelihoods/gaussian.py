@@ -10,7 +10,7 @@ from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_positive
+from pyro_ssbnn.checks import check_positive, check_that
 from pyro_ssbnn.distributions.mixture import normal_mixture_quantile
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.likelihoods.base import LatentSite, Likelihood
@@ -42,6 +42,10 @@ class GaussianLikelihood(Likelihood):
         if self.scale is not None:
             positive["scale"] = self.scale
         check_positive("GaussianLikelihood", num_targets=self.num_targets, **positive)
+        for name, value in positive.items():
+            check_that(
+                "GaussianLikelihood", name, value, 1e-15 <= value <= 1e15, "from 1e-15 to 1e+15"
+            )
 
     @property
     def num_outputs(self) -> int:

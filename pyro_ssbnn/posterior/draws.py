@@ -22,7 +22,7 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_at_least_one, check_rows, tensor_of
+from pyro_ssbnn.checks import check_draws, check_rows, tensor_of
 from pyro_ssbnn.distributions import CoupledNormal, GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.isolation import isolated, without_parameters
@@ -99,7 +99,7 @@ def draw_posterior(
     :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
     """
     require_match("draw_posterior", model, guide)
-    check_at_least_one("draw_posterior", num_draws=num_draws)
+    check_draws("draw_posterior", num_draws)
     names = model.description.inputs.column_names
     x = None if x is None else tensor_of("draw_posterior", "x", x, names)
     y = None if y is None else tensor_of("draw_posterior", "y", y)

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from pyro_ssbnn.checks import check_at_least_one, check_rows, check_tensors, tensor_of
+from pyro_ssbnn.checks import (
+    check_at_least_one,
+    check_draws,
+    check_rows,
+    check_seed,
+    check_tensors,
+    tensor_of,
+)
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models import CompactNetwork
@@ -49,7 +56,9 @@ def predict(
     :raises DataError: for x or y of the wrong shape, or with missing or infinite values.
     """
     require_match("predict", model, guide)
-    check_at_least_one("predict", num_draws=num_draws)
+    check_draws("predict", num_draws)
+    check_seed(seed)
+    check_at_least_one("predict", memory=memory)
     x = tensor_of("predict", "x", x, model.description.inputs.column_names)
     y = None if y is None else tensor_of("predict", "y", y)
     check_rows("predict", x, y, model.description.inputs.column_names)

@@ -20,6 +20,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_that, is_number
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.likelihoods import Likelihood
 
@@ -222,10 +223,12 @@ def check_targets(y: Tensor, distribution: TorchDistribution) -> None:
 
 def check_quantiles(likelihood: Likelihood, probabilities: Sequence[float]) -> None:
     """Raise :class:`ConfigurationError` unless quantiles of these probabilities can be had."""
-    if probabilities and likelihood.predicts_classes:
+    if isinstance(probabilities, Sequence) and probabilities and likelihood.predicts_classes:
         raise ConfigurationError(
             "quantiles: class labels have none; the mean holds the probabilities of the classes."
         )
+    listed = isinstance(probabilities, Sequence) and all(map(is_number, probabilities))
+    check_that("quantiles", "they", probabilities, listed, "a sequence of probabilities")
     inside = all(0 < p < 1 for p in probabilities)
     if not inside or any(a >= b for a, b in pairwise(probabilities)):
         raise ConfigurationError(

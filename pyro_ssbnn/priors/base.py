@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_positive, check_probability
+from pyro_ssbnn.checks import check_positive, check_probability, check_that
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors.inclusion import TheoryInclusion
 from pyro_ssbnn.registry import name_of, record_of
@@ -44,8 +44,18 @@ class Prior(ABC):
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
-        positive = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "inclusion"}
-        check_positive(owner, **{k: v for k, v in positive.items() if isinstance(v, int | float)})
+        for field in fields(self):
+            value, kind = getattr(self, field.name), str(field.type)
+            if (
+                field.name == "inclusion"
+                or "float" not in kind
+                or (value is None and "None" in kind)
+            ):
+                continue
+            check_positive(owner, **{field.name: value})
+            # Smaller scales overflow in the gradient of the KL, larger numbers are none in single precision.
+            sensible = 1e-8 <= value <= 1e30
+            check_that(owner, field.name, value, sensible, "from 1e-08 to 1e+30")
         if isinstance(self.inclusion, list):
             object.__setattr__(self, "inclusion", tuple(self.inclusion))
         if self.gated != (self.inclusion is not None):
@@ -54,7 +64,7 @@ class Prior(ABC):
                 if self.gated
                 else f"{owner} has no gates; got inclusion={self.inclusion!r}. Use its spike-and-slab form."
             )
-        if isinstance(self.inclusion, int | float | tuple):
+        if self.inclusion is not None and not isinstance(self.inclusion, TheoryInclusion):
             each = self.inclusion if isinstance(self.inclusion, tuple) else (self.inclusion,)
             for probability in each:
                 check_probability(owner, probability)

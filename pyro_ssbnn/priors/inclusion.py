@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyro_ssbnn.checks import check_that, is_whole
 from pyro_ssbnn.errors import ConfigurationError
 
 __all__ = ["TheoryInclusion", "layer_theta", "layer_u", "theory_inclusion"]
@@ -34,6 +35,7 @@ class TheoryInclusion:
     constant: float = 1e-9
 
     def __post_init__(self) -> None:
+        check_that("TheoryInclusion", "num_data", self.num_data, is_whole(self.num_data), "whole")
         if self.num_data < 1:
             raise ConfigurationError(
                 f"TheoryInclusion: num_data is the number of observations, at least 1; got {self.num_data}."

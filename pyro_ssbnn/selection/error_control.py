@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_that, is_number
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.selection.joint import GateTable, gate_tables
-from pyro_ssbnn.selection.rules import Selection, select
+from pyro_ssbnn.selection.rules import Selection, check_inclusion, select
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["expected_false_omissions", "expected_false_selections", "model_size", "select_fdr"]
@@ -49,8 +50,7 @@ def select_fdr(
     >>> select_fdr({"hidden1": torch.tensor([0.99, 0.2, 0.93])}).kept
     {'hidden1': tensor([0, 2])}
     """
-    if not 0 <= level < 1:
-        raise ConfigurationError(f"select_fdr: level must lie in [0, 1); got {level}.")
+    check_that("select_fdr", "level", level, is_number(level) and 0 <= level < 1, "within [0, 1)")
     _check("select_fdr", inclusion)
     families = [[name] for name in inclusion] if groups is None else [_family(inclusion, groups)]
     kept = dict(select(inclusion).kept)
@@ -164,6 +164,7 @@ def _family(inclusion: Mapping[str, Tensor], groups: Sequence[str]) -> list[str]
 
 
 def _check(owner: str, inclusion: Mapping[str, Tensor]) -> None:
+    check_inclusion(owner, inclusion)
     for name, probability in inclusion.items():
         if not ((probability >= 0) & (probability <= 1)).all():
             raise ConfigurationError(

@@ -27,7 +27,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.checks import check_draws
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior.draws import site_values, trace_draws
@@ -96,8 +96,8 @@ def prune(
     selection = select(guide.inclusion()) if selection is None else selection
     require_selection("prune", selection, model.description)
     require_nodes(selection, model.description)
-    if num_draws is not None and num_draws < 1:
-        raise ConfigurationError(f"prune: num_draws must be at least 1, or None; got {num_draws}.")
+    if num_draws is not None:
+        check_draws("prune", num_draws)
     description = model.description
     if num_draws is None:
         open = {name: selection.mask(name) for name in selection.kept}

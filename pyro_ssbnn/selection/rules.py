@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_that, is_number, is_whole
 from pyro_ssbnn.errors import ConfigurationError, SelectionError
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import cut_off
 
-__all__ = ["Selection", "select"]
+__all__ = ["Selection", "check_inclusion", "select"]
 
 _INTEGERS = (torch.int64, torch.int32)
 
@@ -63,8 +64,11 @@ def select(
         named keep to the threshold). Ties go to the lower index.
     :raises ConfigurationError: for a threshold outside [0, 1), an unknown group, or more nodes than there are.
     """
-    if not 0 <= threshold < 1:
-        raise ConfigurationError(f"select: threshold must lie in [0, 1); got {threshold}.")
+    check_inclusion("select", inclusion)
+    share = is_number(threshold) and 0 <= threshold < 1
+    check_that("select", "threshold", threshold, share, "within [0, 1)")
+    kinds = nodes is None or is_whole(nodes) or isinstance(nodes, Mapping)
+    check_that("select", "nodes", nodes, kinds, "a whole number, or {group: number}")
     wanted = _wanted(inclusion, nodes)
     kept = {}
     for name, probability in inclusion.items():
@@ -77,6 +81,19 @@ def select(
     if wanted:
         rule = f"{rule}; given numbers: " + ", ".join(f"{k} {v}" for k, v in wanted.items())
     return Selection(kept, {name: len(p) for name, p in inclusion.items()}, rule)
+
+
+def check_inclusion(owner: str, inclusion: Mapping[str, Tensor]) -> None:
+    """Raise :class:`ConfigurationError` unless these are inclusion probabilities by group.
+
+    :param owner: the public function, for the message.
+    """
+    tensors = isinstance(inclusion, Mapping) and all(
+        isinstance(probability, Tensor) and probability.ndim == 1
+        for probability in inclusion.values()
+    )
+    expected = "{group: tensor [size]}, as guide.inclusion() gives it"
+    check_that(owner, "inclusion", inclusion, tensors, expected)
 
 
 def _wanted(
@@ -103,6 +120,11 @@ def require_selection(owner: str, selection: Selection, description: NetworkDesc
 
     :param owner: the public function, for the message.
     """
+    if not isinstance(selection, Selection):
+        raise SelectionError(
+            f"{owner}: expected a Selection, as select(guide.inclusion()) makes it; got"
+            f" {type(selection).__name__}."
+        )
     expected = {group.name: group.size for group in description.gate_groups}
     if dict(selection.sizes) != expected or set(selection.kept) != set(expected):
         raise SelectionError(

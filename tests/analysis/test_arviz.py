@@ -1,5 +1,7 @@
 """The ArviZ container: groups, names, exact numbers, and the netCDF round trip, with ArviZ 0.x and 1.x alike."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -196,14 +198,13 @@ def test_an_interrupted_write_keeps_the_older_file(fitted, tmp_path, monkeypatch
     data = to_arviz(*fitted, num_draws=2)
     path = write_netcdf(data, tmp_path / "fit.nc")
     before = path.read_bytes()
-    write = xr.Dataset.to_netcdf
 
-    def broken(self, *args, group=None, **kwargs):
-        if group is not None:
-            raise OSError("disk full")
-        return write(self, *args, group=group, **kwargs)
+    def broken(self, data):
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError("disk full")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", broken)
+    monkeypatch.setattr(Path, "write_bytes", broken)
     with pytest.raises(OSError, match="disk full"):
         write_netcdf(data, path)
     assert path.read_bytes() == before
