@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format clean bench-tables bench-uci bench-speed reproduce-mnist \
+.PHONY: demo test test-slow test-faults lint format clean bench-tables bench-uci bench-speed reproduce-mnist \
 	reproduce-cifar reproduce-subset
 
 $(READY): setup.cfg constraints.txt
@@ -22,6 +22,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Kills, full disks, tampered folders, wrong options and calls, the long form; what came of each is printed at the end.
+test-faults: $(READY)
+	$(BIN)/python -m pytest tests/faults
 
 # mypy looks at an installed copy: setup.cfg gathers four folders under the one name pyro_ssbnn.
 lint: $(READY)

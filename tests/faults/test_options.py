@@ -58,7 +58,7 @@ def cases(number, seed):
     return every[:number]
 
 
-@pytest.mark.parametrize("number", [40, pytest.param(700, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [20, pytest.param(700, marks=pytest.mark.slow)])
 def test_wild_options(call, table, tiny, tmp_path, number, tell):
     refused = 0
     for at, case in enumerate(cases(number, seed=1)):

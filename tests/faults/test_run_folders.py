@@ -1,0 +1,146 @@
+"""Run folders that someone has changed: every command refuses them with a message, or does its work."""
+
+import json
+import random
+import shutil
+import tracemalloc
+
+import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+WILD = (
+    None,
+    [],
+    {},
+    "",
+    "x" * 50,
+    -1,
+    0,
+    10**12,
+    1e300,
+    True,
+    [[]],
+    [None],
+    {"a": 1},
+    "\x1b[2J",
+    "=1+1",
+)
+COMMANDS = (("summary",), ("predict",), ("prune",), ("plot",), ("finish",), ("export",), ("fit",))
+
+
+def places(value, path=()):
+    """Where there is something in a JSON value."""
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value[:3])
+        if isinstance(value, list)
+        else ()
+    )
+    for key, part in inner:
+        yield (*path, key)
+        yield from places(part, (*path, key))
+
+
+def changed(value, generator):
+    """A copy with one place changed or taken away."""
+    copy = json.loads(json.dumps(value))
+    *way, last = generator.choice(list(places(copy)))
+    at = copy
+    for key in way:
+        at = at[key]
+    if generator.random() < 0.2:
+        del at[last]
+    else:
+        at[last] = generator.choice(WILD)
+    return copy
+
+
+def tamper(run, generator):
+    """Change one of the folder's files; returns what was done."""
+    kind = generator.choice(("config", "header", "bytes", "cut", "state", "metrics", "link", "csv"))
+    file = run / {
+        "config": "config.json",
+        "metrics": "metrics.json",
+        "csv": "test_predictions.csv",
+    }.get(kind, generator.choice(("fit.safetensors", "compact.safetensors")))
+    if kind in ("config", "metrics"):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps(changed(content, generator)))
+    elif kind == "header":
+        with safe_open(file, "pt") as stream:
+            metadata = dict(stream.metadata())
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        metadata["header"] = json.dumps(changed(json.loads(metadata["header"]), generator))
+        if generator.random() < 0.3:
+            name = generator.choice(list(tensors))
+            tensors[name] = tensors[name].flatten()[:1].clone()
+        save_file(tensors, file, metadata)
+    elif kind == "bytes":
+        data = bytearray(file.read_bytes())
+        for _ in range(generator.choice((1, 30))):
+            data[generator.randrange(min(len(data), 3_000))] = generator.randrange(256)
+        file.write_bytes(data)
+    elif kind == "cut":
+        data = file.read_bytes()
+        file.write_bytes(data[: generator.randrange(len(data))])
+    elif kind == "state":
+        state = {"format": "x", "trained": generator.random() < 0.5, "replaces": True, "failed": {}}
+        (run / "unfinished.json").write_text(json.dumps(changed(state, generator)))
+    elif kind == "link":
+        name = generator.choice(("config.json", "fit.safetensors", "plots", "metrics.json"))
+        (run / name).rename(run.parent / f"elsewhere{generator.random()}")
+        (run / name).symlink_to("/etc")
+    else:
+        text = file.read_text()
+        at = generator.randrange(len(text))
+        file.write_text(
+            text[:at] + generator.choice(('"', ",,,", "\x00", "\n\n", "nan")) + text[at + 5 :]
+        )
+    return f"{kind} {file.name}"
+
+
+@pytest.mark.parametrize("number", [10, pytest.param(400, marks=pytest.mark.slow)])
+def test_tampered_run_folders(call, finished, table, tmp_path, number, tell):
+    generator = random.Random(2)
+    refused, largest = 0, 0
+    for at in range(number):
+        folder = tmp_path / f"{at}"
+        run = folder / "run"
+        shutil.copytree(finished, run)
+        done = tamper(run, generator)
+        name = generator.choice(COMMANDS)[0]
+        rest = {
+            "predict": [table, "--out", folder / "p.csv"],
+            "prune": ["--out", folder / "c.safetensors"],
+            "plot": ["--out", folder / "plots", "--kind", "elbo"],
+            "export": ["--out", folder / "c.onnx"],
+        }.get(name, [])
+        command = ["fit", "--resume", run] if name == "fit" else [name, run, *rest]
+        tracemalloc.start()
+        result = call(*command, codes=(0, 2, 3))
+        largest = max(largest, tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        refused += result.exit_code == 2
+        assert "\x1b" not in result.output, (done, command)
+        shutil.rmtree(folder)
+    assert refused > number / 4
+    tell(
+        f"{number} changed run folders (seed 2): {refused} refused, no traceback,"
+        f" at most {largest / 1e6:.0f} MB of Python objects"
+    )
+
+
+def test_links_in_a_run_folder_are_not_followed(call, finished, tmp_path):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    shutil.copytree(finished, run)
+    elsewhere.mkdir()
+    shutil.rmtree(run / "plots")
+    (run / "plots").symlink_to(elsewhere)
+    result = call("plot", run, codes=(2,))
+    assert "plots: is a symbolic link, which is not followed" in result.output
+    assert list(elsewhere.iterdir()) == []
+    (run / "config.json").rename(tmp_path / "config.json")
+    (run / "config.json").symlink_to(tmp_path / "config.json")
+    assert "symbolic link" in call("summary", run, codes=(2,)).output
