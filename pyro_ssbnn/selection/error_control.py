@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_that, is_number
+from pyro_ssbnn.checks import is_number
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.selection.joint import GateTable, gate_tables
 from pyro_ssbnn.selection.rules import Selection, check_inclusion, select
@@ -50,7 +50,8 @@ def select_fdr(
     >>> select_fdr({"hidden1": torch.tensor([0.99, 0.2, 0.93])}).kept
     {'hidden1': tensor([0, 2])}
     """
-    check_that("select_fdr", "level", level, is_number(level) and 0 <= level < 1, "within [0, 1)")
+    if not (is_number(level) and 0 <= level < 1):
+        raise ConfigurationError(f"select_fdr: level must lie in [0, 1); got {level!r}.")
     _check("select_fdr", inclusion)
     families = [[name] for name in inclusion] if groups is None else [_family(inclusion, groups)]
     kept = dict(select(inclusion).kept)

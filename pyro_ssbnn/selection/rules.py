@@ -65,8 +65,8 @@ def select(
     :raises ConfigurationError: for a threshold outside [0, 1), an unknown group, or more nodes than there are.
     """
     check_inclusion("select", inclusion)
-    share = is_number(threshold) and 0 <= threshold < 1
-    check_that("select", "threshold", threshold, share, "within [0, 1)")
+    if not (is_number(threshold) and 0 <= threshold < 1):
+        raise ConfigurationError(f"select: threshold must lie in [0, 1); got {threshold!r}.")
     kinds = nodes is None or is_whole(nodes) or isinstance(nodes, Mapping)
     check_that("select", "nodes", nodes, kinds, "a whole number, or {group: number}")
     wanted = _wanted(inclusion, nodes)
