@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -29,9 +28,6 @@ def fitted():
 
 
 BAD_X = {
-    "list": X.tolist(),
-    "array": X.numpy(),
-    "frame": pd.DataFrame(X.numpy()),
     "none": None,
     "text": "a",
     "vector": X[:, 0],
@@ -51,7 +47,7 @@ TAKES_X = {
     "evaluate_bound": lambda r, x: ss.evaluate_bound(r.model, r.guide, x, Y),
     "fine_tune": lambda r, x: ss.fine_tune(r, x, Y, progress=False),
 }
-BAD_Y = {"list": Y.tolist(), "array": Y.numpy(), "short": Y[:5], "wide": X[:, :2], "nan": NAN[:, 1]}
+BAD_Y = {"texts": ["a"] * 40, "short": Y[:5], "wide": X[:, :2], "nan": NAN[:, 1]}
 CALLS = {
     "options": [lambda r, v: ss.fit(net(), X, Y, v, progress=False)],
     "model": [
