@@ -39,10 +39,11 @@ from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["GateEvidence", "gate_evidence"]
+__all__ = ["GateEvidence", "added_kl", "gains", "gate_evidence", "open_draws"]
 
 _KL_DRAWS = 64
 _FAR = 15.0  # log-odds
+_NUMBERS = 2**23  # weights and outputs held at a time
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,14 @@ def gate_evidence(
         rows = torch.randperm(len(x))[:max_rows] if len(x) > max_rows else torch.arange(len(x))
         part = (x[rows.to(x.device)].to(like), y[rows.to(y.device)])
         free = [group for group in groups if group.name not in coupled]
-        added = _added_kl(model, guide, free, part)
-        values = _open_draws(guide, free, num_draws) if free else {}
+        added = added_kl(model, guide, free, part)
+        values = open_draws(guide, free, num_draws) if free else {}
         for group in free:
             logits = guide.inclusion_logits(group.name).double().cpu()
-            gains = _gains(model, group, values, logits, part) * (len(x) / len(rows))
-            gains = torch.where(logits == CLOSED_LOGIT, math.nan, gains)
-            fixed_point = group.prior_logit + gains.mean(0) - added[group.name]
-            error = gains.std(0) / math.sqrt(num_draws)
+            gained = gains(model, group, values, logits, part) * (len(x) / len(rows))
+            gained = torch.where(logits == CLOSED_LOGIT, math.nan, gained)
+            fixed_point = group.prior_logit + gained.mean(0) - added[group.name]
+            error = gained.std(0) / math.sqrt(num_draws)
             found[group.name] = GateEvidence(logits, fixed_point, error, group.prior_logit)
     for group in groups:
         if group.name in coupled:
@@ -126,7 +127,7 @@ def gate_evidence(
     return {group.name: found[group.name] for group in groups}
 
 
-def _added_kl(
+def added_kl(
     model: Network, guide: Guide, groups: list[GateGroup], data: tuple[Tensor, Tensor]
 ) -> dict[str, Tensor]:
     """What opening each gate adds to the KL of the weights, ``{group: [size]}``, float64.
@@ -155,7 +156,7 @@ def _added_kl(
     }
 
 
-def _open_draws(guide: Guide, groups: list[GateGroup], num_draws: int) -> dict[str, Tensor]:
+def open_draws(guide: Guide, groups: list[GateGroup], num_draws: int) -> dict[str, Tensor]:
     """Draws of all latents, weights those of open members, gates as the guide draws them; ``[S, ...]`` by site."""
     like = next(guide.parameters())
     opened = {g.gate_site: like.new_ones(num_draws, g.size) for g in groups}
@@ -166,26 +167,44 @@ def _open_draws(guide: Guide, groups: list[GateGroup], num_draws: int) -> dict[s
     return values
 
 
-def _gains(
+def gains(
     model: Network,
     group: GateGroup,
     values: Mapping[str, Tensor],
     logits: Tensor,
     data: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Log p(y | open) - log p(y | closed) of each gate and draw, ``[S, size]``, float64."""
+    """Log p(y | open) - log p(y | closed) of each gate and draw, ``[S, size]``, float64; 0 for gates closed for good.
+
+    :param values: what :func:`open_draws` gives.
+    :param logits: the guide's log-odds, ``[size]``.
+    :param data: predictors and targets.
+    """
     gates = values[group.gate_site]
-    gains = logits.new_zeros(len(gates), group.size)
+    found = torch.zeros(len(gates), group.size, dtype=torch.float64)
     as_drawn = _log_likelihood(model, values, data)
-    for member in range(group.size):
-        if logits[member] == CLOSED_LOGIT:
-            continue
-        flipped = gates.clone()
-        flipped[:, member] = 1 - gates[:, member]
-        other = _log_likelihood(model, {**values, group.gate_site: flipped}, data)
-        sign = (2 * gates[:, member] - 1).double().cpu()
-        gains[:, member] = sign * (as_drawn - other)
-    return gains
+    live = (logits > CLOSED_LOGIT).nonzero().flatten().tolist()
+    # Several flips pass together: that many copies of all draws.
+    numbers = len(gates) * max(model.description.num_weights, len(data[0]))
+    block = max(1, _NUMBERS // numbers)
+    for at in range(0, len(live), block):
+        members = live[at : at + block]
+        other = _log_likelihood(model, _flipped(values, group.gate_site, members), data)
+        sign = (2 * gates[:, members] - 1).double().cpu()
+        found[:, members] = sign * (as_drawn - other.reshape(len(members), -1)).T
+    return found
+
+
+def _flipped(values: Mapping[str, Tensor], site: str, members: list[int]) -> dict[str, Tensor]:
+    """Draws with one gate after the other at its other value, ``[members * S, ...]``."""
+    copies = len(members)
+    repeated = {
+        name: value.expand(copies, *value.shape).flatten(0, 1) for name, value in values.items()
+    }
+    gates = values[site].repeat(copies, 1, 1)
+    for copy, member in enumerate(members):
+        gates[copy, :, member] = 1 - gates[copy, :, member]
+    return {**repeated, site: gates.flatten(0, 1)}
 
 
 def _log_likelihood(
