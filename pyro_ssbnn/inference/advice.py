@@ -39,7 +39,8 @@ def warn_of_scale(model: Network, x: Tensor, y: Tensor) -> None:
         )
     if model.likelihood.unit_scale:
         target = y.unsqueeze(-1) if y.ndim == 1 else y
-        small = target.std(0) < 1 / _FAR
+        scale = target.std(0)
+        small = (scale > 0) & (scale < 1 / _FAR)
         if bool((_far_from_unit(target) | small).any()):
             _warn(
                 f"y is far from unit scale (mean {float(target.mean()):.3g}, standard deviation"
