@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Search"]
 
-_EVIDENCE_ROWS, _EVIDENCE_DRAWS = 512, 16  # of one ascent of the gates
+_BRANCHES = 2**18  # rows times draws times gates of one ascent: beyond, both are fewer
 
 
 class Search:
@@ -80,12 +80,15 @@ class Search:
     def _ascend(self, record: int) -> None:
         """Move the gates that are let go towards what the evidence asks for."""
         live, schedule, data = self.run.live, self.run.schedule, self.run.minibatches
+        gates = sum(group.size for group in live.model.description.gate_groups)
+        draws = 16 if gates <= 64 else 8
+        most = max(128, min(512, _BRANCHES // (gates * draws)))
         x, y = data.whole, data.y
-        if len(x) > _EVIDENCE_ROWS:
-            rows = torch.randperm(len(x), device=x.device)[:_EVIDENCE_ROWS]
+        if len(x) > most:
+            rows = torch.randperm(len(x), device=x.device)[:most]
             x, y = x.index_select(0, rows), y.index_select(0, rows)
         evidence = branch_evidence(
-            live.model, live.guide, x, y, num_data=len(self.run.x), num_draws=_EVIDENCE_DRAWS
+            live.model, live.guide, x, y, num_data=len(self.run.x), num_draws=draws
         )
         step = schedule.steps_of(record + 1)[0]
         ascend(
