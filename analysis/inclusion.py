@@ -251,7 +251,8 @@ def _add_removals(table: pd.DataFrame, guide: Guide, history: History) -> None:
             row = place[removal.group, removal.node]
             epochs[row], inclusion[row] = removal.epoch, removal.inclusion
             prior_logit = guide.description[removal.group].prior_logit
-            factors[row] = _logit(removal.inclusion) - prior_logit
+            sure = removal.inclusion in (0.0, 1.0)  # of fixed gates nothing is known
+            factors[row] = np.nan if sure else _logit(removal.inclusion) - prior_logit
     table["log_bayes_factor"] = factors
     table["removed_epoch"], table["removed_inclusion"] = epochs, inclusion
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from math import isfinite
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from typing_extensions import TypeIs
 
+from pyro_ssbnn.arguments import check_that, is_number, is_whole
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 __all__ = [
@@ -34,24 +32,6 @@ __all__ = [
 ]
 
 _MOST_DRAWS = 1_000_000
-
-
-def check_that(owner: str, name: str, value: object, holds: bool, expected: str) -> None:
-    """Raise :class:`ConfigurationError`, in these words, unless something holds of an argument."""
-    if not holds:
-        told = repr(value)
-        told = told if len(told) <= 100 else f"a {type(value).__name__}"
-        raise ConfigurationError(f"{owner}: {name} must be {expected}; got {told}.")
-
-
-def is_whole(value: object) -> TypeIs[int]:
-    """Whether a value is a whole number; a truth value is none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> TypeIs[float]:
-    """Whether a value is a finite real number; a truth value is none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
 
 
 def check_at_least_one(owner: str, **values: int) -> None:

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from pyro_ssbnn.checks import check_that, is_number, is_whole
+from pyro_ssbnn.arguments import check_that, is_number, is_whole
 from pyro_ssbnn.errors import ConfigurationError
 
 if TYPE_CHECKING:

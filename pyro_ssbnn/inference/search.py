@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from pyro_ssbnn.inference.best import Best
 from pyro_ssbnn.inference.boundary import Boundary
 from pyro_ssbnn.inference.gates import ascend, branch_evidence
 from pyro_ssbnn.inference.history import Removal
+from pyro_ssbnn.inference.minibatches import Minibatches
+from pyro_ssbnn.inference.optimizer import JointOptimizer
+from pyro_ssbnn.inference.result import Fit
+from pyro_ssbnn.inference.schedule import Schedule
 from pyro_ssbnn.inference.screening import scores, screens, useful
+from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.isolation import random_state, seeded
-
-if TYPE_CHECKING:
-    from pyro_ssbnn.inference.run import Run
 
 __all__ = ["Search"]
 
 _BRANCHES = 2**18  # rows times draws times gates of one ascent: beyond, both are fewer
+
+
+class SearchedRun(Protocol):
+    """What a search sees of its run, and asks of it."""
+
+    result: Fit
+    x: Tensor
+    rows: int
+    schedule: Schedule
+    minibatches: Minibatches
+    live: LiveNetwork
+    optimizer: JointOptimizer
+
+    def store(self) -> None:
+        """Bring the result up to date."""
+
+    def remove(self, due: Mapping[str, Sequence[int]], record: int = 0) -> None:
+        """Close members and make the network smaller by them."""
+
+    def admit(self, back: Mapping[str, Sequence[int]], record: int) -> None:
+        """Let members in."""
 
 
 class Search:
@@ -28,7 +53,7 @@ class Search:
     :param first_step: steps done before.
     """
 
-    def __init__(self, run: Run, first_step: int) -> None:
+    def __init__(self, run: SearchedRun, first_step: int) -> None:
         self.run, result = run, run.result
         options = result.options
         self._best = Best(run.schedule, run.rows, len(run.x), options.seed, first_step)

@@ -17,6 +17,7 @@ FOLDERS = {
 ROOMS = [
     "_version",
     "errors",
+    "arguments",
     "checks",
     "registry",
     "isolation",

@@ -70,7 +70,7 @@ CALLS = {
     ),
 }
 REFUSED = {
-    "the draws would take": lambda m, g, x, y: draw_posterior(m, g, MOST_BYTES, x=x),
+    "num_draws must be at most": lambda m, g, x, y: draw_posterior(m, g, MOST_BYTES, x=x),
     "memory: one row": lambda m, g, x, y: predict(m, g, x, y, memory=1),
     "x has 48 missing": lambda m, g, x, y: predict(m, g, x.fill_(torch.nan)),
     "12 rows and y has 3": lambda m, g, x, y: to_arviz(m, g, x=x, y=y[:3]),

@@ -322,7 +322,7 @@ class TestBreakingOff:
     def test_a_diverged_run_leaves_the_guide_as_before_it(self):
         net = network()
         guide = StructuredGuide(net)
-        options = TrainingOptions(epochs=5, batch_size=10, mean_rate=1e30, scale_rate=1e30)
+        options = TrainingOptions(epochs=5, batch_size=10, mean_rate=1e6, scale_rate=1e6)
         before = {k: v.clone() for k, v in guide.state_dict().items()}
         with pytest.raises(NonFiniteLossError):
             quiet_fit(net, options=options, guide=guide)
