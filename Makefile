@@ -21,7 +21,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m "slow and not faults"
 
 # Kills, full disks, tampered folders, wrong options and calls, the long form; what came of each is printed at the end.
 test-faults: $(READY)

@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+LONG = (pytest.mark.slow, pytest.mark.faults)
+
 WILD = (
     "",
     "nan",
@@ -58,7 +60,7 @@ def cases(number, seed):
     return every[:number]
 
 
-@pytest.mark.parametrize("number", [20, pytest.param(700, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [20, pytest.param(700, marks=LONG)])
 def test_wild_options(call, table, tiny, tmp_path, number, tell):
     refused = 0
     for at, case in enumerate(cases(number, seed=1)):
