@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-LONG = (pytest.mark.slow, pytest.mark.faults)
+LONG_FORM = (pytest.mark.slow, pytest.mark.faults)
 
 LITTLE = ("--hidden", "6", "--epochs", "20", "--draws", "10", "--no-progress", "--compile", "off")
 
@@ -32,7 +32,7 @@ def disk(tmp_path):
 SIZES = (16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 
 
-@pytest.mark.parametrize("sizes", [(64,), pytest.param(SIZES, marks=LONG)], ids=len)
+@pytest.mark.parametrize("sizes", [(64,), pytest.param(SIZES, marks=LONG_FORM)], ids=len)
 def test_a_full_disk_is_told_and_harms_nothing(spawn, call, disk, table, finished, sizes, tell):
     codes = {0: 0, 2: 0, 3: 0}
     for kilobytes in sizes:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-LONG = (pytest.mark.slow, pytest.mark.faults)
+LONG_FORM = (pytest.mark.slow, pytest.mark.faults)
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LONG = ("--epochs", "60", "--checkpoint-every", "0.05", "--draws", "10", "--no-progress")
@@ -77,7 +77,7 @@ def whole(table, call, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=LONG)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=LONG_FORM)])
 def test_killed_runs_go_on_bit_by_bit(spawn, whole, table, tmp_path, kills, tell):
     """The moments are drawn over the whole life of a run, its start and what is made of it included."""
     generator = random.Random(3)

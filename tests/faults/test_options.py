@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-LONG = (pytest.mark.slow, pytest.mark.faults)
+LONG_FORM = (pytest.mark.slow, pytest.mark.faults)
 
 WILD = (
     "",
@@ -60,7 +60,7 @@ def cases(number, seed):
     return every[:number]
 
 
-@pytest.mark.parametrize("number", [20, pytest.param(700, marks=LONG)])
+@pytest.mark.parametrize("number", [20, pytest.param(700, marks=LONG_FORM)])
 def test_wild_options(call, table, tiny, tmp_path, number, tell):
     refused = 0
     for at, case in enumerate(cases(number, seed=1)):

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-LONG = (pytest.mark.slow, pytest.mark.faults)
+LONG_FORM = (pytest.mark.slow, pytest.mark.faults)
 
 WILD = (
     None,
@@ -103,7 +103,7 @@ def tamper(run, generator):
     return f"{kind} {file.name}"
 
 
-@pytest.mark.parametrize("number", [10, pytest.param(400, marks=LONG)])
+@pytest.mark.parametrize("number", [10, pytest.param(400, marks=LONG_FORM)])
 def test_tampered_run_folders(call, finished, table, tmp_path, number, tell):
     generator = random.Random(2)
     refused, largest = 0, 0
