@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, SIGMAS, Check
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.inference.schedule import Schedule, rate_factor
+from pyro_ssbnn.inference.schedule import rate_factor
 
 __all__ = ["check_convergence", "check_gate_rate", "check_schedule", "trend"]
 
@@ -98,8 +98,7 @@ def check_convergence(result: Fit) -> Check:
 
 def check_schedule(result: Fit) -> Check:
     """Whether the run reached the end of its schedule, and whether the gates could travel."""
-    options, history = result.options, result.history
-    schedule = Schedule(options, result.num_data)
+    options, history, schedule = result.options, result.history, result.schedule
     planned, done = schedule.epochs, history.epoch
     last = schedule.steps_of(len(history) - 1)[1] - 1
     factor, weight = schedule.rate_factor(last), schedule.kl_weight(last)
@@ -109,7 +108,7 @@ def check_schedule(result: Fit) -> Check:
         "rate_factor": factor,
         "kl_weight": weight,
         "temperature": schedule.temperature(last),
-        "travel": _travel(result),
+        "travel": schedule.travel(last + 1),
     }
     open_ends = []
     if weight < 1:
@@ -133,8 +132,10 @@ def check_schedule(result: Fit) -> Check:
             "schedule",
             "warning",
             f"At full KL weight the gates could move by {values['travel']:.1f} log-odds in all; to close from inclusion"
-            f" {_initial_inclusion(result):g} takes {needed:.1f}. The run is too short for its gate rate.",
-            "Train longer, raise gate_rate, or shorten kl_warmup.",
+            f" {_initial_inclusion(result):g} takes {needed:.1f}. The run is too short for them.",
+            "Train longer."
+            if options.ascends
+            else "Train longer, raise gate_rate, or shorten kl_warmup.",
             values,
         )
     return Check("schedule", "ok", f"All {done:g} epochs of the schedule were run.", values=values)
@@ -144,6 +145,8 @@ def check_gate_rate(result: Fit) -> Check:
     """Whether gates are decided slowly enough to see their weights learn; none of it for a network without gates."""
     if not result.model.description.gate_groups:
         return Check("gate rate", "ok", "This network has no gates.")
+    if result.options.ascends:
+        return _check_ascent(result)
     rate = result.options.gate_step(result.num_data)
     steps = abs(_initial_logit(result)) / rate
     swings = _swings(result)
@@ -186,13 +189,26 @@ def _initial_logit(result: Fit) -> float:
     return math.log(p / (1 - p))
 
 
-def _travel(result: Fit) -> float:
-    """Sum of the gate rates over the steps at full KL weight, log-odds."""
-    options, history = result.options, result.history
-    schedule = Schedule(options, result.num_data)
-    ranges = [schedule.steps_of(k) for k, weight in enumerate(history.kl_weight) if weight >= 1]
-    factors = [(last - first) * schedule.rate_factor(first) for first, last in ranges]
-    return options.gate_step(result.num_data) * sum(factors)
+def _check_ascent(result: Fit) -> Check:
+    """Gates that move by the evidence of both branches have no rate; whether they swung can be seen all the same."""
+    swings = _swings(result)
+    worst = max(swings, key=lambda name: swings[name])
+    values = {"ascents": result.schedule.ascents, "swings": swings}
+    if swings[worst] > 0:
+        return Check(
+            "gate rate",
+            "note",
+            f"{100 * swings[worst]:.0f} % of the gates of {worst} closed (below 0.1) and opened again (above 0.9).",
+            "Train longer if restarts disagree on them.",
+            values,
+        )
+    return Check(
+        "gate rate",
+        "ok",
+        f"Gates moved {values['ascents']} times, by the evidence of both branches, and none swung between closed and"
+        " open.",
+        values=values,
+    )
 
 
 def _swings(result: Fit) -> dict[str, float]:

@@ -91,6 +91,7 @@ def build_run(
         targets = preprocessing.apply(data.train).observed
         model = build_network(network_choice, preprocessing, targets)
         train = _checked(data, preprocessing, model)
+        options = options.settled(model.description)
         check_memory(model.description, len(train), options)
         _announce(data, preprocessing, model)
         batch = options.batch_rows(len(train))

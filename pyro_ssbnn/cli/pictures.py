@@ -125,7 +125,8 @@ def _band(inputs: PlotInputs) -> Axes:
     x = torch.linspace(-2.5, 2.5, _BAND_POINTS).unsqueeze(-1)
     draws = draw_posterior(result.model, result.guide, _BAND_DRAWS, x=x)
     number = _single_number(preprocessing)
-    assert number is not None
+    if number is None:
+        raise ConfigurationError(f"--kind {PlotKind.band.value}: {_NEEDS[PlotKind.band]}.")
     own = number.decode(x.numpy())
     axes = plots.plot_predictive_band(own, in_own_units(draws, preprocessing))
     axes.set_xlabel(preprocessing.feature_names[0])

@@ -181,7 +181,7 @@ def _logging_to(file: Path | None) -> Iterator[None]:
         package.addHandler(handler)
     package.setLevel(logging.INFO)
     package.propagate = False
-    warnings.showwarning = lambda message, category, *rest: package.warning("%s", message)
+    warnings.showwarning = lambda message, *rest: package.warning("%s", _told(str(message)))
     try:
         yield
     except KeyboardInterrupt as error:
@@ -197,6 +197,14 @@ def _logging_to(file: Path | None) -> Iterator[None]:
         for handler in handlers:
             package.removeHandler(handler)
             handler.close()
+
+
+def _told(warning: str) -> str:
+    """A warning of the library in the words of the command line."""
+    text = _OWNERS.sub("", warning).replace(
+        "Use NegativeBinomial", "Use --task negative-binomial: NegativeBinomial"
+    )
+    return re.sub(r"\b(gate_rate|kl_warmup|gate_hold|remove_below)\b", lambda m: option(m[0]), text)
 
 
 class _ToConsole(logging.Handler):

@@ -64,25 +64,17 @@ def _warn(what: str) -> None:
 
 
 def warn_of_short_run(model: Network, options: TrainingOptions, num_data: int) -> None:
-    """Warn where no gate could close, however useless its member, in the steps after it is let go.
-
-    Adam moves a log-odds by at most about its rate a step, an ascent by at most so much.
-    """
+    """Warn where no gate could close, however useless its member, in the steps after it is let go."""
     schedule = Schedule(options, num_data, model.description)
-    first = max(schedule.let_go, math.ceil(schedule.warmup))
-    steps = range(first, schedule.steps, max(1, (schedule.steps - first) // 100))
-    mean = sum(schedule.rate_factor(step) for step in steps) / max(len(steps), 1)
-    travel = options.gate_step(num_data) * mean * (schedule.steps - first)
-    if options.ascends:
-        travel = schedule.ascent * schedule.ascents
+    travel = schedule.travel()
     start = options.start_inclusion
     needed = math.log(start / (1 - start))
     if model.description.gate_groups and travel < needed:
         warnings.warn(
             f"fit: {schedule.steps} steps are too few for gates to close. From inclusion {start:g} to 1/2 their"
             f" log-odds must move by {needed:.1f}; they can move by {travel:.1f} once the KL has its full weight and"
-            " they are let go. What remains included is not thereby selected: train for more epochs, or raise"
-            " gate_rate.",
+            f" they are let go. What remains included is not thereby selected: train for more epochs"
+            f"{'' if options.ascends else ', or raise gate_rate'}.",
             ShortRunWarning,
             stacklevel=3,
         )
@@ -97,7 +89,7 @@ def warn_of_overdispersion(result: Fit, x: Tensor, y: Tensor) -> None:
     :param y: targets as the likelihood scores them.
     """
     likelihood = result.model.likelihood
-    steps = Schedule(result.options, result.num_data).steps_of(len(result.history))[0]
+    steps = result.schedule.steps_of(len(result.history))[0]
     if not isinstance(likelihood, PoissonLikelihood) or steps < _STEPS:
         return
     x, y = x[:_ROWS], y[:_ROWS]

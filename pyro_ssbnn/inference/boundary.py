@@ -31,7 +31,7 @@ class Boundary:
     ) -> None:
         self.live, self.optimizer, self.random = copy(live), optimizer, random
         self._rows = len(history)
-        self._moves = list(history.removed), list(history.admitted)
+        self._moves = list(history.removed), list(history.admitted), list(history.bounds)
         self._state = _mapped(optimizer.state_dict(), Tensor.clone)
         modules = (live.guide, live.model)
         tensors = [value for module in modules for value in module.state_dict().values()]
@@ -49,7 +49,7 @@ class Boundary:
             del series[rows:]
         for inclusion in history.inclusion.values():
             del inclusion[rows:]
-        history.removed[:], history.admitted[:] = self._moves
+        history.removed[:], history.admitted[:], history.bounds[:] = self._moves
 
 
 def _mapped(state: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -29,6 +29,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_ssbnn.checks import check_draws, tensor_of
+from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.shrinking import PresentScales
@@ -43,7 +44,6 @@ __all__ = ["Bound", "evaluate_bound", "strata"]
 
 _NUMBERS = 2**25  # weights and activations held at a time; 128 MB in float32
 _KL_DRAWS = 16
-_CLOSED = -39.0  # log-odds of a gate that never opens lie below
 _NEGLIGIBLE = (
     1e-9  # probability of a stratum that is left out; 1e-9 times a million nats is nothing
 )
@@ -212,7 +212,7 @@ def _kl(model: Network, guide: Guide, data: _Data) -> tuple[float, float]:
     y = model.likelihood.as_target(data.y[:1].to(data.x.device), data.x)
     layers = [group for group in model.description.groups if group.gated]
     # The scales of nodes that are closed for good may follow their prior: nobody asks what they are.
-    present = {g.path: (guide.inclusion_logits(g.name) > _CLOSED).to(data.x) for g in layers}
+    present = {g.path: (guide.inclusion_logits(g.name) > CLOSED_LOGIT).to(data.x) for g in layers}
     other = {site for g in layers for site in (g.gate_site, g.weight_site)}
     with PresentScales(present, other):
         each = [sum(elbo.terms(model, guide, data.x[:1], y).kl.values()) for _ in range(_KL_DRAWS)]

@@ -18,7 +18,7 @@ Source: coordinate ascent, and local expectations as in Titsias and Lázaro-Gred
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,7 @@ from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["GateEvidence", "added_kl", "gains", "gate_evidence", "open_draws"]
+__all__ = ["GateEvidence", "branch_evidence", "gate_evidence"]
 
 _KL_DRAWS = 64
 _FAR = 15.0  # log-odds
@@ -103,47 +103,62 @@ def gate_evidence(
     require_match("gate_evidence", model, guide)
     check_data("gate_evidence", model, x, y)
     like = next(guide.parameters())
-    coupled = getattr(guide, "coupled", ())
+    joint = getattr(guide, "coupled", ())
     groups = guide.description.gate_groups
-    found = {}
     with isolated(seed, like), evaluating(model, guide):
         rows = torch.randperm(len(x))[:max_rows] if len(x) > max_rows else torch.arange(len(x))
         part = (x[rows.to(x.device)].to(like), y[rows.to(y.device)])
-        free = [group for group in groups if group.name not in coupled]
-        added = added_kl(model, guide, free, part)
-        values = open_draws(guide, free, num_draws) if free else {}
-        for group in free:
-            logits = guide.inclusion_logits(group.name).double().cpu()
-            gained = gains(model, group, values, logits, part) * (len(x) / len(rows))
-            gained = torch.where(logits == CLOSED_LOGIT, math.nan, gained)
-            fixed_point = group.prior_logit + gained.mean(0) - added[group.name]
-            error = gained.std(0) / math.sqrt(num_draws)
-            found[group.name] = GateEvidence(logits, fixed_point, error, group.prior_logit)
+        free = [group for group in groups if group.name not in joint]
+        found = branch_evidence(model, guide, free, part, len(x), num_draws)
     for group in groups:
-        if group.name in coupled:
+        if group.name in joint:
             logits = guide.inclusion_logits(group.name).double().cpu()
             zeros = torch.zeros_like(logits)
             found[group.name] = GateEvidence(logits, logits, zeros, group.prior_logit)
     return {group.name: found[group.name] for group in groups}
 
 
-def added_kl(
-    model: Network, guide: Guide, groups: list[GateGroup], data: tuple[Tensor, Tensor]
+def branch_evidence(
+    model: Network,
+    guide: Guide,
+    groups: Sequence[GateGroup],
+    data: tuple[Tensor, Tensor],
+    num_data: int,
+    num_draws: int,
+) -> dict[str, GateEvidence]:
+    """Evidence for groups of independent gates, from the random state as it is; network and guide are evaluating.
+
+    :param data: predictors, on the device of the guide, and targets: all rows, or a sample of them.
+    :param num_data: observations of the whole data set.
+    """
+    if not groups:
+        return {}
+    added = _added_kl(model, guide, groups, data)
+    values = _open_draws(guide, groups, num_draws)
+    found = {}
+    for group in groups:
+        logits = guide.inclusion_logits(group.name).double().cpu()
+        gains = _gains(model, group, values, logits, data) * (num_data / len(data[0]))
+        fixed_point = group.prior_logit + gains.mean(0) - added[group.name]
+        error = gains.std(0) / math.sqrt(num_draws)
+        found[group.name] = GateEvidence(logits, fixed_point, error, group.prior_logit)
+    return found
+
+
+def _added_kl(
+    model: Network, guide: Guide, groups: Sequence[GateGroup], data: tuple[Tensor, Tensor]
 ) -> dict[str, Tensor]:
     """What opening each gate adds to the KL of the weights, ``{group: [size]}``, float64.
 
     The KL of the weights is linear in each inclusion probability gamma; its derivative by the logit is gamma (1 -
     gamma) times the difference of the branches.
     """
-    if not groups:
-        return {}
     twin: Any = deepcopy(guide)
     twin.double()
-    inputs = twin.description.inputs.name
-    sites = [twin.input if g.name == inputs else getattr(twin, g.name).gate for g in groups]
-    logits = [site.logits for site in sites]
-    for eta in logits:  # further out gamma (1 - gamma) loses its digits
-        eta.clamp_(-_FAR, _FAR)
+    logits = [twin.gate_logits(group.name) for group in groups]
+    with torch.no_grad():
+        for eta in logits:  # further out gamma (1 - gamma) loses its digits
+            eta.clamp_(-_FAR, _FAR)
     x, y = data[0][:1].double(), data[1][:1]
     weights = {group.weight_site for group in model.description.groups}
     with isolated(0, x, grad=True):
@@ -156,32 +171,32 @@ def added_kl(
     }
 
 
-def open_draws(guide: Guide, groups: list[GateGroup], num_draws: int) -> dict[str, Tensor]:
+def _open_draws(guide: Guide, groups: Sequence[GateGroup], num_draws: int) -> dict[str, Tensor]:
     """Draws of all latents, weights those of open members, gates as the guide draws them; ``[S, ...]`` by site."""
     like = next(guide.parameters())
     opened = {g.gate_site: like.new_ones(num_draws, g.size) for g in groups}
     values = site_values(trace_draws(poutine.condition(guide, data=opened), num_draws))
     for group in groups:
-        inclusion = guide.inclusion()[group.name]
+        inclusion = guide.inclusion_logits(group.name).sigmoid()
         values[group.gate_site] = torch.bernoulli(inclusion.expand(num_draws, -1))
     return values
 
 
-def gains(
+def _gains(
     model: Network,
     group: GateGroup,
     values: Mapping[str, Tensor],
     logits: Tensor,
     data: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Log p(y | open) - log p(y | closed) of each gate and draw, ``[S, size]``, float64; 0 for gates closed for good.
+    """Log p(y | open) - log p(y | closed) of each gate and draw, ``[S, size]``, float64; NaN for gates closed for good.
 
-    :param values: what :func:`open_draws` gives.
+    :param values: what :func:`_open_draws` gives.
     :param logits: the guide's log-odds, ``[size]``.
     :param data: predictors and targets.
     """
     gates = values[group.gate_site]
-    found = torch.zeros(len(gates), group.size, dtype=torch.float64)
+    found = torch.full((len(gates), group.size), math.nan, dtype=torch.float64)
     as_drawn = _log_likelihood(model, values, data)
     live = (logits > CLOSED_LOGIT).nonzero().flatten().tolist()
     # Several flips pass together: that many copies of all draws.

@@ -13,49 +13,38 @@ gradient has but the slope at one branch: under a function that oscillates, such
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import CLOSED_LOGIT
-from pyro_ssbnn.inference.gate_evidence import added_kl, gains, open_draws
+from pyro_ssbnn.inference.gate_evidence import GateEvidence
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.posterior.draws import evaluating
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Evidence", "ascend", "branch_evidence", "with_gate_method"]
+__all__ = ["ascend", "settled_options"]
 
 _MOST = 12.0  # log-odds within which gates stay: they can come back, and float32 tells q from 1
 
 
-class Evidence(NamedTuple):
-    """What speaks for the gates of a group, ``[size]`` each, float64 on the CPU; zero for those closed for good.
+def settled_options(asked: TrainingOptions, model: Network, guide: Guide | None) -> TrainingOptions:
+    """Options with what depends on network and guide filled in.
 
-    :param log_bayes_factor: Delta, in nats.
-    :param error: its standard error.
-    """
-
-    log_bayes_factor: Tensor
-    error: Tensor
-
-
-def with_gate_method(
-    asked: TrainingOptions, settled: TrainingOptions, guide: Guide
-) -> TrainingOptions:
-    """Settled options for a guide: gates that depend on each other, or are soft, follow the gradient from the start.
+    Gates that depend on each other, or are soft, follow the gradient from the start.
 
     :param asked: what the user gave.
-    :raises ConfigurationError: where the user asked for ascent.
+    :param guide: the guide to train; None stands for a new one of independent gates.
+    :raises ConfigurationError: where the user asked for an ascent that cannot be.
     """
-    if not settled.ascends or (guide.hard and has_own_gates(guide)):
+    settled = asked.settled(model.description)
+    independent = guide is None or not getattr(guide, "coupled", ())
+    hard = asked.hard_gates if guide is None else guide.hard
+    if not settled.ascends or (hard and independent):
         return settled
     if asked.ascends:
-        kind = "soft gates" if not guide.hard else f"the gates of a {type(guide).__name__}"
+        kind = "soft gates" if not hard else f"the gates of a {type(guide).__name__}"
         raise ConfigurationError(
             f"gate_method='ascent' asks for hard gates that do not depend on each other; {kind} are none. Take"
             " gate_method='gradient'."
@@ -63,36 +52,10 @@ def with_gate_method(
     return replace(settled, gate_method="gradient", gate_hold=asked.gate_hold or (0.0, 0.0))
 
 
-def has_own_gates(guide: Guide) -> bool:
-    """Whether each gate of a guide has log-odds of its own that may be moved."""
-    return not getattr(guide, "coupled", ())
-
-
-def branch_evidence(
-    model: Network, guide: Guide, x: Tensor, y: Tensor, *, num_data: int, num_draws: int
-) -> dict[str, Evidence]:
-    """Evidence for every gate, ``{group: Evidence}``, from the random state as it is.
-
-    :param x: predictors ``[N, p]``, on the device of the guide: all rows, or a sample of them.
-    :param y: targets, as the likelihood scores them.
-    :param num_data: observations of the whole data set.
-    """
-    groups, found = list(guide.description.gate_groups), {}
-    with torch.no_grad(), evaluating(model, guide):
-        added = added_kl(model, guide, groups, (x, y))
-        values = open_draws(guide, groups, num_draws)
-        for group in groups:
-            logits = guide.inclusion_logits(group.name).double().cpu()
-            gained = gains(model, group, values, logits, (x, y)) * (num_data / len(x))
-            factor = torch.where(logits > CLOSED_LOGIT, gained.mean(0) - added[group.name], 0.0)
-            found[group.name] = Evidence(factor, gained.std(0) / math.sqrt(num_draws))
-    return found
-
-
 @torch.no_grad()
 def ascend(
     guide: Guide,
-    evidence: dict[str, Evidence],
+    evidence: Mapping[str, GateEvidence],
     names: set[str],
     most: float,
     factor: float = 1.0,
@@ -103,9 +66,7 @@ def ascend(
     :param factor: share of the way that it goes; small ones average the noise of the evidence.
     """
     for name in names:
-        group = guide.description[name]
         logits = guide.gate_logits(name)
-        target = group.prior_logit + evidence[name].log_bayes_factor.to(logits)
-        step = factor * (target - logits).clamp(-most, most)
+        step = factor * (evidence[name].fixed_point.to(logits) - logits).clamp(-most, most)
         moved = (logits + step).clamp(-_MOST, _MOST)
-        logits.copy_(torch.where(logits > CLOSED_LOGIT, moved, logits))
+        logits.copy_(torch.where(moved.isnan(), logits, moved))  # gates closed for good stay

@@ -18,7 +18,7 @@ from pyro_ssbnn.inference.advice import (
     warn_of_short_run,
 )
 from pyro_ssbnn.inference.checkpoints import EVERY, Checkpoints
-from pyro_ssbnn.inference.gates import with_gate_method
+from pyro_ssbnn.inference.gates import settled_options
 from pyro_ssbnn.inference.guards import check_data, require_network, warn_of_collapse
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
@@ -91,7 +91,7 @@ def fit(
     :warns BoundWarning: when the bound fell towards the end, and the result is an earlier epoch's.
     :warns CollapseWarning: when a layer ends without an active node.
     """
-    asked = options = chosen_options("fit", options)
+    options = asked = chosen_options("fit", options)
     require_network("fit", model)
     x = tensor_of("fit", "x", x, model.description.inputs.column_names)
     y = tensor_of("fit", "y", y)
@@ -100,7 +100,10 @@ def fit(
         known = value is None or callable(value)
         check_that("fit", name, value, known, "a function" if name != "guide" else "a guide")
     check_that("fit", "resume", resume, isinstance(resume, Fit | None), "a Fit, as load_fit gives")
-    options = options.settled(model.description)
+    given = resume.guide if resume is not None else guide
+    options = settled_options(
+        options, model, given if given is not None and is_guide(given) else None
+    )
     checkpoints = Checkpoints(checkpoint, checkpoint_every, resumes=resume is not None)
     if resume is not None and guide is not None:
         raise ConfigurationError(
@@ -115,7 +118,6 @@ def fit(
     check_memory(model.description, len(x), options)
     x, y = placed(model.likelihood, x, y, options)
     warn_of_scale(model, x, model.likelihood.observed(y, x))
-    warn_of_short_run(model, options, len(x))
     with isolated(options.seed, x, grad=True):
         if resume is not None:
             guide = deepcopy(resume.guide)
@@ -124,15 +126,16 @@ def fit(
         elif not is_guide(guide):
             guide = guide(model)
             require_match("fit", model, guide)
+            options = settled_options(asked, model, guide)
         require_trainable(guide)
         if isinstance(guide, BlockGuide):
             guide.release()
-        options = with_gate_method(asked, options, guide)
         if resume is None:
             start = start_of(guide, model, augment)
         else:
             start = resumed_start(resume.start, augment, resume.options, options)
         guide.to(x)
+        warn_of_short_run(model, options, len(x))
         if options.remove_below is not None and model.description.gate_groups:
             narrowed_guide(guide, model, {})  # rather now than after hours
         model = deepcopy(model).to(x)

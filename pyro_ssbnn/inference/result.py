@@ -9,6 +9,7 @@ from torch import Tensor
 from pyro_ssbnn.inference.guards import collapsed_layers
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.options import TrainingOptions
+from pyro_ssbnn.inference.schedule import Schedule
 from pyro_ssbnn.inference.start import Start
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -48,6 +49,11 @@ class Fit:
         )
         network = f"  {self.model.description.in_words()}"
         return "\n".join([first, network, *self.history.last_in_words()])
+
+    @property
+    def schedule(self) -> Schedule:
+        """Rates, KL weight and gates over the steps of the run."""
+        return Schedule(self.options, self.num_data, self.model.description)
 
     @property
     def collapsed(self) -> list[str]:

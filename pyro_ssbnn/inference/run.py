@@ -206,7 +206,7 @@ class Run:
     def freeze_gates(self) -> None:
         """Keep all gates where they are: their rate is 0 from now on, also in the optimizer's saved state."""
         for group in self.optimizer.param_groups:
-            if group["kind"] == "gates":
+            if group["kind"].startswith("gates."):
                 group["base_rate"] = 0.0
 
     def _train_record(self, record: int) -> None:

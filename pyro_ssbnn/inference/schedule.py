@@ -79,6 +79,7 @@ class Schedule:
             for group in (description.gate_groups if description else ())
         }
         self.let_go = math.ceil(max(self._holds.values(), default=0.0) * self.steps)
+        self.gate_rate = options.gate_step(num_data)
         self.anneals = options.temperature[0] != options.temperature[1]
 
     def steps_of(self, record: int) -> tuple[int, int]:
@@ -107,8 +108,12 @@ class Schedule:
         """Whether predictors may come in after a record: once, when four fifths of their gates' hold are over."""
         hold = self._holds.get(self._predictors, 0.0)
         at = math.ceil(_ADMITS * hold * self.steps)
-        before = self.steps_of(max(0, record + 1 - self.block))[0]
-        return hold > 0 and before < at <= self.steps_of(record + 1)[0]
+        before, now = self._block_of(record)
+        return hold > 0 and before < at <= now
+
+    def _block_of(self, record: int) -> tuple[int, int]:
+        """Steps done before and after the block that ends with a record."""
+        return self.steps_of(max(0, record + 1 - self.block))[0], self.steps_of(record + 1)[0]
 
     def held(self, step: int) -> set[str]:
         """Kinds of parameters that the optimizer leaves alone at a step: gates not let go, or moved by ascent."""
@@ -125,8 +130,7 @@ class Schedule:
             return False
         first = math.ceil(min(self._holds.values(), default=1.0) * self.steps)
         every = max(1, (self.steps - first) // _ASCENTS)
-        before = self.steps_of(max(0, record + 1 - self.block))[0]
-        now = self.steps_of(record + 1)[0]
+        before, now = self._block_of(record)
         return now >= first and (now - first) // every > (before - first) // every
 
     @property
@@ -139,6 +143,21 @@ class Schedule:
     def ascent(self) -> float:
         """Log-odds by which a gate moves at most in one ascent: from open to closed in about a third of them."""
         return min(4.0, _TRAVEL / self.ascents)
+
+    def travel(self, last: int | None = None) -> float:
+        """Log-odds by which gates can move once they are let go and the KL has its full weight.
+
+        Adam moves one by about its rate a step at most, an ascent by so much.
+
+        :param last: steps done; None for all.
+        """
+        first = max(self.let_go, math.ceil(self.warmup))
+        steps = max(0, (self.steps if last is None else last) - first)
+        if self.options.ascends:
+            return self.ascent * self.ascents * steps / max(1, self.steps - first)
+        sample = range(first, first + steps, max(1, steps // 100))
+        mean = sum(self.rate_factor(step) for step in sample) / max(1, len(sample))
+        return self.gate_rate * mean * steps
 
     def temperature(self, step: int) -> float:
         """Temperature of the gates' relaxation."""

@@ -43,8 +43,7 @@ _SPLITS = 60  # predictors tried at a split, at most: the cost of the trees does
 def screens(description: NetworkDescription, options: TrainingOptions) -> bool:
     """Whether a run begins without some predictors."""
     inputs = description.inputs
-    deep = len(description.groups) > 1  # the gates of linear predictors need no help
-    return options.screen and options.holds and deep and inputs.gated and inputs.size > _FEW
+    return options.screen and options.holds and inputs.gated and inputs.size > _FEW
 
 
 def scores(
@@ -101,7 +100,7 @@ def useful(
 
     random = np.random.default_rng(seed % 2**64)
     rows = np.sort(random.permutation(len(x))[:_ROWS])
-    columns = x[torch.as_tensor(rows, device=x.device)].double().cpu().numpy()
+    columns = x[torch.as_tensor(rows, device=x.device)].float().cpu().numpy()
     copies = [random.permuted(columns, axis=0) for _ in range(-(-_COPIES // columns.shape[1]))]
     both, score = np.concatenate([columns, *copies], axis=1), score[rows]
     gain = np.zeros(both.shape[1])

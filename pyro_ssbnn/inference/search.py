@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pyro_ssbnn.inference.best import Best
 from pyro_ssbnn.inference.boundary import Boundary
-from pyro_ssbnn.inference.gates import ascend, branch_evidence
+from pyro_ssbnn.inference.gate_evidence import branch_evidence
+from pyro_ssbnn.inference.gates import ascend
 from pyro_ssbnn.inference.history import Removal
 from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.optimizer import JointOptimizer
@@ -19,6 +20,7 @@ from pyro_ssbnn.inference.schedule import Schedule
 from pyro_ssbnn.inference.screening import scores, screens, useful
 from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.isolation import random_state, seeded
+from pyro_ssbnn.posterior.draws import evaluating
 
 __all__ = ["Search"]
 
@@ -54,15 +56,17 @@ class Search:
     """
 
     def __init__(self, run: SearchedRun, first_step: int) -> None:
-        self.run, result = run, run.result
-        options = result.options
-        self._best = Best(run.schedule, run.rows, len(run.x), options.seed, first_step)
+        self.run, seed = run, run.result.options.seed
+        self._best = Best(run.schedule, run.rows, len(run.x), seed, first_step)
 
     def begin(self) -> None:
-        """Begin without the predictors in which the trees find no use, where there are many."""
+        """Begin without the predictors in which the trees find no use, where there are many.
+
+        A guide that has been trained keeps all that it has: it knows more than the trees.
+        """
         result = self.run.result
         inputs = result.model.description.inputs
-        if not screens(result.model.description, result.options):
+        if result.start.obstacle or not screens(result.model.description, result.options):
             return
         without = sorted(set(range(inputs.size)) - set(self._useful(explained=False)))
         if without:
@@ -105,16 +109,17 @@ class Search:
     def _ascend(self, record: int) -> None:
         """Move the gates that are let go towards what the evidence asks for."""
         live, schedule, data = self.run.live, self.run.schedule, self.run.minibatches
-        gates = sum(group.size for group in live.model.description.gate_groups)
+        groups = live.model.description.gate_groups
+        gates = sum(group.size for group in groups)
         draws = 16 if gates <= 64 else 8
         most = max(128, min(512, _BRANCHES // (gates * draws)))
         x, y = data.whole, data.y
         if len(x) > most:
             rows = torch.randperm(len(x), device=x.device)[:most]
             x, y = x.index_select(0, rows), y.index_select(0, rows)
-        evidence = branch_evidence(
-            live.model, live.guide, x, y, num_data=len(self.run.x), num_draws=draws
-        )
+        with torch.no_grad(), evaluating(live.model, live.guide):
+            rows = len(self.run.x)
+            evidence = branch_evidence(live.model, live.guide, groups, (x, y), rows, draws)
         step = schedule.steps_of(record + 1)[0]
         ascend(
             live.guide, evidence, schedule.free(step), schedule.ascent, schedule.rate_factor(step)

@@ -111,10 +111,22 @@ def test_an_interrupted_schedule_is_seen_although_the_bound_is_flat(build):
 def test_gates_that_cannot_travel_are_seen(build):
     # 100 epochs of 8 steps at rate r, the second half by a cosine: r * 8 * (50 + 50 * 0.505) = 5.9 at r = 0.0098
     flat = -1.0 + noise(100)
-    assert check_schedule(with_history(build, flat, gate_rate=0.009)).verdict == "warning"
-    check = check_schedule(with_history(build, flat, gate_rate=0.011))
+    at_once = {"kl_warmup": 0.0}
+    slow = check_schedule(with_history(build, flat, gate_rate=0.009, **at_once))
+    assert slow.verdict == "warning"
+    check = check_schedule(with_history(build, flat, gate_rate=0.011, **at_once))
     assert check.verdict == "ok"
     assert check.values["travel"] == pytest.approx(0.011 * 8 * 75.25, rel=0.01)
+
+
+def test_gates_that_ascend_travel_by_their_ascents_and_have_no_rate(build):
+    flat = -1.0 + noise(100)
+    result = with_history(build, flat, gate_rate=1e-9, gate_method="ascent", gate_hold=(0.2, 0.4))
+    check = check_schedule(result)
+    assert check.verdict == "ok"
+    assert check.values["travel"] == pytest.approx(result.schedule.ascent * result.schedule.ascents)
+    moved = check_gate_rate(result)
+    assert (moved.verdict, moved.values["ascents"]) == ("ok", result.schedule.ascents)
 
 
 def test_gate_rates_beyond_adams_memory_are_seen(build):

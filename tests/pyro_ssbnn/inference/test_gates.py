@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,12 +19,20 @@ from pyro_ssbnn import (
     fine_tune,
     fit,
 )
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.guides.structured import CLOSED_LOGIT
 from pyro_ssbnn.inference.evaluation import evaluate_bound
-from pyro_ssbnn.inference.gates import Evidence, ascend, branch_evidence
+from pyro_ssbnn.inference.gate_evidence import GateEvidence, branch_evidence
+from pyro_ssbnn.inference.gates import ascend
+from pyro_ssbnn.posterior.draws import evaluating
 
 NOISE, SLAB = 0.4, 0.8
+
+
+def evidence_of(net, guide, x, y, *, num_data, num_draws):
+    groups = net.description.gate_groups
+    with torch.no_grad(), evaluating(net, guide):
+        return branch_evidence(net, guide, groups, (x, y), num_data, num_draws)
 
 
 def problem(hidden=(3,), activation="tanh"):
@@ -83,7 +93,7 @@ def exact(net, guide, x, y, name, member):
 
 def test_evidence_is_the_exact_difference_of_the_branches(check_mean):
     net, guide, x, y = problem()
-    found = [branch_evidence(net, guide, x, y, num_data=12, num_draws=400) for _ in range(8)]
+    found = [evidence_of(net, guide, x, y, num_data=12, num_draws=400) for _ in range(8)]
     for name, size in (("input", 2), ("hidden1", 3)):
         wanted = torch.tensor([exact(net, guide, x, y, name, j) for j in range(size)])
         check_mean(torch.stack([each[name].log_bayes_factor for each in found]), wanted)
@@ -95,7 +105,7 @@ def test_evidence_is_the_exact_difference_of_the_branches(check_mean):
 def test_the_slope_of_the_bound_is_the_evidence_minus_the_gates_own_log_odds():
     """dL/dgamma = Delta - logit gamma + logit lambda, by central differences of the evaluated bound."""
     net, guide, x, y = problem()
-    evidence = branch_evidence(net, guide, x, y, num_data=12, num_draws=20_000)
+    evidence = evidence_of(net, guide, x, y, num_data=12, num_draws=20_000)
     logits = guide.gate_logits("hidden1")
     gamma, width = float(guide.inclusion()["hidden1"][0]), 0.02
     bounds = []
@@ -112,9 +122,9 @@ def test_the_slope_of_the_bound_is_the_evidence_minus_the_gates_own_log_odds():
 
 def test_a_sample_of_the_rows_counts_for_all():
     net, guide, x, y = problem()
-    whole = branch_evidence(net, guide, x, y, num_data=12, num_draws=4_000)
+    whole = evidence_of(net, guide, x, y, num_data=12, num_draws=4_000)
     halves = [
-        branch_evidence(net, guide, x[part], y[part], num_data=12, num_draws=4_000)
+        evidence_of(net, guide, x[part], y[part], num_data=12, num_draws=4_000)
         for part in (slice(None, 6), slice(6, None))
     ]
     for name in whole:
@@ -140,8 +150,8 @@ def test_the_slope_at_an_open_gate_misleads_where_the_evidence_does_not():
 def test_gates_closed_for_good_have_no_evidence_and_do_not_move():
     net, guide, x, y = problem()
     guide.close({"hidden1": torch.tensor([1])})
-    evidence = branch_evidence(net, guide, x, y, num_data=12, num_draws=8)
-    assert evidence["hidden1"].log_bayes_factor[1] == 0
+    evidence = evidence_of(net, guide, x, y, num_data=12, num_draws=8)
+    assert evidence["hidden1"].log_bayes_factor.isnan().tolist() == [False, True, False]
     before = guide.inclusion_logits("hidden1").clone()
     ascend(guide, evidence, {"hidden1"}, most=100.0)
     after = guide.inclusion_logits("hidden1")
@@ -151,10 +161,10 @@ def test_gates_closed_for_good_have_no_evidence_and_do_not_move():
 
 def test_ascent_moves_by_at_most_so_much_and_ends_at_prior_odds_plus_evidence():
     _, guide, *_ = problem()
-    zero = torch.zeros(3, dtype=torch.float64)
+    zero, prior = torch.zeros(3, dtype=torch.float64), math.log(0.3 / 0.7)
     evidence = {
-        "input": Evidence(torch.tensor([1.0, -1.0]).double(), torch.zeros(2)),
-        "hidden1": Evidence(torch.tensor([2.0, -3.0, 100.0]).double(), zero),
+        "input": GateEvidence(zero[:2], torch.tensor([1.0, -1.0]).double(), zero[:2], prior),
+        "hidden1": GateEvidence(zero, prior + torch.tensor([2.0, -3.0, 100.0]), zero, prior),
     }
     start = guide.inclusion_logits("hidden1").clone()
     inputs = guide.inclusion_logits("input").clone()
@@ -163,7 +173,6 @@ def test_ascent_moves_by_at_most_so_much_and_ends_at_prior_odds_plus_evidence():
     torch.testing.assert_close(guide.inclusion_logits("input"), inputs, rtol=0, atol=0)
     for _ in range(100):
         ascend(guide, evidence, {"hidden1"}, most=0.3)
-    prior = math.log(0.3 / 0.7)
     wanted = torch.tensor([prior + 2.0, prior - 3.0, 12.0]).double()
     torch.testing.assert_close(guide.inclusion_logits("hidden1"), wanted)
 
@@ -172,7 +181,7 @@ def test_evidence_leaves_network_guide_and_gradients_as_they_were():
     net, guide, x, y = problem()
     before = {name: value.clone() for name, value in guide.state_dict().items()}
     modes = [module.training for module in net.modules()]
-    branch_evidence(net, guide, x, y, num_data=12, num_draws=8)
+    evidence_of(net, guide, x, y, num_data=12, num_draws=8)
     for name, value in guide.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(parameter.grad is None for parameter in guide.parameters())
@@ -208,3 +217,26 @@ def test_fine_tuning_leaves_fixed_gates_alone():
             inclusion * (1 - inclusion) < 1e-12
         ).all()
     assert tuned.history.kl_weight == [1.0] * len(tuned.history)
+
+
+@pytest.mark.filterwarnings("ignore::pyro_ssbnn.errors.CollapseWarning")
+def test_fine_tuning_holds_every_gate_whatever_pulls_at_it():
+    """Also gates that are not sure of themselves, whose gradient is not 0."""
+    net, _, x, y = problem()
+    fitted = fit(
+        net, x, y, TrainingOptions(epochs=3, dtype="float64", compile=False), progress=False
+    )
+    tuned = fine_tune(fitted, x, y, progress=False)
+    rates = {g["kind"]: g["base_rate"] for g in tuned.optimizer_state["param_groups"]}
+    assert {kind for kind, rate in rates.items() if rate == 0} == {"gates.input", "gates.hidden1"}
+
+
+def test_a_run_of_dependent_gates_is_resumed_at_its_own_defaults():
+    net, _, x, y = problem()
+    options = TrainingOptions(epochs=2, dtype="float64", compile=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        half = fit(net, x, y, options, guide=CoupledGuide, progress=False)
+        whole = fit(net, x, y, replace(options, epochs=4), resume=half, progress=False)
+    assert len(whole.history) == 4
+    assert whole.options.gate_hold == (0.0, 0.0)

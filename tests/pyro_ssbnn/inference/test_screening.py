@@ -125,7 +125,7 @@ def test_who_is_screened():
     assert not screens(network(p=10).description, settled)  # few predictors
     assert not screens(network().description, TrainingOptions(screen=False, gate_hold=(0.6, 0.7)))
     linear = MLP(P, [], prior=SSGHS(), likelihood=GaussianLikelihood(), input_inclusion=0.1)
-    assert not screens(linear.description, settled)
+    assert not screens(linear.description, TrainingOptions().settled(linear.description))
 
 
 OPTIONS = {"epochs": 60, "batch_size": 100, "compile": False, "seed": 2}
@@ -140,6 +140,16 @@ def test_a_run_begins_without_what_the_trees_find_useless():
     assert {move.inclusion for move in without} == {1 / P}
     inclusion = result.guide.inclusion()["input"]
     assert (inclusion[[move.node for move in without]] < 1e-12).all()
+
+
+def test_a_trained_guide_keeps_what_it_has():
+    x, y = friedman()
+    model = network()
+    guide = StructuredGuide(model)
+    with torch.no_grad():
+        guide.gate_logits("input")[20] = 3.0
+    result = fit(model, x, y, TrainingOptions(**OPTIONS), guide=guide, progress=False)
+    assert [move for move in result.history.removed if move.epoch == 0] == []
 
 
 @pytest.fixture
