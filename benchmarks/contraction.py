@@ -109,7 +109,12 @@ def run_one(n: int, prior: str, seed: int, steps: int = STEPS, compile: bool = F
     batch = 256
     epochs = math.ceil(steps / max(1, n // batch))
     options = ss.TrainingOptions(
-        epochs=epochs, batch_size=batch, remove_below=None, seed=seed, compile=compile
+        epochs=epochs,
+        batch_size=batch,
+        remove_below=None,
+        gate_hold=(0.0, 0.0),
+        seed=seed,
+        compile=compile,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)

@@ -1,7 +1,6 @@
 r"""What the right likelihood gains: simulated targets of five kinds, scored on rows that nobody fitted.
 
     python benchmarks/likelihoods.py --json benchmarks/results/likelihoods.json
-    python benchmarks/likelihoods.py --settings defaults --seeds 1 --json benchmarks/results/likelihoods_defaults.json
     python benchmarks/likelihoods.py --quick
 
 =================== ============================================================ =====================================
@@ -18,8 +17,7 @@ censored times      Weibull times, a third of them censored                     
 Scores are mean log predictive densities in nats a row, beside the truth's own. Coverage is the share of the probability
 integral transform within (0.05, 0.95), ties split at random: 0.9 for a calibrated forecast, also of counts, whose
 intervals cannot be cut to 0.9 exactly. Predictors are standard Normal (uniform for Friedman's function), with gates of
-prior inclusion 0.2. Fits are of 32 nodes with a warm-up over half the run and 16 particles, chosen in
-``benchmarks/effects.py`` on data of another seed, or (``--settings defaults``) of 16 nodes and the package's defaults.
+prior inclusion 0.2. Fits are of 16 nodes, at the package's defaults.
 The GLM is statsmodels' NB2 with all predictors and its own dispersion.
 """
 
@@ -158,23 +156,7 @@ PROBLEMS = {
 }
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How networks are fitted: width of the one hidden layer, its prior, training options."""
-
-    width: int
-    prior: ss.Prior
-    options: dict
-
-
-SETTINGS = {
-    "thorough": Settings(32, ss.SSGHS(inclusion=0.5), {"kl_warmup": 0.5, "num_particles": 16}),
-    "defaults": Settings(16, ss.SSGHS(), {}),
-    "quick": Settings(16, ss.SSGHS(), {"epochs": 60}),
-}
-
-
-def run(name: str, seed: int, settings: Settings) -> dict[str, dict[str, float]]:
+def run(name: str, seed: int, options: ss.TrainingOptions) -> dict[str, dict[str, float]]:
     """Fit all candidates to one data set; scores by candidate."""
     problem = PROBLEMS[name]
     torch.manual_seed(1_000 * seed + list(PROBLEMS).index(name))
@@ -196,7 +178,7 @@ def run(name: str, seed: int, settings: Settings) -> dict[str, dict[str, float]]
             end = 3.5 * torch.rand(problem.rows)
             event = (train <= end) | torch.tensor(candidate == "censored as events")
             train = torch.stack([torch.minimum(train, end), event.float()], 1)
-        result = network(make(train), x[fitted], train, settings)
+        result = network(make(train), x[fitted], train, options)
         score = ss.predict(result.model, result.guide, x[scored], target[scored], num_draws=DRAWS)
         density = float(score.log_density.mean()) - math.log(scale)
         inclusion = result.guide.inclusion()["input"]
@@ -212,19 +194,19 @@ def run(name: str, seed: int, settings: Settings) -> dict[str, dict[str, float]]
     return found
 
 
-def network(likelihood: ss.Likelihood, x: Tensor, y: Tensor, settings: Settings) -> ss.Fit:
+def network(likelihood: ss.Likelihood, x: Tensor, y: Tensor, options: ss.TrainingOptions) -> ss.Fit:
     """Fit a network with one hidden layer and predictor gates."""
     net = ss.MLP(
         x.shape[1],
-        [settings.width],
-        prior=settings.prior,
+        [16],
+        prior=ss.SSGHS(),
         likelihood=likelihood,
         activation="tanh",
         input_inclusion=0.2,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)
-        return ss.fit(net, x, y, ss.TrainingOptions(**settings.options), progress=False)
+        return ss.fit(net, x, y, options, progress=False)
 
 
 def coverage(result: ss.Fit, x: Tensor, y: Tensor) -> float:
@@ -259,11 +241,10 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", help="problems whose name begins so")
-    parser.add_argument("--settings", choices=SETTINGS, default="thorough")
     parser.add_argument("--quick", action="store_true", help="one seed, a twentieth of the steps")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    settings = SETTINGS["quick" if chosen.quick else chosen.settings]
+    options = ss.TrainingOptions(epochs=60) if chosen.quick else ss.TrainingOptions()
     names = [name for name in PROBLEMS if name.startswith(chosen.only or "")]
     seeds = range(1 if chosen.quick else chosen.seeds)
     keys = [f"{name}, seed {seed}" for name in names for seed in seeds]
@@ -272,7 +253,7 @@ def main() -> None:
         name, _, seed = key.rpartition(", seed ")
         start = time.process_time()
         return {
-            "scores": run(name, int(seed), settings),
+            "scores": run(name, int(seed), options),
             "cpu seconds": time.process_time() - start,
         }
 

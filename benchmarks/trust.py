@@ -74,7 +74,7 @@ def training_options(name: str, quick: bool, seed: int = 0) -> ss.TrainingOption
     steps = {"held": 1000, "matched": 4000}.get(name, 3000)
     return ss.TrainingOptions(
         epochs=100 if quick else steps, batch_size=ROWS, remove_below=None, dtype="float64",
-        compile=not quick, seed=seed, **own,
+        gate_hold=(0.0, 0.0), compile=not quick, seed=seed, **own,
     )  # fmt: skip
 
 

@@ -82,8 +82,8 @@ class TestLikelihoods:
     def test_end_to_end(self, script, name, monkeypatch):
         benchmark = script("likelihoods")
         monkeypatch.setattr(benchmark, "DRAWS", 20)
-        settings = benchmark.Settings(3, ss.SSIG(inclusion=0.5), {"epochs": 2, "compile": False})
-        found = benchmark.run(name, 0, settings)
+        options = ss.TrainingOptions(epochs=2, compile=False)
+        found = benchmark.run(name, 0, options)
         assert all(math.isfinite(scores["log density"]) for scores in found.values())
         assert found["truth"]["log density"] > max(
             v["log density"] for k, v in found.items() if k != "truth"
