@@ -13,8 +13,8 @@ with selected S_i and the true S,
 .. math:: FSR = \frac{\sum_i |S_i \setminus S|}{\sum_i |S_i|},\qquad NSR = \frac{\sum_i |S \setminus S_i|}{\sum_i |S|}
 
 A network starts from its deterministic counterpart, fitted under a group lasso on each predictor's outgoing weights
-(``fit_deterministic(..., predictor_penalty=...)``), and its gates follow the gradient from the first step; which predictors
-stay is then the posterior's affair. Nothing is
+(``fit_deterministic(..., predictor_penalty=...)``), and its gates follow the gradient from the first step; which
+predictors stay is then the posterior's affair. Nothing is
 chosen by the truth: several starts compete by their ELBO, and options were tuned on data sets of other seeds (1,000 and
 above) than those reported (0 to 9). Finished fits are kept in the JSON file: a run that was stopped goes on.
 """
