@@ -90,9 +90,9 @@ def fine_tune(
         history = History(removed=removed, parts=options.parts(len(x)))
         result = Fit(model, guide, options, history, len(x), start=start)
         run = Run(result, x, y, augment=augment)
-        run.freeze_gates()
+        run.engine.freeze_gates()
         if closed:
-            run.remove(closed)
+            run.engine.remove(closed)
         run.train(progress, callback)
     return result
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
-
 import torch
-from torch import Tensor
 
 from pyro_ssbnn.inference.best import Best
 from pyro_ssbnn.inference.boundary import Boundary
+from pyro_ssbnn.inference.engine import Engine
 from pyro_ssbnn.inference.gate_evidence import branch_evidence
 from pyro_ssbnn.inference.gates import ascend
 from pyro_ssbnn.inference.history import Removal
-from pyro_ssbnn.inference.minibatches import Minibatches
-from pyro_ssbnn.inference.optimizer import JointOptimizer
-from pyro_ssbnn.inference.result import Fit
-from pyro_ssbnn.inference.schedule import Schedule
 from pyro_ssbnn.inference.screening import scores, screens, useful
-from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.isolation import random_state, seeded
 from pyro_ssbnn.posterior.draws import evaluating
 
@@ -27,44 +19,23 @@ __all__ = ["Search"]
 _BRANCHES = 2**18  # rows times draws times gates of one ascent: beyond, both are fewer
 
 
-class SearchedRun(Protocol):
-    """What a search sees of its run, and asks of it."""
-
-    result: Fit
-    x: Tensor
-    rows: int
-    schedule: Schedule
-    minibatches: Minibatches
-    live: LiveNetwork
-    optimizer: JointOptimizer
-
-    def store(self) -> None:
-        """Bring the result up to date."""
-
-    def remove(self, due: Mapping[str, Sequence[int]], record: int = 0) -> None:
-        """Close members and make the network smaller by them."""
-
-    def admit(self, back: Mapping[str, Sequence[int]], record: int) -> None:
-        """Let members in."""
-
-
 class Search:
     """The search of one run, whose network it changes.
 
-    :param run: the run, ready but for its first step.
+    :param engine: of the run, ready for its first step.
     :param first_step: steps done before.
     """
 
-    def __init__(self, run: SearchedRun, first_step: int) -> None:
-        self.run, seed = run, run.result.options.seed
-        self._best = Best(run.schedule, run.rows, len(run.x), seed, first_step)
+    def __init__(self, engine: Engine, first_step: int) -> None:
+        self.engine, seed = engine, engine.result.options.seed
+        self._best = Best(engine.schedule, engine.rows, len(engine.x), seed, first_step)
 
     def begin(self) -> None:
         """Begin without the predictors in which the trees find no use, where there are many.
 
         A guide that has been trained keeps all that it has: it knows more than the trees.
         """
-        result = self.run.result
+        result = self.engine.result
         inputs = result.model.description.inputs
         if result.start.obstacle or not screens(result.model.description, result.options):
             return
@@ -72,43 +43,43 @@ class Search:
         if without:
             prior = inputs.inclusion or 0.0
             result.history.removed += [Removal(inputs.name, j, 0, prior) for j in without]
-            self.run.remove({inputs.name: without})
+            self.engine.remove({inputs.name: without})
 
     def after_block(self, record: int) -> None:
         """Do what is due after a record at which a block ends."""
-        if self.run.schedule.admits(record):
+        if self.engine.schedule.admits(record):
             self._admit()
-        if self.run.schedule.ascends(record):
+        if self.engine.schedule.ascends(record):
             self._ascend(record)
 
     def after_record(self, record: int) -> None:
         """Read the bound where it is due."""
         if self._best.due(record):
-            run, data = self.run, self.run.minibatches
-            random = random_state(run.x.device)
-            history = run.result.history
-            self._best.read(run.live, run.optimizer, history, random, (data.whole, data.y))
+            engine, data = self.engine, self.engine.minibatches
+            random = random_state(engine.x.device)
+            history = engine.result.history
+            self._best.read(engine.live, engine.optimizer, history, random, (data.whole, data.y))
 
     def better(self) -> Boundary | None:
         """The state to go back to at the end, if any."""
-        return self._best.better(self.run.result.history)
+        return self._best.better(self.engine.result.history)
 
     def _admit(self) -> None:
         """Let in the predictors in which the trees find a use for what the network leaves unexplained."""
-        history, name = self.run.result.history, self.run.result.model.description.inputs.name
+        history, name = self.engine.result.history, self.engine.result.model.description.inputs.name
         if not any(move.group == name for move in history.removed):
             return
-        self.run.store()
+        self.engine.store()
         wanted = set(self._useful(explained=True))
         back = [move for move in history.removed if move.group == name and move.node in wanted]
         if back:
             history.removed = [move for move in history.removed if move not in back]
             history.admitted += [move._replace(epoch=history.epoch) for move in back]
-            self.run.admit({name: [move.node for move in back]}, len(history))
+            self.engine.admit({name: [move.node for move in back]}, len(history))
 
     def _ascend(self, record: int) -> None:
         """Move the gates that are let go towards what the evidence asks for."""
-        live, schedule, data = self.run.live, self.run.schedule, self.run.minibatches
+        live, schedule, data = self.engine.live, self.engine.schedule, self.engine.minibatches
         groups = live.model.description.gate_groups
         gates = sum(group.size for group in groups)
         draws = 16 if gates <= 64 else 8
@@ -118,7 +89,7 @@ class Search:
             rows = torch.randperm(len(x), device=x.device)[:most]
             x, y = x.index_select(0, rows), y.index_select(0, rows)
         with torch.no_grad(), evaluating(live.model, live.guide):
-            rows = len(self.run.x)
+            rows = len(self.engine.x)
             evidence = branch_evidence(live.model, live.guide, groups, (x, y), rows, draws)
         step = schedule.steps_of(record + 1)[0]
         ascend(
@@ -126,9 +97,9 @@ class Search:
         )
 
     def _useful(self, *, explained: bool) -> list[int]:
-        result, x = self.run.result, self.run.x
+        result, x = self.engine.result, self.engine.x
         inputs, seed = result.model.description.inputs, result.options.seed
         with seeded(seed, x.device):
-            y = self.run.minibatches.y
+            y = self.engine.minibatches.y
             score = scores(result.model, result.guide, x, y, explained=explained)
         return useful(inputs, x, score, seed, first=not explained)

@@ -15,7 +15,7 @@ from pyro_ssbnn import (
     fit,
 )
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.inference import run
+from pyro_ssbnn.inference import engine
 from pyro_ssbnn.inference.costs import best_kind, repays
 from pyro_ssbnn.inference.step import EagerStep, TracedStep
 from pyro_ssbnn.isolation import isolated
@@ -121,7 +121,7 @@ def test_a_network_defined_anew_is_computed_anew():
 
 def test_without_a_compiler_the_step_is_traced_and_compilation_refused(monkeypatch):
     x, y = data(64)
-    monkeypatch.setattr(run, "has_compiler", lambda device: False)
+    monkeypatch.setattr(engine, "has_compiler", lambda device: False)
     monkeypatch.setattr(
         "pyro_ssbnn.inference.step.compiled", lambda *given: (_ for _ in ()).throw(OSError("none"))
     )
