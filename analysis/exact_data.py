@@ -13,15 +13,8 @@ import xarray as xr
 from torch import Tensor
 
 from pyro_ssbnn._version import __version__
-from pyro_ssbnn.analysis.inference_data import (
-    _array,
-    _coordinates,
-    _dataset,
-    _node_dim,
-    _owner,
-    _predictions,
-    _weight_dims,
-)
+from pyro_ssbnn.analysis.coordinates import coordinates, node_dim, owner, weight_dims
+from pyro_ssbnn.analysis.inference_data import _array, _dataset, _predictions
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact import ExactPosterior, effective_size, r_hat, standard_error
@@ -57,7 +50,7 @@ def exact_summary(posterior: ExactPosterior) -> pd.DataFrame:
         if group is description.inputs:
             quantities |= dict(zip(description.inputs.names, open_gates.unbind(-1), strict=True))
     for name, value in posterior.latents.items():
-        if _owner(description, name) is None:
+        if owner(description, name) is None:
             entries = value.unsqueeze(-1) if value.ndim == 2 else value
             labels = [name] if value.ndim == 2 else [f"{name}[{k}]" for k in range(value.shape[2])]
             quantities |= dict(zip(labels, entries.unbind(-1), strict=True))
@@ -101,7 +94,7 @@ def exact_to_arviz(
     if y is not None and x is None:
         raise DataError("exact_to_arviz: y is given without x; give the predictors it belongs to.")
     description = posterior.model.description
-    coords = _coordinates(description, list(description.inputs.names))
+    coords = coordinates(description, list(description.inputs.names))
     stats = {"lp": posterior.log_joint, "log_likelihood": posterior.log_likelihood}
     groups = {
         "posterior": _dataset(_posterior(posterior, weights), coords),
@@ -122,14 +115,14 @@ def _posterior(posterior: ExactPosterior, weights: bool) -> dict[str, xr.DataArr
     for name, value in {**posterior.latents, **posterior.gates}.items():
         if name in bulky:
             continue
-        owner = _owner(description, name)
+        group = owner(description, name)
         trailing = ["target"] if value.ndim > 2 else []
-        dims = trailing if owner is None else [_node_dim(description, owner)]
+        dims = trailing if group is None else [node_dim(description, group)]
         arrays[name] = _array(value, dims, gate=name.endswith(".gate"))
     for group in posterior.structures.groups:
         probability = posterior.gate_probability(group.name)
         arrays[f"{group.path}.gate_probability"] = _array(
-            probability, [_node_dim(description, group)]
+            probability, [node_dim(description, group)]
         )
     if weights:
         nodes = description.paths
@@ -139,7 +132,7 @@ def _posterior(posterior: ExactPosterior, weights: bool) -> dict[str, xr.DataArr
         }
         for name, value in effective_weights(description, values).items():
             layer = description.layer(name)
-            arrays[layer.weight_site] = _array(value, _weight_dims(description, layer))
+            arrays[layer.weight_site] = _array(value, weight_dims(description, layer))
     return arrays
 
 
@@ -147,7 +140,7 @@ def _inclusion(posterior: ExactPosterior) -> dict[str, xr.DataArray]:
     arrays = {}
     errors = posterior.inclusion_error()
     for group in posterior.structures.groups:
-        dims = [_node_dim(posterior.model.description, group)]
+        dims = [node_dim(posterior.model.description, group)]
         inclusion = posterior.inclusion()[group.name].numpy()
         arrays[f"{group.path}.inclusion"] = xr.DataArray(inclusion, dims=dims)
         arrays[f"{group.path}.inclusion_error"] = xr.DataArray(

@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_ssbnn._version import __version__
+from pyro_ssbnn.analysis.coordinates import coordinates, node_dim, owner, weight_dims
 from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
@@ -52,9 +53,8 @@ from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.posterior.draws import MOST_BYTES, PosteriorDraws, draw_posterior
 from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.structure.description import NetworkDescription
-from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
-from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
@@ -129,7 +129,7 @@ def to_arviz(
         _check_sites(draws, draw_posterior(model, guide, 1))
     if y is not None:
         y = model.likelihood.observed(y, next(guide.parameters()))
-    coords = _coordinates(model.description, names)
+    coords = coordinates(model.description, names)
     groups = {
         "posterior": _posterior(model.description, draws, coords),
         "sample_stats": _sample_stats(draws),
@@ -185,36 +185,6 @@ def _check_sites(draws: PosteriorDraws, own: PosteriorDraws) -> None:
             )
 
 
-def _coordinates(description: NetworkDescription, predictors: list[str]) -> dict[str, list[str]]:
-    """Names of all nodes and incoming weights, by dimension."""
-    members = {description.inputs.name: predictors}
-    coords = {_node_dim(description, description.inputs): predictors}
-    for group in description.layers:
-        members[group.name] = [f"{group.name}[{j}]" for j in range(group.size)]
-        coords[f"{group.path}_node"] = members[group.name]
-    for total in description.sums:
-        members[total.name] = [f"{total.name}[{j}]" for j in range(total.size)]
-    if (linear := description.linear) is not None:
-        coords[f"{linear.path}_column"] = list(description.inputs.column_names)
-    for group in description.layers:
-        own = ["scale", "shift"] if group.batch_normed else ["bias"]
-        coords[f"{group.path}_incoming"] = [*_incoming(group, members[group.source]), *own]
-    return coords
-
-
-def _incoming(group: NodeGroup, sources: list[str]) -> list[str]:
-    """Names of a node's incoming weights, by the nodes (or predictors) that feed them."""
-    if group.fan_in == len(sources):
-        return sources
-    per_source = group.columns_per_source
-    if isinstance(per_source, tuple):
-        pairs = zip(sources, per_source, strict=True)
-        return [s if n == 1 else f"{s}.{c}" for s, n in pairs for c in range(n)]
-    if group.fan_in == len(sources) * per_source:
-        return [f"{source}.{c}" for source in sources for c in range(per_source)]
-    return [f"incoming[{i}]" for i in range(group.fan_in)]
-
-
 def _posterior(
     description: NetworkDescription, draws: PosteriorDraws, coords: dict[str, list[str]]
 ) -> xr.Dataset:
@@ -225,34 +195,16 @@ def _posterior(
             variables[f"{layer.path}.slab_scale"] = slab_scale
     arrays = {}
     for name, value in variables.items():
-        owner = _owner(description, name)
+        of = owner(description, name)
         shared = (
             ["target"] if value.ndim == 2 else []
         )  # a likelihood's latent may have one a target
-        dims = shared if owner is None else [_node_dim(description, owner)]
+        dims = shared if of is None else [node_dim(description, of)]
         arrays[name] = _array(value[None], dims, gate=name.endswith(".gate"))
     for name, value in draws.weights.items():
         layer = description.layer(name)
-        arrays[layer.weight_site] = _array(value[None], _weight_dims(description, layer))
+        arrays[layer.weight_site] = _array(value[None], weight_dims(description, layer))
     return _dataset(arrays, coords)
-
-
-def _owner(description: NetworkDescription, site: str) -> GateGroup | None:
-    """The group whose node (or predictor) a site's last dimension counts; None for network-wide sites."""
-    prefix, _, _ = site.rpartition(".")
-    everyone = (description.inputs, *description.groups)
-    return next((group for group in everyone if group.path == prefix), None)
-
-
-def _node_dim(description: NetworkDescription, group: GateGroup) -> str:
-    of_predictors = (description.inputs, description.linear)
-    return f"{group.prefix}predictor" if group in of_predictors else f"{group.path}_node"
-
-
-def _weight_dims(description: NetworkDescription, layer: NodeGroup) -> list[str]:
-    if isinstance(layer, LinearGroup):
-        return [f"{layer.path}_column", _node_dim(description, description.layers[-1])]
-    return [f"{layer.path}_node", f"{layer.path}_incoming"]
 
 
 def _slab_scale(group: NodeGroup, latents: dict[str, Tensor]) -> Tensor | None:
@@ -274,7 +226,7 @@ def _sample_stats(draws: PosteriorDraws) -> xr.Dataset:
 def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
     arrays = {}
     for group in guide.description.gate_groups:
-        dims = [_node_dim(guide.description, group)]
+        dims = [node_dim(guide.description, group)]
         exact = {"long_name": "posterior inclusion probability q(z = 1), exact"}
         probabilities = inclusion_probabilities(guide, group.name)
         arrays[f"{group.path}.inclusion"] = xr.DataArray(probabilities, dims=dims, attrs=exact)

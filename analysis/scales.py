@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides.members import CLOSED_LOGIT
 from pyro_ssbnn.guides.scales import LogMoments
-from pyro_ssbnn.guides.structured import CLOSED_LOGIT
 from pyro_ssbnn.priors import Gaussian, GroupHorseshoe, GroupLasso, Prior
 from pyro_ssbnn.structure.guide import Guide
 

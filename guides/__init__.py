@@ -6,8 +6,9 @@ from pyro_ssbnn.guides.gaussian import GaussianGuide
 from pyro_ssbnn.guides.group_horseshoe import GroupHorseshoeGuide
 from pyro_ssbnn.guides.group_lasso import GroupLassoGuide
 from pyro_ssbnn.guides.likelihood import likelihood_guide
+from pyro_ssbnn.guides.moments import CLOSED_LOGIT, OPEN_LOGIT
 from pyro_ssbnn.guides.scales import ScaleGuide, scale_guide
-from pyro_ssbnn.guides.structured import CLOSED_LOGIT, OPEN_LOGIT, StructuredGuide
+from pyro_ssbnn.guides.structured import StructuredGuide
 
 __all__ = [
     "CLOSED_LOGIT",

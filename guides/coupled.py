@@ -30,13 +30,9 @@ from pyro_ssbnn.guides.coupled_sites import (
     source_gates,
 )
 from pyro_ssbnn.guides.initial import standardized
+from pyro_ssbnn.guides.moments import CLOSED_LOGIT, OPEN_LOGIT
 from pyro_ssbnn.guides.scales import scale_guide
-from pyro_ssbnn.guides.structured import (
-    CLOSED_LOGIT,
-    OPEN_LOGIT,
-    StructuredGuide,
-    _with_bias,
-)
+from pyro_ssbnn.guides.structured import StructuredGuide, _with_bias
 from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.groups import GateGroup, NodeGroup

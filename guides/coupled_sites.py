@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from pyro_ssbnn.distributions.coupled import CoupledGate, CoupledNormal, SourceGates, gate_table
 from pyro_ssbnn.guides.group import GroupGuide
+from pyro_ssbnn.guides.moments import CLOSED_LOGIT
 from pyro_ssbnn.guides.scales import scale_guide
 from pyro_ssbnn.guides.sites import GateSite, WeightSite
-from pyro_ssbnn.guides.structured import CLOSED_LOGIT
 from pyro_ssbnn.layers import row_plate
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.groups import NodeGroup

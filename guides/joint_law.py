@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pyro_ssbnn.distributions.blocks import BiasLaw, Block, BlockGate, BlockNormal, WeightMoments
+from pyro_ssbnn.distributions.block_weights import BlockNormal
+from pyro_ssbnn.distributions.blocks import BiasLaw, Block, BlockGate, WeightMoments
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.description import NetworkDescription
 

@@ -15,10 +15,13 @@ from pyro_ssbnn.guides.scales import LogMoments, scale_guide
 from pyro_ssbnn.isolation import full_precision
 from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["CLOSED_LOGIT", "GuideMoments", "module_name"]
+__all__ = ["CLOSED_LOGIT", "OPEN_LOGIT", "GuideMoments", "module_name"]
 
 CLOSED_LOGIT = -40.0
 """Log-odds that stand for an inclusion probability of 0: no float32 draw of a gate opens at it."""
+
+OPEN_LOGIT = 40.0
+"""Log-odds that stand for an inclusion probability of 1: a gate never closes at it, and its gradient is zero."""
 
 
 class GuideMoments(PyroModule):

@@ -23,7 +23,8 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.initial import check_weights, initial_weights, standardized
 from pyro_ssbnn.guides.likelihood import likelihood_guide
-from pyro_ssbnn.guides.moments import CLOSED_LOGIT, GuideMoments, module_name
+from pyro_ssbnn.guides.members import GuideMembers
+from pyro_ssbnn.guides.moments import module_name
 from pyro_ssbnn.guides.param_store import require_own_names
 from pyro_ssbnn.guides.scales import ScaleSites, scale_guide
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
@@ -32,19 +33,14 @@ from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["CLOSED_LOGIT", "OPEN_LOGIT", "StructuredGuide"]
-
-OPEN_LOGIT = 40.0
-"""Log-odds that stand for an inclusion probability of 1: a gate never closes at it, and its gradient is zero."""
+__all__ = ["StructuredGuide"]
 
 _WEIGHTS = ("loc", "log_scale")
-_BYTES = (
-    2 * 4 * 2
-)  # a weight: mean and log-scale in single precision, and as much while they are drawn
+_BYTES = 2 * 4 * 2  # a weight: mean and log-scale in single precision, and as much while drawn
 
 
 @register("structured")
-class StructuredGuide(GuideMoments):
+class StructuredGuide(GuideMembers):
     r"""Hand-written guide of any network with a description: ``guide(*args)`` samples every latent site of the model.
 
     :param model: the network.
@@ -205,64 +201,6 @@ class StructuredGuide(GuideMoments):
         if self.started_from is not None:
             guide.start_from(self.started_from)
         return guide
-
-    @torch.no_grad()
-    def close(self, closed: Mapping[str, Tensor]) -> None:
-        """Close members for good: their gates never open, and all their weights, in and out, follow the prior.
-
-        :param closed: indices ``{group: [closed]}``; for sums, the places to which nobody writes any more.
-        """
-        state = self.state_dict()  # shares the parameters' memory
-        sums = {total.name for total in self.description.sums}
-        for name in closed.keys() - sums:
-            gate = "input.logits" if name == self.description.inputs.name else f"{name}.gate.logits"
-            state[gate][closed[name]] = CLOSED_LOGIT
-        for group in self.description.groups:
-            prior = {"loc": 0.0, "log_scale": math.log(group.prior.scale)}
-            for dim, axis in enumerate((group.weight_rows, group.incoming)):
-                if axis.group in closed:
-                    cut = axis.indices(closed, state["temperature"].device)
-                    for key, value in prior.items():
-                        state[f"{group.name}.weight.{key}"].index_fill_(dim, cut, value)
-
-    @torch.no_grad()
-    def admit(self, admitted: Mapping[str, Tensor]) -> None:
-        """Let closed members in again, so that the network computes what it did: what reads them starts at means of 0.
-
-        Gates and standard deviations start as in a new guide; nodes start with random incoming weights.
-
-        :param admitted: indices ``{group: [admitted]}``; a predictor comes with its linear term.
-        """
-        linear, inputs = self.description.linear, self.description.inputs
-        if linear is not None and inputs.name in admitted:
-            admitted = {linear.name: admitted[inputs.name], **admitted}
-        logit = torch.logit(torch.tensor(self.initial["initial_inclusion"], dtype=torch.float64))
-        for name, members in admitted.items():
-            self._gate_site(name).logits[members] = float(logit)
-        for group in self.description.groups:
-            weight = getattr(self, group.name).weight
-            spread = 1 / math.sqrt(group.fan_in)
-            for dim, axis in enumerate((group.weight_rows, group.incoming)):
-                if axis.group in admitted:
-                    cut = axis.indices(admitted, self.temperature.device)
-                    weight.log_scale.index_fill_(
-                        dim, cut, math.log(self.initial["initial_scale"] * spread)
-                    )
-                    reads = dim == 1 or group is linear
-                    start = torch.randn_like(weight.loc) * (0.0 if reads else spread)
-                    weight.loc.index_copy_(dim, cut, start.index_select(dim, cut))
-
-    @torch.no_grad()
-    def fix_gates(self, open: Mapping[str, Tensor]) -> None:
-        """Set inclusion probabilities to 1 and 0; they stay there as long as the logits are not trained.
-
-        :param open: ``{group: [size]}``, True for 1; groups not named keep their gates.
-        :raises ConfigurationError: for an unknown group, or one without gates.
-        """
-        for name, mask in open.items():
-            logits = self.inclusion_logits(name)  # shares the parameter's memory
-            values = torch.where(mask.to(logits.device), OPEN_LOGIT, CLOSED_LOGIT)
-            logits.copy_(values)
 
     @torch.no_grad()
     def start_from(self, weights: Mapping[str, Tensor]) -> None:

@@ -12,14 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.markup import escape
-
 from pyro_ssbnn.checks import check_rows, resolve_device
+from pyro_ssbnn.cli.announcing import announce, announce_training, enough_threads
 from pyro_ssbnn.cli.console import messages, results, warn
 from pyro_ssbnn.cli.lifecycle import begin, claiming, complete, leftovers, occupying, update
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
-from pyro_ssbnn.cli.options import option
 from pyro_ssbnn.cli.products import Making, make
 from pyro_ssbnn.cli.reporting import INCOMPLETE
 from pyro_ssbnn.cli.run_folder import (
@@ -31,6 +28,7 @@ from pyro_ssbnn.cli.run_folder import (
 )
 from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load, load_again
 from pyro_ssbnn.cli.tables import print_layers, print_metrics
+from pyro_ssbnn.cli.training_options import option
 from pyro_ssbnn.data import Encoded, Preprocessing
 from pyro_ssbnn.errors import (
     CollapseWarning,
@@ -49,8 +47,6 @@ from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Output", "build_run", "finish_run", "resume_run"]
 
-_GRAIN = 32_768  # elements from which torch splits elementwise work (at::internal::GRAIN_SIZE)
-_FEW_STEPS = 2_000  # on digits the ELBO at 1,000 steps was twice as far down as at 4,400
 _PACKAGES = ("pyro_ssbnn", "torch", "pyro-ppl", "arviz", "numpy", "pandas", "scikit-learn")
 _log = logging.getLogger(__name__)
 
@@ -93,10 +89,10 @@ def build_run(
         train = _checked(data, preprocessing, model)
         options = options.settled(model.description)
         check_memory(model.description, len(train), options)
-        _announce(data, preprocessing, model)
+        announce(data, preprocessing, model)
         batch = options.batch_rows(len(train))
-        threads = _enough_threads(model, batch) if output.threads is None else output.threads
-        _announce_training(options, batch, len(train), threads)
+        threads = enough_threads(model, batch) if output.threads is None else output.threads
+        announce_training(options, batch, len(train), threads)
         output = replace(output, draws=output.draws or 200, threads=threads)
         config = _config(data, preprocessing, model, options, output)
         begin(folder, path, config)
@@ -257,49 +253,6 @@ def _require_same(before: TrainingOptions, chosen: TrainingOptions, rows: int) -
                 f"{option(name)}: a run that is gone on with keeps its own, {old}; got {new}. Leave it out, or fit"
                 " anew."
             )
-
-
-def _announce(data: LoadedData, preprocessing: Preprocessing, model: MLP) -> None:
-    description, classes = model.description, len(preprocessing.class_names)
-    rows, unknown = data.record["rows"], data.record.get("without_target")
-    widths = "-".join(str(g.size) for g in (description.inputs, *description.layers))
-    gates = ", ".join(f"{g.name} {g.inclusion:.3g}" for g in description.gate_groups) or "no gates"
-    results.print(
-        f"[bold]Data[/]     {rows['train']:,} training rows, {rows['test']:,} test rows ({data.record['test_rows']});"
-        f" {description.inputs.size:,} predictors; {preprocessing.task} of '{escape(preprocessing.target_name)}'"
-        f"{f' ({classes} classes)' if classes else ''}"
-        f"{f'; {unknown:,} rows without a target left out' if unknown else ''}",
-        soft_wrap=True,
-    )
-    for note in preprocessing.notes:
-        results.print(f"         {escape(note)}", soft_wrap=True)
-    results.print(
-        f"[bold]Network[/]  {widths}, {model.activation}, prior {model.prior.name}; prior inclusion: {gates}",
-        soft_wrap=True,
-    )
-
-
-def _enough_threads(model: MLP, batch: int) -> int:
-    """One thread where torch would not split the elementwise work anyway: then a second one only costs waiting."""
-    groups = model.description.groups
-    largest = max(max(batch * g.size, g.size * g.group_size) for g in groups)
-    return 1 if largest < _GRAIN else torch.get_num_threads()
-
-
-def _announce_training(options: TrainingOptions, batch: int, num_data: int, threads: int) -> None:
-    epochs = options.num_epochs(num_data)
-    steps = epochs * (num_data // batch)
-    results.print(
-        f"[bold]Training[/] {epochs:,} epochs, {steps:,} steps of {batch:,} rows,"
-        f" {threads} CPU thread{'s' if threads > 1 else ''}",
-        soft_wrap=True,
-    )
-    if steps < _FEW_STEPS:
-        messages.print(
-            f"[yellow]Few steps:[/] gates and weights need some thousands of steps, these are {steps:,}. Take more"
-            " --epochs or a smaller --batch-size unless this is a trial.",
-            soft_wrap=True,
-        )
 
 
 def _config(

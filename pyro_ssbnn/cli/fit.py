@@ -11,6 +11,7 @@ from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.kinds import PriorName
 from pyro_ssbnn.cli.networks import NetworkChoice
 from pyro_ssbnn.cli.sources import SourceChoice
+from pyro_ssbnn.cli.training_options import option, with_training_options
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.options import TrainingOptions
 
@@ -19,7 +20,7 @@ __all__ = ["fit"]
 _HOW = {"resume", "threads", "draws", "progress", "checkpoint_every", "debug", "log_file"}
 
 
-@o.with_training_options
+@with_training_options
 def fit(
     context: typer.Context,
     source: o.Source = None,
@@ -68,7 +69,7 @@ def fit(
         fixed = given - _HOW - training.keys()
         if fixed:
             raise ConfigurationError(
-                f"--resume: {', '.join(sorted(map(o.option, fixed)))} cannot be given: data, network and folder are"
+                f"--resume: {', '.join(sorted(map(option, fixed)))} cannot be given: data, network and folder are"
                 " those of the run."
             )
         from pyro_ssbnn.cli import build

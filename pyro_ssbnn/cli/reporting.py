@@ -33,7 +33,7 @@ from rich.markup import escape
 
 from pyro_ssbnn import errors
 from pyro_ssbnn.cli.console import messages
-from pyro_ssbnn.cli.options import option
+from pyro_ssbnn.cli.training_options import option
 
 __all__ = ["INCOMPLETE", "Stopped", "in_words", "reported"]
 

@@ -86,11 +86,11 @@ class Search:
         most = max(128, min(512, _BRANCHES // (gates * draws)))
         x, y = data.whole, data.y
         if len(x) > most:
-            rows = torch.randperm(len(x), device=x.device)[:most]
-            x, y = x.index_select(0, rows), y.index_select(0, rows)
+            chosen = torch.randperm(len(x), device=x.device)[:most]
+            x, y = x.index_select(0, chosen), y.index_select(0, chosen)
         with torch.no_grad(), evaluating(live.model, live.guide):
-            rows = len(self.engine.x)
-            evidence = branch_evidence(live.model, live.guide, groups, (x, y), rows, draws)
+            num_data = len(self.engine.x)
+            evidence = branch_evidence(live.model, live.guide, groups, (x, y), num_data, draws)
         step = schedule.steps_of(record + 1)[0]
         ascend(
             live.guide, evidence, schedule.free(step), schedule.ascent, schedule.rate_factor(step)

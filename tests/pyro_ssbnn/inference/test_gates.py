@@ -20,7 +20,7 @@ from pyro_ssbnn import (
     fit,
 )
 from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
-from pyro_ssbnn.guides.structured import CLOSED_LOGIT
+from pyro_ssbnn.guides.members import CLOSED_LOGIT
 from pyro_ssbnn.inference.evaluation import evaluate_bound
 from pyro_ssbnn.inference.gate_evidence import GateEvidence, branch_evidence
 from pyro_ssbnn.inference.gates import ascend
