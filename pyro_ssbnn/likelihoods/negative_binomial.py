@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import torch
 from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
-from scipy.special import betainc
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -84,6 +83,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
     def cdf(self, y: Tensor, f: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
         """P(Y <= y) of the counts is the regularised incomplete beta function I(r, floor(y) + 1), r the shape."""
+        from scipy.special import betainc  # half a second at import, for this alone
+
         log_mean, shape = self._log_mean_and_shape(f, latents)
         share = (shape.log() - log_mean).sigmoid()  # r / (r + mean)
         above = y.floor().clamp_min(0) + 1

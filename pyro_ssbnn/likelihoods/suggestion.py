@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2
 from torch import Tensor
 
 from pyro_ssbnn.errors import DataError
@@ -144,12 +143,14 @@ def _of_counts(values: NDArray[np.float64]) -> Suggestion:
 
 def _dispersion(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """Variance over mean, and the probabilities that Poisson counts of one mean have so little, and so much."""
+    from scipy.special import chdtr, chdtrc  # half a second at import, for this alone
+
     ratio = float(values.var(ddof=1) / values.mean())
     freedom = len(values) - 1
     return (
         ratio,
-        float(chi2.cdf(freedom * ratio, freedom)),
-        float(chi2.sf(freedom * ratio, freedom)),
+        float(chdtr(freedom, freedom * ratio)),
+        float(chdtrc(freedom, freedom * ratio)),
     )
 
 

@@ -8,7 +8,7 @@ import torch
 import typer
 
 from pyro_ssbnn import MLP, SSGHS, TheoryInclusion, TrainingOptions, __version__
-from pyro_ssbnn.cli import build
+from pyro_ssbnn.cli import announcing, build
 from pyro_ssbnn.cli.kinds import PriorName, TaskName
 from pyro_ssbnn.cli.main import app
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network, parse_hidden, parse_nodes
@@ -144,8 +144,8 @@ def test_version(invoke):
 
 def test_small_layers_train_on_one_thread(make, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    assert build._enough_threads(make(), 64) == 1
-    assert build._enough_threads(make(hidden="600"), 64) == 6  # 64 * 600 activations
+    assert announcing.enough_threads(make(), 64) == 1
+    assert announcing.enough_threads(make(hidden="600"), 64) == 6  # 64 * 600 activations
 
 
 def choice(**options):
