@@ -10,6 +10,13 @@ variance that could still be explained is
 
 the cost being that of a Gaussian noise that is too large by it. A forest is no judge of how much there is, only a
 witness that there is some: a network without active nodes leaves all of it behind.
+
+A forest that finds nothing is no evidence of absence: of rare classes it sees little. So where a layer closed each
+column of x is tested by itself, too, with a variance that need not be the same for all rows (White 1980),
+
+.. math:: z_j = \sum_i (x_{ij} - \bar x_j)\, r_i \Big/ \Big(\sum_i (x_{ij} - \bar x_j)^2 r_i^2\Big)^{1/2},
+
+standard Normal without signal; the smallest p-value counts times the number of tests (Bonferroni).
 """
 
 from __future__ import annotations
@@ -35,6 +42,7 @@ _FOLDS = 5
 _TREES = 100
 _LEAF = 5
 _CANDIDATES = 64  # predictors tried at a split, at most: images have hundreds
+_LEVEL = 0.01  # of all tests of single columns together
 
 
 def check_signal(evidence: Evidence) -> Check:
@@ -45,24 +53,8 @@ def check_signal(evidence: Evidence) -> Check:
     collapsed = evidence.result.collapsed
     values = {"share": share, "error": error, "cost": cost, "collapsed": collapsed}
     sure = share > SIGMAS * error and cost > MATTERS
-    if collapsed and sure:
-        return Check(
-            "signal",
-            "warning",
-            f"No node of {', '.join(collapsed)} is active, so the network predicts a constant; a random forest explains"
-            f" {100 * share:.0f} % of what it leaves: the fit collapsed.",
-            "Lower gate_rate, lengthen kl_warmup, train longer, or raise the prior inclusion probability.",
-            values,
-        )
     if collapsed:
-        return Check(
-            "signal",
-            "note",
-            f"No node of {', '.join(collapsed)} is active; a random forest finds no signal either"
-            f" ({100 * share:.0f} ± {100 * error:.0f} % explained).",
-            "The empty network may be the answer; more data would tell.",
-            values,
-        )
+        return _of_a_collapse(evidence, residual, values, sure)
     if sure:
         return Check(
             "signal",
@@ -78,6 +70,52 @@ def check_signal(evidence: Evidence) -> Check:
         f"A random forest finds nothing in the residuals ({100 * share:.0f} ± {100 * error:.0f} % explained).",
         values=values,
     )
+
+
+def _of_a_collapse(
+    evidence: Evidence, residual: Array, values: dict[str, object], sure: bool
+) -> Check:
+    """What forest and single predictors say of a network that predicts a constant."""
+    inputs = evidence.result.model.description.inputs
+    p_value, column = strongest_column(evidence.x.double().numpy(), residual)
+    name = np.repeat(inputs.names, inputs.widths or 1)[column]
+    values = {**values, "p_value": p_value, "predictor": str(name)}
+    start = f"No node of {', '.join(evidence.result.collapsed)} is active, so the network predicts a constant"
+    if sure or p_value < _LEVEL:
+        share = 100 * float(str(values["share"]))
+        finder = (
+            f"a random forest explains {share:.0f} % of what it leaves"
+            if sure
+            else f"{name} alone goes with what it leaves (p = {p_value:.2g}, as the best of all)"
+        )
+        return Check(
+            "signal",
+            "warning",
+            f"{start}; {finder}: the fit collapsed.",
+            "Lower gate_rate, lengthen kl_warmup, train longer, or raise the prior inclusion probability.",
+            values,
+        )
+    return Check(
+        "signal",
+        "note",
+        f"{start}. Neither a random forest nor any predictor alone finds signal ({name} comes nearest, p ="
+        f" {p_value:.2g}, as the best of all).",
+        "The empty network may be the answer; more data would tell.",
+        values,
+    )
+
+
+def strongest_column(x: Array, residual: Array) -> tuple[float, int]:
+    """Smallest p-value of the columns of x by themselves, times the number of tests, and its column.
+
+    :param x: predictors ``[N, p]``.
+    :param residual: ``[N, columns]``.
+    """
+    centred, left = x - x.mean(0), residual - residual.mean(0)
+    spread = np.sqrt((centred**2).T @ left**2)
+    z = np.abs(centred.T @ left) / np.where(spread > 0, spread, np.inf)
+    column = int(z.max(1).argmax())
+    return min(1.0, float(2 * norm.sf(z.max()) * z.size)), column
 
 
 def residuals(evidence: Evidence) -> Array:

@@ -27,7 +27,7 @@ from pyro_ssbnn.analysis.diagnostics.restarts import (
     check_predictor_agreement,
 )
 from pyro_ssbnn.analysis.diagnostics.selection import check_threshold, continued
-from pyro_ssbnn.analysis.diagnostics.signal import check_signal
+from pyro_ssbnn.analysis.diagnostics.signal import check_signal, strongest_column
 from pyro_ssbnn.analysis.diagnostics.training import (
     check_convergence,
     check_gate_rate,
@@ -142,11 +142,12 @@ def test_gate_rates_beyond_adams_memory_are_seen(build):
 
 
 def evidence(build, y, mean, predictive, scores, likelihood=None, held_out=True, **logits):
-    model, guide = build(likelihood=likelihood, logits={"hidden1": logits.get("hidden1", 3.0)})
+    x = logits.get("x", torch.randn(len(y), 3, generator=torch.Generator().manual_seed(1)))
+    gates = {"hidden1": logits.get("hidden1", 3.0)}
+    model, guide = build(likelihood=likelihood, inputs=x.shape[1], logits=gates)
     result = Fit(model, guide, TrainingOptions(), History(), len(y))
     draws = PosteriorDraws({}, torch.zeros(len(mean)), torch.zeros(len(mean)))
     draws.mean, draws.predictive, draws.log_likelihood = mean, predictive, scores
-    x = logits.get("x", torch.randn(len(y), 3, generator=torch.Generator().manual_seed(1)))
     return Evidence(result, x, y, draws, held_out, not held_out, 0)
 
 
@@ -214,6 +215,30 @@ def test_collapse_is_a_warning_only_where_there_is_signal(build):
         assert given.result.collapsed == ["hidden1"]
         verdicts.append(check_signal(given).verdict)
     assert verdicts == ["warning", "note"]
+
+
+def test_a_predictor_of_a_rare_class_is_seen_where_a_forest_sees_nothing(build):
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(3000, 20, generator=generator)
+    y = (torch.rand(3000, generator=generator) < (-4.2 + 0.7 * x[:, 3]).sigmoid()).float()
+    mean = torch.full((20, 3000), float(y.mean()))
+    given = evidence(build, y, mean, mean, mean, BernoulliLikelihood(), x=x, hidden1=-5.0)
+    found = check_signal(given)
+    assert found.verdict == "warning"
+    assert found.values["share"] < 0.02
+    assert "x4 alone" in found.finding
+
+
+def test_tests_of_single_columns_keep_their_level_where_the_noise_depends_on_the_column():
+    random = np.random.default_rng(0)
+    p_values = []
+    for _ in range(400):
+        x = random.normal(size=(200, 5))
+        p_values.append(
+            strongest_column(x, (x[:, :1] ** 2 + 0.5) * random.normal(size=(200, 1)))[0]
+        )
+    below = np.mean(np.array(p_values) < 0.2)
+    assert abs(below - 0.2) < 4 * math.sqrt(0.16 / 400)
 
 
 def test_k_hat_is_information_not_alarm(build):

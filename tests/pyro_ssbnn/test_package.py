@@ -23,7 +23,15 @@ def test_a_fit_can_be_asked_for_at_hardly_more_than_the_import_of_pyro():
     """Each of these costs from 0.2 to 2 CPU seconds, and is imported by what needs it."""
     code = "import sys, pyro_ssbnn as ss; ss.fit, ss.predict, ss.prune; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    heavy = {"arviz", "matplotlib", "scipy", "sklearn", "torch._dynamo", "torch._inductor", "xarray"}
+    heavy = {
+        "arviz",
+        "matplotlib",
+        "scipy",
+        "sklearn",
+        "torch._dynamo",
+        "torch._inductor",
+        "xarray",
+    }
     assert not heavy & set(done.stdout.split())
 
 
