@@ -12,8 +12,8 @@ import json
 import math
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -105,6 +105,21 @@ class Report:
             for c in self.checks
         ]
         return {"trustworthy": self.trustworthy, "checks": checks}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Report:
+        """Rebuild from :meth:`to_dict`.
+
+        :raises KeyError: when an entry is missing; ValueError for a verdict that is none.
+        """
+        checks = []
+        for entry in stored["checks"]:
+            if entry["verdict"] not in get_args(Verdict):
+                raise ValueError(
+                    f"a verdict is one of {get_args(Verdict)}; got {entry['verdict']!r}."
+                )
+            checks.append(Check(**{field.name: entry[field.name] for field in fields(Check)}))
+        return cls(tuple(checks))
 
     def to_json(self) -> str:
         """:meth:`to_dict` as JSON text."""

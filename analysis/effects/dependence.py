@@ -25,8 +25,9 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.effects.axis import Predictor, axis_of, ordered, steps
 from pyro_ssbnn.analysis.effects.effect import Effect
-from pyro_ssbnn.analysis.effects.means import mean_draws, some_rows
+from pyro_ssbnn.analysis.effects.means import mean_draws, own_units, some_rows
 from pyro_ssbnn.checks import check_at_least_one, check_rows
+from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
 from pyro_ssbnn.posterior.networks import MEMORY
@@ -47,6 +48,7 @@ def partial_dependence(
     num_points: int = 20,
     rows: int = 200,
     curves: bool = False,
+    preprocessing: Preprocessing | None = None,
     to_target: Callable[[Tensor], Tensor] | None = None,
     num_draws: int = 200,
     seed: int = 0,
@@ -55,12 +57,13 @@ def partial_dependence(
     """Partial dependence of the mean of y on one predictor, with its posterior, and the rows' own curves on request.
 
     :param x: rows whose other predictors are averaged over, ``[N, p]``, scaled as they were fitted.
-    :param predictor: a column's place or name, or a sequence of them: a factor.
+    :param predictor: a predictor's place or name, or a sequence of them: a factor.
     :param at: values of a number, in the units of x; by default quantiles from 0 to 1, each once.
     :param num_points: number of these quantiles.
     :param rows: of x, at most; of more, so many are drawn.
     :param curves: keep each row's own curve (individual conditional expectation; Goldstein et al. 2015).
-    :param to_target: brings means to the target's own units, such as ``preprocessing.inverse``.
+    :param preprocessing: what x was made by: values and means are then in own units, and levels carry their names.
+    :param to_target: in its place, brings means to the target's own units.
     :param num_draws: S.
     :param seed: of draws and rows; the caller's random state is left untouched.
     :param memory: bytes to work in.
@@ -77,16 +80,16 @@ def partial_dependence(
         "partial_dependence", model, guide, x, num_draws=num_draws, num_points=num_points, rows=rows
     )
     x = some_rows(x, rows, seed)
-    axis = axis_of("partial_dependence", model, x, predictor, at, num_points)
+    axis = axis_of("partial_dependence", model, x, predictor, at, num_points, preprocessing)
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
     blocks = (axis.moved(x, point) for point in range(len(axis.points)))
     draws, kept = [], []
-    for means in mean_draws(ensemble, blocks, to_target):
+    for means in mean_draws(ensemble, blocks, own_units(preprocessing, to_target)):
         draws.append(means.mean(1))
         if curves:
             kept.append(means.mean(0))
     individual = torch.stack(kept, 1) if curves else None
-    return axis.of(torch.stack(draws, 1), "partial dependence", individual)
+    return axis.of(torch.stack(draws, 1), "partial dependence", individual, preprocessing)
 
 
 def accumulated_effects(
@@ -97,6 +100,7 @@ def accumulated_effects(
     *,
     num_points: int = 20,
     rows: int = 2000,
+    preprocessing: Preprocessing | None = None,
     to_target: Callable[[Tensor], Tensor] | None = None,
     num_draws: int = 200,
     seed: int = 0,
@@ -109,17 +113,10 @@ def accumulated_effects(
     :param num_points: ends of bins of equally many rows.
     :param rows: of x, at most; each is evaluated twice.
     """
-    check_effect(
-        "accumulated_effects",
-        model,
-        guide,
-        x,
-        num_draws=num_draws,
-        num_points=num_points,
-        rows=rows,
-    )
+    owner = "accumulated_effects"
+    check_effect(owner, model, guide, x, num_draws=num_draws, num_points=num_points, rows=rows)
     x = some_rows(x, rows, seed)
-    axis = ordered(x, axis_of("accumulated_effects", model, x, predictor, None, num_points))
+    axis = ordered(x, axis_of(owner, model, x, predictor, None, num_points, preprocessing))
     moves, share = steps(x, axis)
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
     blocks = (
@@ -127,17 +124,17 @@ def accumulated_effects(
         for step, members in enumerate(moves)
         for point in (step, step + 1)
     )
-    means = mean_draws(ensemble, blocks, to_target)
+    means = mean_draws(ensemble, blocks, own_units(preprocessing, to_target))
     changes = torch.stack([(next(means) - before).mean(1) for before in means], 1)
     draws = torch.cat([torch.zeros_like(changes[:, :1]), changes], 1).cumsum(1)
     centre = torch.einsum("sg...,g->s...", draws, share)
-    return axis.of(draws - centre.unsqueeze(1), "accumulated local effects")
+    return axis.of(draws - centre.unsqueeze(1), "accumulated local effects", None, preprocessing)
 
 
 def check_effect(owner: str, model: Network, guide: Guide, x: Tensor, **numbers: int) -> None:
     """Refuse what no effect can be computed of."""
     require_match(owner, model, guide)
-    check_rows(owner, x, None, model.description.inputs.names)
+    check_rows(owner, x, None, model.description.inputs.column_names)
     check_at_least_one(owner, **numbers)
     if numbers.get("num_points", 2) < 2:
         raise ConfigurationError(f"{owner}: num_points must be at least 2; got 1.")

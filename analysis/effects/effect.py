@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,8 @@ class Effect:
     :param draws: effect of each draw on the target's scale, ``[S, G]`` (``[S, G, K]`` for classes, several targets).
     :param curves: posterior mean of each row's own curve, ``[N, G]`` (``[N, G, K]``); None unless asked for.
     :param observed: where the rows lie: numbers ``[N]``, or for levels their number of rows, ``[G]``.
+    :param target: name of y.
+    :param class_names: names of its classes; empty where there are none, or none are known.
     """
 
     predictor: str
@@ -33,6 +35,8 @@ class Effect:
     draws: Array
     curves: Array | None
     observed: Array
+    target: str = "y"
+    class_names: tuple[str, ...] = ()
 
     @property
     def is_factor(self) -> bool:
@@ -53,7 +57,7 @@ class Effect:
         return pd.DataFrame(
             {
                 "value": np.repeat(self.points, classes),
-                "class": np.tile(np.arange(classes), len(self.points)),
+                "class": np.tile(self.class_names or np.arange(classes), len(self.points)),
                 **{name: column.ravel() for name, column in columns.items()},
             }
         )
@@ -73,4 +77,4 @@ class Effect:
         if curves is not None:
             curves = curves - curves.mean(1, keepdims=True)
         draws = self.draws - self.draws.mean(1, keepdims=True)
-        return Effect(self.predictor, self.kind, self.points, draws, curves, self.observed)
+        return replace(self, draws=draws, curves=curves)

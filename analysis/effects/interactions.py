@@ -19,9 +19,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.analysis.effects.axis import Predictor, places
+from pyro_ssbnn.analysis.effects.axis import Predictor, called, places
 from pyro_ssbnn.analysis.effects.dependence import check_effect
-from pyro_ssbnn.analysis.effects.means import mean_draws, some_rows
+from pyro_ssbnn.analysis.effects.means import mean_draws, own_units, some_rows
+from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
 from pyro_ssbnn.posterior.networks import MEMORY
@@ -43,6 +44,7 @@ def interactions(
     most: int = 10,
     rows: int = 200,
     probability: float = 0.9,
+    preprocessing: Preprocessing | None = None,
     to_target: Callable[[Tensor], Tensor] | None = None,
     num_draws: int = 200,
     seed: int = 0,
@@ -51,12 +53,13 @@ def interactions(
     """Rank pairs of predictors by their interaction in the mean of y.
 
     :param x: rows ``[N, p]``, scaled as they were fitted.
-    :param predictors: numbers by place or name, factors by a sequence of these; by default those whose inclusion is
-        above 1/2, or all of a network without input gates.
+    :param predictors: by place or name, several that are one factor by a sequence of these; by default those whose
+        inclusion is above 1/2, or all of a network without input gates.
     :param most: predictors at most: pairs grow with the square of their number.
     :param rows: of x, at most; of more, so many are drawn.
     :param probability: of the posterior interval.
-    :param to_target: brings means to the target's own units, such as ``preprocessing.inverse``.
+    :param preprocessing: what x was made by: means are then in the target's own units.
+    :param to_target: in its place, brings means to the target's own units.
     :param num_draws: S.
     :param seed: of draws and rows; the caller's random state is left untouched.
     :param memory: bytes to work in, beside S means of each row and predictor.
@@ -85,11 +88,11 @@ def interactions(
             yield _mixed(x, other, chosen[j] + chosen[k])
 
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
-    means = mean_draws(ensemble, blocks(), to_target)
+    means = mean_draws(ensemble, blocks(), own_units(preprocessing, to_target))
     base, *single = (next(means) for _ in range(1 + len(chosen)))
     total = _over_rows((base - base.mean(1, keepdim=True)).square())
     records = []
-    names = [_name(model, member) for member in chosen]
+    names = [called(model, member) for member in chosen]
     for (j, k), both in zip(pairs, means, strict=True):
         square = 0.25 * _over_rows((base - single[j] - single[k] + both).square())
         size, share = square.sqrt().numpy(), square / total.clamp_min(torch.finfo(total.dtype).tiny)
@@ -109,9 +112,10 @@ def _chosen(
     if predictors is not None:
         chosen = [places("interactions", model, predictor) for predictor in predictors]
     elif inputs.gated:
-        chosen = [[int(j)] for j in (guide.inclusion()[inputs.name] > 0.5).nonzero()]
+        open_ones = (guide.inclusion()[inputs.name] > 0.5).nonzero()
+        chosen = [places("interactions", model, int(j)) for j in open_ones]
     else:
-        chosen = [[j] for j in range(inputs.size)]
+        chosen = [places("interactions", model, j) for j in range(inputs.size)]
     columns = [column for member in chosen for column in member]
     if len(set(columns)) < len(columns):
         raise ConfigurationError("interactions: a column is named twice among the predictors.")
@@ -133,7 +137,3 @@ def _mixed(x: Tensor, other: Tensor, columns: list[int]) -> Tensor:
 def _over_rows(squares: Tensor) -> Tensor:
     """Mean over the rows, sum over classes, of each draw, ``[S]``."""
     return squares.mean(1).flatten(1).sum(1) if squares.ndim == 3 else squares.mean(1)
-
-
-def _name(model: Network, columns: list[int]) -> str:
-    return ", ".join(model.description.inputs.names[column] for column in columns)

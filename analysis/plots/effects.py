@@ -27,7 +27,7 @@ def plot_effect(effect: Effect, *, ax: Axes | None = None) -> Axes:
     ax = single_axes(ax, (5.6, 4.0))
     for number in range(draws.shape[2]):
         colour = COLOURS[number % len(COLOURS)]
-        label = f"class {number}" if several else "posterior mean"
+        label = _class(effect, number) if several else "posterior mean"
         if effect.is_factor:
             _draw_levels(
                 ax, draws[..., number], colour, label, 0.15 * (number - (draws.shape[2] - 1) / 2)
@@ -54,7 +54,8 @@ def plot_effect(effect: Effect, *, ax: Axes | None = None) -> Axes:
             clip_on=False,
         )
         ax.set_xlabel(effect.predictor)
-    ax.set_ylabel("mean of y" if effect.kind == "partial dependence" else "change of the mean of y")
+    mean = f"probability of {effect.target}" if effect.class_names else f"mean of {effect.target}"
+    ax.set_ylabel(mean if effect.kind == "partial dependence" else f"change of the {mean}")
     ax.set_title(effect.kind)
     ax.legend(loc="best", fontsize="small", framealpha=0.9)
     return ax
@@ -92,6 +93,10 @@ def plot_interactions(table: pd.DataFrame, *, top: int = 10, ax: Axes | None = N
     ax.set_ylabel("pair, and its share of the variance")
     ax.set_title("interactions")
     return ax
+
+
+def _class(effect: Effect, number: int) -> str:
+    return effect.class_names[number] if effect.class_names else f"class {number}"
 
 
 def _draw_line(ax: Axes, effect: Effect, draws: np.ndarray, colour: str, label: str) -> None:

@@ -20,6 +20,7 @@ from pyro_ssbnn.analysis.plots.style import (
     members,
     probability_axis,
 )
+from pyro_ssbnn.display import plain
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.history import History
 
@@ -27,6 +28,7 @@ __all__ = ["plot_elbo", "plot_inclusion_history"]
 
 Array = NDArray[np.float64]
 MOST_TRAJECTORIES = 64
+_SPIKES = 0.02  # share of the late epochs, at either end, that the axis may cut off
 
 
 def plot_elbo(
@@ -38,8 +40,8 @@ def plot_elbo(
     """Draw the ELBO, and below it the two costs it is made of: misfit (-log-likelihood) and KL.
 
     The ELBO is the whole bound also while the KL's weight was still rising (shaded). The vertical axes are fitted to
-    the later epochs, so that the first ones do not squash the rest; the legend says how many lie outside. Points with
-    error bars are the bound as it was read on draws of its own.
+    the later epochs, so that neither the first ones nor spikes squash the rest; the legend says how many lie outside.
+    Points with error bars are the bound as it was read on draws of its own.
 
     :param num_data: observations fitted to; then all is in nats per observation.
     :param ax: two axes; by default a new figure.
@@ -79,7 +81,7 @@ def plot_elbo(
         panel.set_xlim(history.epochs[0] / 2, history.epoch + history.epochs[0] / 2)
         panel.set_ylabel(unit)
         panel.legend(loc="best", fontsize="small", framealpha=0.9)
-    panels[0].set_title(f"ELBO (last epoch: {_short(elbo[-1])} {unit})")
+    panels[0].set_title(f"ELBO (last epoch: {plain(elbo[-1])} {unit})")
     panels[1].set_title("its two costs: ELBO = −misfit − complexity")
     panels[1].set_xlabel("epoch")
     return panels
@@ -170,22 +172,22 @@ def _fit_limits(ax: Axes, curves: list[Array], warm: NDArray[np.bool_]) -> None:
     late = late[np.isfinite(late)]
     if not late.size:
         return
-    span = np.ptp(late) or 0.05 * abs(late[0]) or 1.0
+    # Quantiles: a spike of a few epochs must not make the rest a flat line. The last epoch is always seen.
+    ends = [curve[-1] for curve in curves if np.isfinite(curve[-1])]
+    low, high = np.quantile(late, [_SPIKES, 1 - _SPIKES])
+    low, high = min(low, *ends, high), max(high, *ends, low)
+    span = (high - low) or 0.05 * abs(late[0]) or 1.0
     every = np.concatenate([curve[np.isfinite(curve)] for curve in curves])
     # Half as much again for the early epochs, where they need it.
-    low = max(every.min(), late.min() - 0.5 * span) - 0.08 * span
-    high = min(every.max(), late.max() + 0.5 * span) + 0.08 * span
+    low = max(every.min(), low - 0.5 * span) - 0.08 * span
+    high = min(every.max(), high + 0.5 * span) + 0.08 * span
     ax.set_ylim(low, high)
     outside = np.any([(curve < low) | (curve > high) for curve in curves], axis=0)
     if outside.any():
-        note = f"{outside.sum()} early epoch{'s' if outside.sum() > 1 else ''} outside the axis"
+        note = f"{outside.sum()} epoch{'s' if outside.sum() > 1 else ''} outside the axis"
         ax.plot([], [], linestyle="none", label=f"({note})")
 
 
 def _check_not_empty(history: History) -> None:
     if len(history) == 0:
         raise ConfigurationError("the history holds no epoch; fit the network first.")
-
-
-def _short(value: float) -> str:
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

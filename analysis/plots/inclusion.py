@@ -21,13 +21,14 @@ from pyro_ssbnn.analysis.plots.style import (
     probability_axis,
 )
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
-from pyro_ssbnn.data.wording import ordinal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_inclusion"]
 
 WIDEST_BARS = 64
+_VISIBLE = 0.005  # height from which a bar is seen
+_FEWEST_BARS = 12
 
 
 def plot_inclusion(
@@ -41,8 +42,8 @@ def plot_inclusion(
     """Draw the exact inclusion probabilities of the nodes, one panel a layer.
 
     Bars are sorted from the highest, with a dashed line at the threshold and a dotted one at the prior; nodes above the
-    threshold are blue. Layers of more than 64 nodes become a map: one cell a node, in the order of the nodes, active
-    ones framed.
+    threshold are blue, those too low to be seen only counted. Layers of more than 64 nodes become a map: one cell a
+    node, in the order of the nodes, active ones framed.
 
     :param layers: names of the gated layers to draw; all by default (predictors: ``plot_predictor_inclusion``).
     :param threshold: selection threshold.
@@ -71,19 +72,23 @@ def plot_inclusion(
 
 
 def _draw_bars(ax: Axes, gamma: NDArray[np.float64], threshold: float, prior: float | None) -> None:
+    """Every bar there is to see, each named; nodes without one are only counted."""
     order = np.argsort(-gamma, kind="stable")
-    colours = [ACCENT if p > threshold else MUTED for p in gamma[order]]
-    positions = np.arange(len(gamma))
-    ax.bar(positions, gamma[order], width=0.85, color=colours)
+    seen = int((gamma >= _VISIBLE).sum())
+    shown = order[: min(len(gamma), max(seen, _FEWEST_BARS))]
+    colours = [ACCENT if p > threshold else MUTED for p in gamma[shown]]
+    positions = np.arange(len(shown))
+    ax.bar(positions, gamma[shown], width=0.85, color=colours)
     half_line(ax, threshold)
     if prior is not None:
         ax.axhline(prior, color="black", linestyle=":", linewidth=1, label=f"prior {prior:.2g}")
-    step = -(-len(gamma) // 24)  # so many names fit under the bars
-    shown = positions[::step]
-    size = "medium" if len(gamma) <= 12 else "small"
-    ax.set_xticks(shown, [str(j) for j in order[shown]], fontsize=size)
-    every = "" if step == 1 else f" (each {ordinal(step)} named)"
-    ax.set_xlabel(f"node{every}, sorted by inclusion")
+    size = "medium" if len(shown) <= 12 else "small" if len(shown) <= 24 else 5.5
+    turned = 90 if len(shown) > 24 else 0
+    ax.set_xticks(positions, [str(j) for j in shown], fontsize=size, rotation=turned)
+    ax.set_xlim(-0.7, len(shown) - 0.3)
+    left = len(gamma) - len(shown)
+    more = f"; {left} more below {_VISIBLE:g}" if left else ""
+    ax.set_xlabel(f"node, sorted by inclusion{more}")
     probability_axis(ax)
     legend_on_top(ax)
 

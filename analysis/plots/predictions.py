@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from pyro_ssbnn.analysis.calibration import Reliability, reliability
-from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, single_axes
+from pyro_ssbnn.analysis.calibration import reliability
+from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, MUTED, single_axes
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.posterior.draws import PosteriorDraws
 
-__all__ = ["plot_predictive_band", "plot_reliability"]
+__all__ = ["plot_predictive_band", "plot_reliability", "wilson"]
 
 BAND_LEVELS = (0.9, 0.5)
 
@@ -70,7 +72,12 @@ def plot_predictive_band(
 
 
 def plot_reliability(
-    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10, ax: Axes | None = None
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bins: int = 10,
+    class_names: Sequence[str] = (),
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw observed frequency against predicted probability, with 95 % Wilson intervals and the cases in each bin.
 
@@ -79,11 +86,12 @@ def plot_reliability(
     :param probabilities: predictive, ``[N]`` of class 1 or ``[N, K]`` (then the top class), averaged over draws.
     :param labels: ``[N]``, 0..K-1.
     :param bins: of equal width.
+    :param class_names: names of the classes, in label order.
     :raises DataError: for shapes or values that cannot be used.
     """
     found = reliability(probabilities, labels, bins)
     ax = single_axes(ax, (5.2, 5.0))
-    low, high = _wilson(found)
+    low, high = wilson(found.frequency, found.count)
     frequency, confidence = found.frequency, found.confidence
     ax.plot(
         [0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="perfectly calibrated"
@@ -95,26 +103,23 @@ def plot_reliability(
         "o-",
         color=ACCENT,
         markersize=5,
-        label="bins, with their number of cases",
+        label="bins; below, their number of cases",
     )
-    for where, top, number in zip(confidence, high, found.count, strict=True):
-        ax.annotate(
-            f"{number:,}",
-            (where, top),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize="small",
-        )
-    ax.set_xlim(-0.02, 1.04)
-    ax.set_ylim(-0.02, 1.09)
+    middle = (found.edges[:-1] + found.edges[1:]) / 2
+    places = np.clip(np.searchsorted(found.edges, confidence) - 1, 0, len(middle) - 1)
+    for place, number in zip(places, found.count, strict=True):  # where nothing else is drawn
+        ax.text(middle[place], -0.06, f"{number:,}", ha="center", va="center", fontsize="small")
+    ax.axhline(-0.02, color=MUTED, linewidth=0.6)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(-0.1, 1.02)
     ax.set_aspect("equal", adjustable="box")
     if found.top_label:
         ax.set_xlabel("predicted probability of the predicted class")
         ax.set_ylabel("share predicted rightly")
     else:
-        ax.set_xlabel("predicted probability of class 1")
-        ax.set_ylabel("share that are class 1")
+        name = f"'{class_names[1]}'" if len(class_names) > 1 else "class 1"
+        ax.set_xlabel(f"predicted probability of {name}")
+        ax.set_ylabel(f"share that are {name}")
     ax.set_title(
         f"reliability of {found.count.sum():,} cases; calibration error {100 * found.ece:.1f} %"
     )
@@ -135,9 +140,8 @@ def _draw_bands(
         ax.fill_between(x, low, high, color=colour, linewidth=0, label=label)
 
 
-def _wilson(found: Reliability, z: float = 1.96) -> NDArray[np.float64]:
-    """Wilson's (1927) interval of each bin's frequency: low and high, ``[2, B]``."""
-    n, p = found.count, found.frequency
+def wilson(p: NDArray[np.float64], n: NDArray[np.int64], z: float = 1.96) -> NDArray[np.float64]:
+    """Wilson's (1927) interval of each frequency among so many cases: low and high, ``[2, B]``."""
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return np.clip([centre - half, centre + half], 0, 1)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
-from pyro_ssbnn.analysis.inclusion import predictor_names
+from pyro_ssbnn.analysis.inclusion import predictor_names, predictor_norms
 from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED, half_line, members, single_axes
 from pyro_ssbnn.analysis.scales import inclusion_probabilities, predictor_inclusion
 from pyro_ssbnn.errors import ConfigurationError
@@ -15,6 +16,8 @@ from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_predictor_inclusion"]
+
+_NOTHING = 0.05  # change of the log-odds below which the data have said nothing
 
 
 def plot_predictor_inclusion(
@@ -29,6 +32,8 @@ def plot_predictor_inclusion(
 
     With linear terms a bar is the probability that either gate is open, and two marks on it are those of the linear and
     the nonlinear one alone.
+
+    A bar at the prior, of which the data say nothing, is hatched and not filled.
 
     Predictors of a credible set of several, where gates are dependent, carry its number and its probability beside
     their bars: at least one of them is in.
@@ -51,11 +56,17 @@ def plot_predictor_inclusion(
     prior = inputs.inclusion
     if linear is not None:
         prior = 1 - (1 - prior) * (1 - (linear.inclusion or 0.0))
-    shown = np.argsort(-gamma, kind="stable")[:top]
+    shown = np.lexsort((-predictor_norms(guide), -gamma))[:top]
     ax = single_axes(ax, (6.4, 1.4 + 0.24 * len(shown)))
     colours = [ACCENT if p > threshold else MUTED for p in gamma[shown]]
     positions = np.arange(len(shown))
-    ax.barh(positions, gamma[shown], height=0.8, color=colours)
+    bars = ax.barh(positions, gamma[shown], height=0.8, color=colours)
+    told = np.abs(_logit(gamma[shown]) - _logit(prior)) >= _NOTHING
+    for bar, moved in zip(bars, told, strict=True):
+        if not moved:
+            bar.set(facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0.8)
+    if not told.all():
+        bars[int(np.flatnonzero(~told)[0])].set_label("at its prior: the data say nothing of it")
     half_line(ax, threshold, vertical=True)
     ax.axvline(
         prior,
@@ -85,6 +96,11 @@ def plot_predictor_inclusion(
     ax.set_title(title)
     ax.legend(loc="lower right", fontsize="small", framealpha=0.9)
     return ax
+
+
+def _logit(p: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):
+        return np.log(p) - np.log1p(-np.asarray(p))
 
 
 def _mark_sets(ax: Axes, guide: Guide, shown: list[int]) -> None:

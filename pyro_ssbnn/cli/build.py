@@ -59,12 +59,14 @@ class Output:
     :param threads: CPU threads of the training; None decides by the size of the layers.
     :param progress: show the progress bar.
     :param every: seconds between two checkpoints.
+    :param command: what was typed, for the record.
     """
 
     draws: int | None
     threads: int | None
     progress: bool
     every: float
+    command: str = ""
 
 
 def build_run(
@@ -266,6 +268,7 @@ def _config(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": output.command,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "source": data.record,
         "seed": options.seed,

@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pyro_ssbnn.display import cell
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -40,19 +42,6 @@ messages = CleanConsole(stderr=True, highlight=False)
 """Standard error: how it goes, and what went wrong."""
 
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-_SCORES = {
-    "accuracy": ("accuracy", "share of rows, 1 is best"),
-    "nll": ("negative log-likelihood", "nats per row, 0 is best"),
-    "ece": ("calibration error (ECE)", "0 to 1, 0 is best"),
-    "brier": ("Brier score", "squared error, 0 is best"),
-    "rmse": ("RMSE", "target's own units"),
-    "r2": ("R^2", "share of the variance, 1 is best"),
-    "log_likelihood": ("log-likelihood", "nats per row, own units"),
-    "coverage_50": ("50 % interval: coverage", "0.5 is calibrated"),
-    "width_50": ("50 % interval: width", "mean, own units"),
-    "coverage_90": ("90 % interval: coverage", "0.9 is calibrated"),
-    "width_90": ("90 % interval: width", "mean, own units"),
-}
 
 
 def printable(text: str) -> str:
@@ -86,27 +75,37 @@ def print_table(
     """
     table = Table()
     columns = [name for name in headers if name]
-    table.add_column(escape(headers.get("", "")), no_wrap=True)
+    table.add_column(escape(headers.get("", "")), overflow="fold", min_width=8)
     for name in columns:
-        table.add_column(escape(headers[name]), justify="right")
+        table.add_column(
+            escape(headers[name]), justify="right", min_width=_least(headers[name], frame[name])
+        )
     for label, row in zip(frame.index, frame[columns].itertuples(index=False), strict=True):
-        table.add_row(escape(str(label)), *(escape(_cell(value)) for value in row))
+        table.add_row(escape(str(label)), *(escape(cell(value)) for value in row))
     _print_titled(title, table)
     if note:
         results.print(note, style="dim", markup=False)
 
 
+def _least(header: str, values: pd.Series) -> int:
+    """Width that neither a number nor a word of the header is cut to."""
+    words = [word for value in values for word in cell(value).split()] + header.split()
+    return max(map(len, words), default=1)
+
+
 def print_scores(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
     """Print scores with what each means, one column for each network."""
+    from pyro_ssbnn.results.predictions import SCORES
+
     table = Table()
-    table.add_column("score", no_wrap=True)
+    table.add_column("score")
     for name in columns:
-        table.add_column(escape(name), justify="right")
+        table.add_column(escape(name), justify="right", min_width=max(map(len, name.split())))
     table.add_column("meaning")
     first = next(iter(columns.values()))
     for key in first:
-        label, meaning = _SCORES.get(key, (key, ""))
-        values = (_cell(scores[key]) if key in scores else "" for scores in columns.values())
+        label, meaning = SCORES.get(key, (key, ""))
+        values = (cell(scores[key]) if key in scores else "" for scores in columns.values())
         table.add_row(label, *values, meaning)
     _print_titled(title, table)
 
@@ -115,18 +114,3 @@ def _print_titled(title: str, table: Table) -> None:
     results.print()
     results.print(title, style="bold", markup=False)
     results.print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's, too
-        return "yes" if value else "no"
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if float(value).is_integer() and abs(value) < 1e15:
-        whole = isinstance(value, int) or type(value).__name__.startswith("int")
-        return f"{int(value):,}" if whole else f"{value:.4g}"
-    if value != value:
-        return ""
-    return f"{value:.4g}"

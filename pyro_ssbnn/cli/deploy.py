@@ -148,9 +148,9 @@ def predict(
         raise ConfigurationError(f"--interval must lie strictly between 0 and 1; got {interval}.")
     folder = RunFolder(run)
     config = folder.read_config()
-    from pyro_ssbnn.cli import predictions
     from pyro_ssbnn.cli.new_data import ROWS
     from pyro_ssbnn.isolation import limited_to
+    from pyro_ssbnn.results import predictions
 
     config, result, preprocessing = folder.load()
     options = {"num_draws": config["draws"], "seed": config["seed"], "rows": ROWS}
@@ -182,8 +182,8 @@ def _predict_rows(
     """Predict and write piece by piece; returns the number of rows, their scores, and why there are none."""
     from tqdm import tqdm
 
-    from pyro_ssbnn.cli import predictions
     from pyro_ssbnn.cli.new_data import read_rows
+    from pyro_ssbnn.results import predictions
 
     running, digits = predictions.RunningScores(preprocessing), predictions.digits(preprocessing)
     why, count = "", 0

@@ -114,5 +114,5 @@ def fit(
     check_free(out, overwrite)
     from pyro_ssbnn.cli import build
 
-    output = build.Output(draws, threads, shown, checkpoint_every)
+    output = build.Output(draws, threads, shown, checkpoint_every, o.command_line(context))
     raise typer.Exit(build.build_run(data, network, chosen, output, out, overwrite))

@@ -14,6 +14,7 @@ from pyro_ssbnn.cli.export import export
 from pyro_ssbnn.cli.finish import finish
 from pyro_ssbnn.cli.fit import fit
 from pyro_ssbnn.cli.inspect import plot, summary
+from pyro_ssbnn.cli.report import report
 from pyro_ssbnn.cli.reporting import reported
 
 __all__ = ["app"]
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,  # --debug shows the plain traceback
 )
-for _command in (fit, finish, summary, plot, diagnose, prune, predict, bench, export):
+for _command in (fit, finish, summary, report, plot, diagnose, prune, predict, bench, export):
     app.command(no_args_is_help=True)(reported(_command))
 
 
@@ -50,6 +51,8 @@ def main(
         pyro-ssbnn fit table.csv --target price --out runs/price
 
         pyro-ssbnn summary runs/price
+
+        pyro-ssbnn report runs/price
 
         pyro-ssbnn predict runs/price new.csv --out predictions.csv
     """

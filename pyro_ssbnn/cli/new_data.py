@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_ssbnn.cli.predictions import observed_column
 from pyro_ssbnn.cli.sources import read_new
 from pyro_ssbnn.data import Preprocessing, Table, read_idx, table_pieces
 from pyro_ssbnn.data.wording import command_option
 from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.results.predictions import observed_column
 
 __all__ = ["ROWS", "NewRows", "read_rows"]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -282,6 +284,30 @@ def is_given(context: typer.Context, name: str) -> bool:
     """Whether a parameter stands on the command line, and is no default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def command_line(context: typer.Context) -> str:
+    """What was typed: the command with all that was given to it, quoted for a shell."""
+    words = ["pyro-ssbnn", str(context.info_name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if not is_given(context, name):
+            continue
+        value = context.params[name]
+        if parameter.param_type_name == "argument":
+            words.append(_word(value))
+        elif isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            several = parameter.multiple or parameter.nargs > 1  # type: ignore[attr-defined]
+            for part in value if several and parameter.nargs == 1 else [value]:
+                given = part if parameter.nargs > 1 else [part]
+                words += [parameter.opts[0], *map(_word, given)]
+    return shlex.join(words)
+
+
+def _word(value: Any) -> str:
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def check_suffix(out: Path | None, suffix: str) -> None:

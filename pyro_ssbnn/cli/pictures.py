@@ -16,13 +16,13 @@ from matplotlib.axes import Axes
 
 from pyro_ssbnn.analysis import plots
 from pyro_ssbnn.cli.kinds import Picture, PlotKind
-from pyro_ssbnn.cli.predictions import class_columns, in_own_units, labels_of
 from pyro_ssbnn.data import Preprocessing, TableDescription
 from pyro_ssbnn.data.predictors import Number
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.files.atomic import replacing
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.posterior.draws import draw_posterior
+from pyro_ssbnn.results.predictions import class_columns, in_own_units, labels_of
 
 __all__ = ["PlotInputs", "available", "draw", "draw_latency"]
 
@@ -81,7 +81,8 @@ def draw(
     written = []
     for kind in kinds or possible:
         target = folder / f"{kind.value}.{picture.value}"
-        _save(_PLOTS[kind](inputs), target)
+        with mpl.rc_context({"text.parse_math": False}):  # a column called a$b$c is no formula
+            _save(_PLOTS[kind](inputs), target)
         written.append(target)
     return written
 
@@ -116,7 +117,9 @@ def _reliability(inputs: PlotInputs) -> Axes:
         raise ConfigurationError(f"--kind reliability: {_NEEDS[PlotKind.reliability]}.")
     probabilities = table[class_columns(names)].to_numpy(dtype=float)
     labels = labels_of(table["observed"], names)
-    return plots.plot_reliability(probabilities[:, 1] if len(names) == 2 else probabilities, labels)
+    return plots.plot_reliability(
+        probabilities[:, 1] if len(names) == 2 else probabilities, labels, class_names=names
+    )
 
 
 def _band(inputs: PlotInputs) -> Axes:

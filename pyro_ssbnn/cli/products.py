@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,8 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from pyro_ssbnn.analysis import inclusion_summary, to_arviz, write_netcdf
-from pyro_ssbnn.cli import predictions
-from pyro_ssbnn.cli.baselines import baselines
 from pyro_ssbnn.cli.console import messages, warn
 from pyro_ssbnn.cli.pictures import PlotInputs, available, draw
 from pyro_ssbnn.cli.reporting import in_words
@@ -25,14 +22,12 @@ from pyro_ssbnn.errors import SelectionError
 from pyro_ssbnn.files.atomic import write_text
 from pyro_ssbnn.files.compact import save_compact
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
-from pyro_ssbnn.posterior.ensemble import Ensemble
+from pyro_ssbnn.posterior import draw_posterior
+from pyro_ssbnn.results import predictions
+from pyro_ssbnn.results.scores import INTERVAL, scores
 from pyro_ssbnn.selection.pruning import Pruning, prune
 
-__all__ = ["TEST_INTERVAL", "Making", "make", "prune_into"]
-
-TEST_INTERVAL = 0.9
-"""Probability of the intervals in ``test_predictions.csv``."""
+__all__ = ["Making", "make", "prune_into"]
 
 _MOST_VALUES = 4_000_000  # rows x draws of predictions in posterior.nc
 _log = logging.getLogger(__name__)
@@ -126,33 +121,15 @@ def _scores(making: Making) -> None:
     result, preprocessing, data = making.result, making.preprocessing, making.data
     rows = data.train if data.test is None else data.test
     # Classes in the order of the training data, of which a small test set may lack some.
-    scaled = preprocessing.apply(rows)
-    options = {"num_draws": making.num_draws, "seed": result.options.seed, "rows": len(rows)}
-    asked = predictions.quantiles(preprocessing, TEST_INTERVAL, scored=True)
-
-    def scored(ensemble: Ensemble) -> tuple[PredictiveSummary, dict[str, float | None]]:
-        summary = ensemble.summary(scaled.x, scaled.y, asked)
-        running = predictions.RunningScores(preprocessing)
-        running.add(summary, scaled.y)
-        scores = running.result()
-        return summary, {k: v if math.isfinite(v) else None for k, v in scores.items()}
-
-    summary, scores = scored(predictions.full_ensemble(result, **options))
-    metrics: dict[str, Any] = {
-        "rows": "training" if data.test is None else "test",
-        "number_of_rows": len(rows),
-        "collapsed": result.collapsed,
-        "full": scores,
-    }
-    train = scaled if data.test is None else preprocessing.apply(data.train)
-    metrics["baselines"] = baselines(train, scaled, preprocessing)
-    if making.folder.compact_file.exists():
-        network = making.folder.load_compact()
-        metrics["pruned"] = scored(predictions.pruned_ensemble(network, result, **options))[1]
+    train = preprocessing.apply(data.train)
+    test = None if data.test is None else preprocessing.apply(data.test)
+    network = making.folder.load_compact() if making.folder.compact_file.exists() else None
+    summary, metrics = scores(result, preprocessing, train, test, network, making.num_draws)
+    observed = (train if test is None else test).observed
     table = {
         **preprocessing.row_labels(rows),
-        "observed": predictions.observed_column(scaled.observed, preprocessing.class_names),
-        **predictions.columns(summary, preprocessing, TEST_INTERVAL),
+        "observed": predictions.observed_column(observed, preprocessing.class_names),
+        **predictions.columns(summary, preprocessing, INTERVAL),
     }
     text = predictions.csv_text(table, predictions.digits(preprocessing), header=True)
     write_text(making.folder.predictions_file, text)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from pyro_ssbnn.analysis import Report
     from pyro_ssbnn.data import Preprocessing
     from pyro_ssbnn.inference import Fit
     from pyro_ssbnn.models import CompactNetwork
@@ -75,6 +76,7 @@ class RunFolder:
     ``latency.csv``           times of the forward pass; there after ``bench``
     ``compact.onnx``          the pruned network for other runtimes; there after ``export``
     ``diagnostics.json``      verdicts of all checks with their numbers; there after ``diagnose``
+    ``report.html``           all of it on one page; there after ``report``
     ``unfinished.json``       how far the run is; there until it is finished (:mod:`~pyro_ssbnn.cli.lifecycle`)
     ========================= ============================================================================
     """
@@ -93,6 +95,7 @@ class RunFolder:
     latency_file = _Entry("latency.csv")
     onnx_file = _Entry("compact.onnx")
     diagnostics_file = _Entry("diagnostics.json")
+    report_file = _Entry("report.html")
     previous_file = _Entry("fit.previous.safetensors")
     state_file = _Entry("unfinished.json")
     plots = _Entry("plots")
@@ -239,6 +242,15 @@ class RunFolder:
         for name, kind in (("full", dict), ("number_of_rows", int), ("rows", str)):
             entry(metrics, name, kind, self.metrics_file)
         return metrics
+
+    def read_checks(self) -> Report | None:
+        """Verdicts of ``diagnose``; None where there are none; CheckpointError when the file is damaged."""
+        from pyro_ssbnn.analysis import Report
+
+        if not self.diagnostics_file.is_file():
+            return None
+        with unpacking(self.diagnostics_file, "the verdicts"):
+            return Report.from_dict(read_json(self.diagnostics_file))
 
     def write_json(self, file: Path, content: Any) -> None:
         """Write a JSON file whole or not at all."""

@@ -80,6 +80,10 @@ class Number:
         """Values in their own units (days since the origin) of scaled ones."""
         return scaled * self.scale + self.loc
 
+    def rescale(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inverse of :meth:`decode`."""
+        return (values - self.loc) / self.scale
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -114,13 +118,23 @@ class Factor:
     def encode(self, column: Column, table: Table) -> NDArray[np.float64]:
         """Columns ``[N, width]``; zeros for levels that were not there, and for missing values."""
         code = {level: i for i, level in enumerate(self.levels)}
-        codes = np.asarray([code.get(word, -1) for word in column.words])
-        hits = np.zeros((len(codes), len(self.levels)))
-        known = codes >= 0
-        hits[np.flatnonzero(known), codes[known]] = 1.0
-        if self.paired:
-            hits = hits[:, 1:] - hits[:, :1]
-        return _marked(hits, column.missing, self.marks_missing)
+        codes = np.asarray([code.get(word, len(code)) for word in column.words])
+        return _marked(self._coded[codes], column.missing, self.marks_missing)
+
+    @property
+    def settings(self) -> dict[str, NDArray[np.float64]]:
+        """Columns ``[width]`` of a row of each level, of a missing value where these are marked, and of a new level."""
+        known = _marked(self._coded, np.zeros(len(self.levels) + 1, bool), self.marks_missing)
+        found = dict(zip((*self.levels, "another level"), known, strict=True))
+        if self.marks_missing:
+            found["missing"] = np.append(np.zeros(known.shape[1] - 1), 1.0)
+        return found
+
+    @property
+    def _coded(self) -> NDArray[np.float64]:
+        """Levels, and at the end an unknown one, in columns."""
+        hits = np.eye(len(self.levels) + 1, len(self.levels))
+        return hits[:, 1:] - hits[:, :1] if self.paired else hits
 
 
 Predictor = Number | Factor

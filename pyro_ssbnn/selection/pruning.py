@@ -51,7 +51,8 @@ class Pruning:
     :param network: plain ``torch.nn.Module``; maps the original predictors to f (``[N, K]``, or ``[S, N, K]`` for
         draws).
     :param selection: what was kept.
-    :param report: one row a layer and a total: nodes, weights and multiply-adds (per input), before, after. Biases
+    :param report: one row a layer (and ``input``, the predictors, where they have gates) and a total: nodes, weights
+        and multiply-adds (per input), before, after. Biases
         count, but neither scales and shifts of batch norms nor the biases they are folded into
         (:meth:`~pyro_ssbnn.structure.groups.NodeGroup.count_weights`); :attr:`num_elements` counts every number.
     """
@@ -106,7 +107,7 @@ def prune(
     else:
         layers = _cut_draws(model, guide, selection, num_draws, seed)
     network = cast(CompactNetwork, model.assemble(layers))
-    return Pruning(network, selection, _report(description, layers))
+    return Pruning(network, selection, _report(description, layers, selection))
 
 
 def draw_open_weights(
@@ -148,8 +149,16 @@ def _cut_draws(
     }
 
 
-def _report(description: NetworkDescription, layers: Mapping[str, CutLayer]) -> pd.DataFrame:
-    rows = []
+def _report(
+    description: NetworkDescription, layers: Mapping[str, CutLayer], selection: Selection
+) -> pd.DataFrame:
+    inputs, linear = description.inputs, description.linear
+    rows: list[tuple[str, int, int, int, int, int, int]] = []
+    if inputs.gated:  # what a predictor's weights cost stands with those of the layers that read it
+        kept = selection.mask(inputs.name)
+        if linear is not None:
+            kept = kept | selection.mask(linear.name)
+        rows.append((inputs.name, inputs.size, int(kept.sum()), 0, 0, 0, 0))
     for group in description.groups:
         cut = layers[group.name]
         after = group.count_weights(len(cut.rows), len(cut.columns))

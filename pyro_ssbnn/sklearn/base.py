@@ -15,12 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 from torch import Tensor
 from typing_extensions import Self
 
-from pyro_ssbnn.analysis import inclusion_summary
-from pyro_ssbnn.data import ColumnChoice, Preprocessing, Table, TableDescription, Task
+from pyro_ssbnn.analysis import Effect, diagnose, partial_dependence
+from pyro_ssbnn.data import ColumnChoice, Encoded, Preprocessing, Table, Task
 from pyro_ssbnn.data.column import Column
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit, TrainingOptions, fit
@@ -29,6 +34,11 @@ from pyro_ssbnn.models import MLP
 from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
 from pyro_ssbnn.priors import Prior, from_config
+from pyro_ssbnn.results import Results
+from pyro_ssbnn.results.page import write_report
+from pyro_ssbnn.results.predictors import predictor_table
+from pyro_ssbnn.results.scores import scores
+from pyro_ssbnn.selection import prune
 from pyro_ssbnn.sklearn.saving import load_estimator, save_estimator
 
 __all__ = ["SparseBNN"]
@@ -196,13 +206,11 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         ensemble = posterior_ensemble(network, guide, self.num_draws, seed=seed, rows=_ROWS)
         return ensemble.summary(x, y, quantiles)
 
-    def _log_density(self, X: Any, y: NDArray[Any]) -> NDArray[np.float64]:
-        own = self.preprocessing_.target
-        targets = own.transform(torch.from_numpy(np.array(y, dtype=np.float64)))
-        if self.result_.model.likelihood.predicts_classes:
-            targets = targets.long()
-        density = cast(Tensor, self._summary(self._encoded(X), y=targets).log_density)
-        found: NDArray[np.float64] = (density - own.log_scale).numpy()
+    def log_density(self, X: Any, y: ArrayLike) -> NDArray[np.float64]:
+        """Log predictive density (per unit of the target) or probability of each y, ``[N]``, nats."""
+        rows = self._rows(X, y)
+        density = cast(Tensor, self._summary(rows.x, y=rows.y).log_density)
+        found: NDArray[np.float64] = (density - self.preprocessing_.target.log_scale).numpy()
         return found
 
     def sample_posterior(self, X: Any, num_draws: int = 100, *, seed: int = 0) -> NDArray[Any]:
@@ -225,30 +233,96 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         says why a column is closed or was left out. Without gates every predictor is in.
         """
         check_is_fitted(self)
-        description = cast(TableDescription, self.preprocessing_.features)
-        result = self.result_
-        columns = ["inclusion", "prior_inclusion", "log_bayes_factor", "norm", "selected"]
-        inputs = result.model.description.inputs
-        if inputs.gated:
-            table = inclusion_summary(result.guide, history=result.history)
-            table = table.loc[table["group"] == inputs.name, columns]
-        else:
-            table = pd.DataFrame(
-                {"inclusion": 1.0, "prior_inclusion": 1.0, "selected": True},
-                index=list(inputs.names),
-            ).reindex(columns=columns)
-        table = table.assign(note="")
-        reasons = {**description.closed, **description.left_out}
-        names = [n for n in self._column_names() if n in reasons]
-        absent = pd.DataFrame(
-            {"inclusion": 0.0, "selected": False, "note": [reasons[n] for n in names]}, index=names
-        )
-        if names:
-            table = pd.concat(
-                [table, absent.reindex(columns=table.columns).astype({"selected": bool})]
+        table = predictor_table(self.result_, self.preprocessing_)
+        return table.loc[[name for name in self._column_names() if name in table.index]]
+
+    def results(
+        self,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        held_out: tuple[Any, ArrayLike] | None = None,
+        checks: bool = True,
+    ) -> Results:
+        """All there is to say of the fit; the estimator itself keeps no rows, so they are to be given again.
+
+        :param X: the rows that were fitted to, for effects, checks, scores and calibration; without them what the fit
+            alone can tell.
+        :param y: their targets.
+        :param held_out: rows and targets kept from the fit; they are then judged in place of the fitted ones.
+        :param checks: whether to :func:`~pyro_ssbnn.diagnose`.
+        """
+        check_is_fitted(self)
+        if (X is None) != (y is None) or (X is None and held_out is not None):
+            raise ConfigurationError(
+                f"{type(self).__name__}: give the rows that were fitted to with their targets, X and y; held_out goes"
+                " beside them."
             )
-        order = [n for n in self._column_names() if n in table.index]
-        return table.loc[order].rename_axis("predictor")
+        result, prepared = self.result_, self.preprocessing_
+        pruning = None if result.collapsed else prune(result.model, result.guide)
+        found = Results(
+            result,
+            prepared,
+            pruning=None if pruning is None else pruning.report,
+            command=repr(self),
+            num_draws=self.num_draws,
+            facts={"seed": str(result.options.seed), "posterior draws": f"{self.num_draws:,}"},
+        )
+        if X is None:
+            return found
+        train = self._rows(X, y)
+        test = None if held_out is None else self._rows(*held_out)
+        network = None if pruning is None else pruning.network
+        _, metrics = scores(result, prepared, train, test, network, self.num_draws)
+        report = None
+        if checks:
+            kept = None if test is None else (test.x, test.y)
+            report = diagnose(result, train.x, train.y, held_out=kept, seed=result.options.seed)
+        return replace(found, train=train, test=test, metrics=metrics, checks=report)
+
+    def report(
+        self,
+        path: str | Path,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        held_out: tuple[Any, ArrayLike] | None = None,
+        checks: bool = True,
+    ) -> None:
+        """Write a report: one HTML file that opens offline; parameters as for :meth:`results`.
+
+        :param path: of the file.
+        """
+        write_report(self.results(X, y, held_out=held_out, checks=checks), path)
+
+    def effect(self, X: Any, column: str | int, **options: Any) -> Effect:
+        """Partial dependence of the mean on a column, in own units, with its posterior.
+
+        :param X: rows ``[N, p]`` whose other columns are averaged over.
+        :param column: by name or position.
+        :param options: of :func:`~pyro_ssbnn.partial_dependence`.
+        """
+        (name,) = self._names((column,))
+        result = self.result_
+        return partial_dependence(
+            result.model,
+            result.guide,
+            self._encoded(X).float(),
+            name,
+            preprocessing=self.preprocessing_,
+            **options,
+        )
+
+    def _rows(self, X: Any, y: ArrayLike) -> Encoded:
+        """Rows and targets as the network sees them."""
+        observed = self._targets(y)
+        x = self._encoded(X)
+        check_consistent_length(x, observed)
+        return Encoded(x, self.preprocessing_.target.transform(observed), observed)
+
+    def _targets(self, y: ArrayLike) -> Tensor:
+        """Targets in own units, or codes of classes, ``[N]``."""
+        return torch.from_numpy(np.array(y, dtype=np.float64))
 
     def _get_support_mask(self) -> NDArray[np.bool_]:
         chosen = self.inclusion_["selected"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import column_or_1d
@@ -106,14 +107,10 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
         mean = own.inverse(found.mean).numpy()
         return (mean, *parts) if parts else mean
 
-    def log_density(self, X: Any, y: ArrayLike) -> NDArray[np.float64]:
-        """Log predictive density of each target, ``[N]``, nats, per unit of the target."""
-        return self._log_density(X, np.asarray(y, dtype=np.float64))
-
     def sample_posterior(self, X: Any, num_draws: int = 100, *, seed: int = 0) -> NDArray[Any]:
         """Draws of targets; see :meth:`SparseBNN.sample_posterior`."""
         draws = super().sample_posterior(X, num_draws, seed=seed)
-        return self.preprocessing_.inverse(_tensor(draws)).numpy()
+        return self.preprocessing_.inverse(torch.from_numpy(draws)).numpy()
 
     def _likelihood(self, y: Tensor) -> Likelihood:
         if self.likelihood is None:
@@ -177,9 +174,15 @@ class SparseBNNClassifier(ClassifierMixin, SparseBNN):
         found: NDArray[Any] = self.classes_[chosen]
         return found
 
-    def log_density(self, X: Any, y: ArrayLike) -> NDArray[np.float64]:
-        """Log predictive probability of each class given, ``[N]``, nats."""
-        return self._log_density(X, np.searchsorted(self.classes_, np.asarray(y)))
+    def _targets(self, y: ArrayLike) -> Tensor:
+        given = np.asarray(y)
+        unknown = set(np.unique(given)) - set(self.classes_)
+        if unknown:
+            raise DataError(
+                f"SparseBNNClassifier: y holds classes that were not fitted: {sorted(map(str, unknown))[:5]}; known are"
+                f" {self.classes_.tolist()[:10]}."
+            )
+        return torch.from_numpy(np.searchsorted(self.classes_, given))
 
     def sample_posterior(self, X: Any, num_draws: int = 100, *, seed: int = 0) -> NDArray[Any]:
         """Draws of classes; see :meth:`SparseBNN.sample_posterior`."""
@@ -209,9 +212,3 @@ def _of_name(likelihood: str | Likelihood) -> Likelihood:
 
 def _counts(likelihood: str | Likelihood | None) -> bool:
     return likelihood is not None and isinstance(_of_name(likelihood), CountLikelihood)
-
-
-def _tensor(values: NDArray[Any]) -> Tensor:
-    import torch
-
-    return torch.from_numpy(values)

@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 
 from pyro_ssbnn.analysis import slab_norms
 from pyro_ssbnn.analysis.plots import (
+    plot_coverage,
     plot_elbo,
     plot_inclusion,
     plot_inclusion_history,
+    plot_observed,
     plot_predictive_band,
     plot_predictor_inclusion,
     plot_reliability,
@@ -115,9 +117,29 @@ def test_kind_and_layers_can_be_chosen(build):
     _, guide = build([70, 3], logits={"hidden1": 2.0})
     (bars,) = plot_inclusion(guide, layers=["hidden1"], kind="bars", ax=axes())
     assert len(bars.patches) == 70
-    assert "each 3rd named" in bars.get_xlabel()
+    assert [tick.get_text() for tick in bars.get_xticklabels()] == [str(j) for j in range(70)]
     (map_,) = plot_inclusion(guide, layers=["hidden2"], kind="map", ax=axes())
     assert len(map_.images) == 1
+
+
+def test_nodes_too_low_to_be_seen_take_no_room(build):
+    _, guide = build([64], logits={"hidden1": [5.0, 5.0] + [-20.0] * 61 + [-1.0]})
+    (ax,) = plot_inclusion(guide, ax=axes())
+    assert len(ax.patches) == 12
+    assert [tick.get_text() for tick in ax.get_xticklabels()][:3] == ["0", "1", "63"]
+    assert "52 more below 0.005" in ax.get_xlabel()
+    assert ax.get_title() == "hidden1: 2 of 64 nodes active"
+
+
+def test_a_predictor_at_its_prior_is_no_finding(build):
+    prior = 0.3
+    _, guide = build([3], input_inclusion=prior, logits={"input": [logit(prior), -9.0, -9.0]})
+    ax = plot_predictor_inclusion(guide, ax=axes()[0])
+    first, second = ax.patches[:2]
+    assert first.get_facecolor()[3] == 0
+    assert first.get_hatch()
+    assert second.get_facecolor()[3] == 1
+    assert "at its prior: the data say nothing of it" in labels(ax)
 
 
 def test_inclusion_misuse(build):
@@ -164,7 +186,20 @@ def test_early_epochs_do_not_squash_the_elbo():
     assert low < late.min() < late.max() < high
     assert low > given.elbo.min() / 4
     outside = int((given.elbo < low).sum())
-    assert f"({outside} early epochs outside the axis)" in labels(top)
+    assert f"({outside} epochs outside the axis)" in labels(top)
+
+
+def test_spikes_do_not_squash_the_elbo():
+    """One epoch in a hundred whose bound is a million below the others."""
+    given = history(epochs=200)
+    calm = plot_elbo(given, ax=axes(2))[0].get_ylim()
+    given.log_likelihood[150] -= 1e6
+    given.log_likelihood[180] -= 1e6
+    low, high = plot_elbo(given, ax=axes(2))[0].get_ylim()
+    assert high - low < 1.5 * (calm[1] - calm[0])
+    given.log_likelihood[-1] -= 1e3  # the last epoch is seen all the same
+    low, _ = plot_elbo(given, ax=axes(2))[0].get_ylim()
+    assert low < given.elbo[-1]
 
 
 def test_elbo_per_observation_without_warmup_and_with_one_epoch():
@@ -383,7 +418,7 @@ def test_reliability_diagram():
     p, y = [0.1, 0.2, 0.8, 0.9], [0, 1, 1, 1]
     (ax,) = axes()
     assert plot_reliability(p, y, bins=2, ax=ax) is ax
-    points = line(ax, "bins, with their number of cases")
+    points = line(ax, "bins; below, their number of cases")
     np.testing.assert_allclose(points.get_xdata(), [0.15, 0.85])
     np.testing.assert_allclose(points.get_ydata(), [0.5, 1.0])
     assert [t.get_text() for t in ax.texts] == ["2", "2"]
@@ -396,6 +431,43 @@ def test_reliability_diagram():
     assert (low, high) == pytest.approx((0.5 - half, 0.5 + half))
     assert "class 1" in ax.get_xlabel()
     assert readable(ax)
+    named = plot_reliability(p, y, class_names=("well", "ill"), ax=axes()[0])
+    assert "'ill'" in named.get_xlabel()
+    assert "'ill'" in named.get_ylabel()
+
+
+def test_counts_stand_below_everything_else_and_never_on_each_other():
+    """Also where the means of two bins lie together, and where bins have one case."""
+    p = [0.099, 0.101, 0.5, 0.95, 0.96, 0.999]
+    ax = plot_reliability(p, [0, 1, 1, 1, 1, 1], ax=axes()[0])
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 4
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    others = [ax.get_legend().get_window_extent(), *(s.get_window_extent() for s in ax.get_lines())]
+    lowest = ax.transData.transform((0, -0.02))[1]
+    assert all(box.y1 <= lowest for box in boxes)
+    assert not any(box.overlaps(others[0]) for box in boxes)
+
+
+def test_coverage_and_observed_targets():
+    ax = plot_coverage([0.5, 0.9], [0.4, 1.0], 10, ax=axes()[0])
+    np.testing.assert_allclose(
+        line(ax, "share of rows inside").get_xydata(), [[0.5, 0.4], [0.9, 1]]
+    )
+    segments = ax.collections[0].get_segments()
+    assert segments[1][1][1] == 1
+    assert segments[1][0][1] == pytest.approx(1 / (1 + 1.96**2 / 10))  # Wilson's for 10 of 10
+    assert readable(ax)
+    with pytest.raises(DataError, match=r"\[L\]"):
+        plot_coverage([0.5], [0.4, 0.5], 10)
+    y = np.arange(500.0)
+    ax = plot_observed(y, y + 1, y - 2, y + 2, name="price", ax=axes()[0])
+    assert len(line(ax, "rows").get_xdata()) == 400
+    assert "the first 400 shown" in ax.get_title()
+    assert readable(ax)
+    with pytest.raises(DataError, match=r"\[N\]"):
+        plot_observed(y, y[:3])
 
 
 def test_reliability_of_several_classes_says_so():

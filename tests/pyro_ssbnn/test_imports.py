@@ -22,6 +22,7 @@ ROOMS = [
     "registry",
     "isolation",
     "traces",
+    "display",
     "distributions",
     "priors",
     "likelihoods",
@@ -37,6 +38,7 @@ ROOMS = [
     "exact",
     "data",
     "analysis",
+    "results",
     "sklearn",
     "cli",
 ]

@@ -9,9 +9,9 @@ import torch
 
 from pyro_ssbnn.analysis import classification_scores
 from pyro_ssbnn.cli import new_data
-from pyro_ssbnn.cli.predictions import RunningScores, csv_text
 from pyro_ssbnn.data import Preprocessing, digits, table_pieces
 from pyro_ssbnn.posterior.summary import PredictiveSummary
+from pyro_ssbnn.results.predictions import RunningScores, csv_text
 
 
 def predicted(invoke, *arguments):

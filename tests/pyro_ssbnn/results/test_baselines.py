@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_ssbnn.cli.baselines import baselines
-from pyro_ssbnn.cli.predictions import RunningScores
 from pyro_ssbnn.data import Preprocessing, Table
 from pyro_ssbnn.posterior.summary import PredictiveSummary
+from pyro_ssbnn.results.baselines import baselines
+from pyro_ssbnn.results.predictions import RunningScores
 
 X = np.random.default_rng(0).normal(size=(100, 2))
 

@@ -28,6 +28,7 @@ from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_latents
 from pyro_ssbnn.posterior.ensemble import Ensemble, compact_ensemble, posterior_ensemble
 
 __all__ = [
+    "SCORES",
     "RunningScores",
     "class_columns",
     "columns",
@@ -41,6 +42,21 @@ __all__ = [
     "pruned_ensemble",
     "quantiles",
 ]
+
+SCORES = {
+    "accuracy": ("accuracy", "share of rows, 1 is best"),
+    "nll": ("negative log-likelihood", "nats per row, 0 is best"),
+    "ece": ("calibration error (ECE)", "0 to 1, 0 is best"),
+    "brier": ("Brier score", "squared error, 0 is best"),
+    "rmse": ("RMSE", "target's own units"),
+    "r2": ("R^2", "share of the variance, 1 is best"),
+    "log_likelihood": ("log-likelihood", "nats per row, own units"),
+    "coverage_50": ("50 % interval: coverage", "0.5 is calibrated"),
+    "width_50": ("50 % interval: width", "mean, own units"),
+    "coverage_90": ("90 % interval: coverage", "0.9 is calibrated"),
+    "width_90": ("90 % interval: width", "mean, own units"),
+}
+"""What scores are called, and what they mean."""
 
 _LEVELS = (0.5, 0.9)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of a formula
@@ -110,7 +126,7 @@ def columns(
 
 
 class RunningScores:
-    """Scores over rows that come piece by piece; see ``console`` for their meaning."""
+    """Scores over rows that come piece by piece; ``SCORES`` says what they mean."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing

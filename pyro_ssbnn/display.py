@@ -1,0 +1,50 @@
+"""Numbers for the eye, and small HTML for notebooks in which a name from data changes nothing but the text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+__all__ = ["as_html", "cell", "plain"]
+
+_SMALLEST, _LARGEST = 1e-4, 1e15  # between them no power of ten is written
+
+
+def plain(value: float, digits: int = 4) -> str:
+    """A number in so many significant digits, with commas between thousands; whole ones beyond keep all of theirs.
+
+    >>> [plain(v) for v in (15473.2, -0.98765, 0.5, 3.0, 1.2e-7)]
+    ['15,473', '-0.9877', '0.5', '3', '1.2e-07']
+    """
+    if not math.isfinite(value):
+        return "" if math.isnan(value) else f"{value:g}"
+    rounded = float(f"{value:.{digits}g}")
+    size = abs(rounded)
+    if size and not _SMALLEST <= size < _LARGEST:
+        return f"{value:.{digits}g}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(size))) if size else 0
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's, too
+        return "yes" if value else "no"
+    whole = isinstance(value, int) or type(value).__name__.startswith("int")
+    return f"{int(value):,}" if whole else plain(float(value))
+
+
+def as_html(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A title and a small table of names and values, everything escaped: what ``_repr_html_`` gives."""
+    lines = "".join(
+        f'<tr><th scope="row" style="text-align:left">{escape(name)}</th>'
+        f'<td style="text-align:left">{escape(value)}</td></tr>'
+        for name, value in rows
+    )
+    caption = f'<caption style="text-align:left;font-weight:bold">{escape(title)}</caption>'
+    return f"<table>{caption}<tbody>{lines}</tbody></table>"

@@ -1,0 +1,210 @@
+"""The report: everything a run holds, in a file that asks for nothing else; names from data stay text."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_ssbnn.analysis import Check, Report
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.results.figures import drawn
+from pyro_ssbnn.results.findings import findings
+from pyro_ssbnn.results.page import page
+from pyro_ssbnn.sklearn import SparseBNNClassifier, SparseBNNRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
+
+N = 80
+QUICK = {
+    "hidden": (4,),
+    "epochs": 20,
+    "num_draws": 20,
+    "options": {"compile": False, "num_particles": 1, "batch_size": 40, "mean_rate": 0.2},
+}
+EMPTY = {"meta", "link", "img", "br", "input", "hr"}
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, checked to be closed in order; text by the element that holds it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.words = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def frame():
+    generator = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            HOSTILE: generator.normal(5, 2, N),
+            "town": generator.choice(["Aix & Co", "<b>Brest", "Caen"], N),
+            "a$b$c": np.where(np.arange(N) % 9, generator.normal(5, 2, N), np.nan),
+            "unit": "mm",
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def target(frame):
+    return 1e4 + 500 * frame[HOSTILE].to_numpy() + 300 * (frame["town"] == "Caen").to_numpy()
+
+
+@pytest.fixture(scope="module")
+def results(frame, target):
+    model = SparseBNNRegressor(predictor_inclusion=0.9, **QUICK).fit(frame[:60], target[:60])
+    held_out = (frame[60:], target[60:])
+    found = model.results(frame[:60], target[:60], held_out=held_out, checks=False)
+    checks = Report((Check("convergence", "warning", "It still rises.", "Train longer."),))
+    return replace(found, checks=checks)
+
+
+@pytest.fixture(scope="module")
+def html(results):
+    return page(results)
+
+
+def test_holds_every_section_with_the_numbers_of_the_fit(results, html):
+    found = Page(html)
+    names = {attributes.get("id") for attributes in found.all("section")}
+    wanted = "data trust predictors effects predictions network training origin"
+    assert set(wanted.split()) == names
+    links = {attributes["href"] for attributes in found.all("a")}
+    assert {f"#{name}" for name in names} <= links
+    for words in (
+        "It still rises. Train longer.",
+        "1 of 1 checks warns",
+        f"{results.metrics['full']['rmse']:,.1f}"[:4],
+        "lasso",
+        "the same in all training rows",
+        "missing values, filled in within the fit",
+        "SparseBNNRegressor(",
+        "arXiv 2308.09104",
+        *findings(results),
+    ):
+        assert words in found.text
+    for name, inclusion in results.predictors["inclusion"].items():
+        assert re.search(rf"{re.escape(name)}\s+{re.escape(f'{inclusion:.3g}')[:3]}", found.text)
+
+
+def test_asks_for_nothing_and_runs_nothing(html):
+    found = Page(html)
+    assert not found.all("script")
+    for tag, attributes in found.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "action", "data", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
+    assert not re.search(r"url\((?!#)|@import|https?:", html)
+    assert len(html) < 3_000_000
+
+
+def test_names_from_data_stay_text(html):
+    assert HOSTILE not in html
+    found = Page(html)
+    assert HOSTILE in found.text
+    assert "<b>Brest" in found.text
+    assert "a$b$c" in found.text
+    assert not found.all("b")
+
+
+def test_can_be_heard_and_reached_by_keys(html):
+    found = Page(html)
+    assert dict(found.elements[0][1]) == {"lang": "en"}
+    assert all(len(attributes["aria-label"]) > 30 for attributes in found.all("svg"))
+    assert len(found.all("svg")) == len(found.all("figure")) >= 6
+    assert {attributes.get("scope") for attributes in found.all("th")} == {"col", "row"}
+    assert len(found.all("caption")) == len(found.all("table"))
+    regions = [a for a in found.all("div") if a.get("class") == "scroll"]
+    assert regions
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    pointed = re.findall(r'(?:url\(|href=")#([^)"]+)', html)
+    assert set(pointed) <= set(ids)
+
+
+def test_without_rows_it_says_what_the_fit_alone_can_tell(frame, target, tmp_path):
+    names = np.where(target > np.median(target), "ill", HOSTILE)
+    model = SparseBNNClassifier(**QUICK).fit(frame, names)
+    model.report(tmp_path / "bare.html")
+    found = Page((tmp_path / "bare.html").read_text())
+    shown = {attributes.get("id") for attributes in found.all("section")}
+    assert "predictions" not in shown
+    assert {"data", "predictors", "network", "training"} <= shown
+    model.report(tmp_path / "full.html", frame, names, checks=False)
+    text = Page((tmp_path / "full.html").read_text()).text
+    assert "predicted probability of" in text
+    assert "logistic" in text
+    with pytest.raises(ConfigurationError, match="X and y"):
+        model.report(tmp_path / "bare.html", frame)
+
+
+def test_a_figure_takes_the_colours_of_its_page():
+    def draw():
+        ax = plt.subplots()[1]
+        ax.plot([0, 1], [0, 1], color="black", label='"<&"')
+        ax.legend()
+        return ax
+
+    before = plt.get_fignums()
+    figure = drawn("one", draw, "a line", 'a "line"')
+    assert plt.get_fignums() == before
+    assert "#000000" not in figure.svg
+    assert "currentColor" in figure.svg
+    assert "&lt;&amp;" in figure.svg
+    assert 'aria-label="a &quot;line&quot;"' in figure.svg
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_opens_it_without_a_complaint(html, tmp_path, width):
+    """Slow: a browser starts. It would complain of a request, too, which the page's own policy forbids."""
+    assert "default-src 'none'" in html
+    file = tmp_path / "report.html"
+    file.write_text(html)
+    done = subprocess.run(
+        [
+            *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
+            *(f"--window-size={width},900", "--dump-dom"),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            file.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    assert "Which predictors matter" in done.stdout
