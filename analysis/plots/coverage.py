@@ -75,9 +75,9 @@ def plot_observed(
     ends = [min(predicted.min(), seen.min()), max(predicted.max(), seen.max())]
     ax.plot(ends, ends, color="black", linestyle="--", linewidth=1, label="observed = predicted")
     if lower is not None and upper is not None:
-        limits = (np.asarray(limit, dtype=float)[shown] for limit in (lower, upper))
+        low, high = (np.asarray(limit, dtype=float)[shown] for limit in (lower, upper))
         ax.vlines(
-            predicted[shown], *limits, color=ACCENT, linewidth=0.8, alpha=0.35, label="interval"
+            predicted[shown], low, high, color=ACCENT, linewidth=0.8, alpha=0.35, label="interval"
         )
     ax.plot(predicted[shown], seen[shown], ".", color=COLOURS[1], markersize=5, label="rows")
     ax.set_xlabel(f"predicted mean of {name}")

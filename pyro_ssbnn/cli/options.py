@@ -299,7 +299,7 @@ def command_line(context: typer.Context) -> str:
         elif isinstance(value, bool):
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
-            several = parameter.multiple or parameter.nargs > 1  # type: ignore[attr-defined]
+            several = parameter.multiple or parameter.nargs > 1
             for part in value if several and parameter.nargs == 1 else [value]:
                 given = part if parameter.nargs > 1 else [part]
                 words += [parameter.opts[0], *map(_word, given)]

@@ -15,7 +15,7 @@ import numpy as np
 
 __all__ = ["Figure", "drawn"]
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be found, read aloud and copied
     "savefig.facecolor": "none",
     "text.parse_math": False,  # a column called a$b$c is no formula

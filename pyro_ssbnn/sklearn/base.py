@@ -268,7 +268,7 @@ class SparseBNN(SelectorMixin, BaseEstimator):
             num_draws=self.num_draws,
             facts={"seed": str(result.options.seed), "posterior draws": f"{self.num_draws:,}"},
         )
-        if X is None:
+        if X is None or y is None:
             return found
         train = self._rows(X, y)
         test = None if held_out is None else self._rows(*held_out)
