@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pyro_ssbnn.structure.description import NetworkDescription
-from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
+from pyro_ssbnn.structure.gates import GateGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.linear import LinearGroup
 
 __all__ = ["coordinates", "node_dim", "owner", "weight_dims"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_ssbnn._version import __version__
 from pyro_ssbnn.analysis.coordinates import coordinates, node_dim, owner, weight_dims
-from pyro_ssbnn.analysis.inference_data import _array, _dataset, _predictions
+from pyro_ssbnn.analysis.inference_data import _array, _dataset, _predictions, prior_array
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact import ExactPosterior, effective_size, r_hat, standard_error
@@ -146,5 +146,5 @@ def _inclusion(posterior: ExactPosterior) -> dict[str, xr.DataArray]:
         arrays[f"{group.path}.inclusion_error"] = xr.DataArray(
             errors[group.name].numpy(), dims=dims
         )
-        arrays[f"{group.path}.prior_inclusion"] = xr.DataArray(group.inclusion)
+        arrays[f"{group.path}.prior_inclusion"] = prior_array(group, dims)
     return arrays

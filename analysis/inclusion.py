@@ -22,6 +22,7 @@ from pyro_ssbnn.analysis.scales import (
     gate_logits,
     inclusion_probabilities,
     predictor_inclusion,
+    predictor_prior,
     slab_scale_quantiles,
 )
 from pyro_ssbnn.checks import check_that
@@ -29,10 +30,12 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference.gate_evidence import GateEvidence
 from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.priors import BetaInclusion
 from pyro_ssbnn.selection.error_control import model_size
 from pyro_ssbnn.selection.rules import Selection, require_selection, select
 from pyro_ssbnn.structure.axes import Axis
-from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
+from pyro_ssbnn.structure.gates import GateGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.linear import LinearGroup
 
@@ -128,7 +131,9 @@ def layer_summary(guide: Guide, selection: Selection | None = None) -> pd.DataFr
     """One row a gated group, predictors (``input``) first where they are gated.
 
     Columns: ``nodes``; ``active``, the number selected; ``expected_active`` and ``sd_active``, posterior mean and
-    standard deviation of the number of open gates; ``prior_expected``, its prior mean.
+    standard deviation of the number of open gates; ``prior_expected``, its prior mean. Where a Beta prior lets members
+    share their inclusion probability: ``inclusion_rate`` and ``sd_inclusion_rate``, its posterior mean and standard
+    deviation (NaN for other groups).
 
     :param selection: by default that of the median probability model.
     :raises SelectionError: for a selection of another network.
@@ -147,12 +152,29 @@ def layer_summary(guide: Guide, selection: Selection | None = None) -> pd.DataFr
             "active": selection.counts[group.name],
             "expected_active": gamma.sum(),
             "sd_active": np.sqrt(variance),
-            "prior_expected": group.size * (group.inclusion or 0.0),
+            "prior_expected": float(group.prior_inclusion.sum()),
+            **_rate(guide, group),
         }
     dtypes = {"nodes": int, "active": int, "expected_active": float, "sd_active": float}
     columns = [*dtypes, "prior_expected"]
+    if any(isinstance(g.inclusion, BetaInclusion) for g in guide.description.gate_groups):
+        columns += ["inclusion_rate", "sd_inclusion_rate"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.astype({**dtypes, "prior_expected": float}).rename_axis("group")
+
+
+def _rate(guide: Guide, group: GateGroup) -> dict[str, float]:
+    """Posterior mean and standard deviation of the inclusion probability that a group's members share."""
+    if not isinstance(group.inclusion, BetaInclusion):
+        return {}
+    mass = model_size(guide)[group.name].numpy()
+    number = np.arange(len(mass))
+    a, b = group.inclusion.a + number, group.inclusion.b + group.size - number
+    mean = a / (a + b)
+    variance = mean * (1 - mean) / (a + b + 1)
+    center = mass @ mean
+    spread = mass @ (variance + (mean - center) ** 2)
+    return {"inclusion_rate": center, "sd_inclusion_rate": np.sqrt(spread)}
 
 
 def slab_norms(guide: Guide, name: str) -> NDArray[np.float64]:
@@ -198,7 +220,7 @@ def _linear_columns(guide: Guide, linear: LinearGroup, selection: Selection) -> 
     weights = _mean_weights(guide, linear.name)
     single = weights.shape == (linear.size, 1)
     either = predictor_inclusion(guide)
-    prior = 1 - (1 - (inputs.inclusion or 0.0)) * (1 - (linear.inclusion or 0.0))
+    prior = predictor_prior(guide)
     return {
         "inclusion": either,
         "prior_inclusion": prior,
@@ -250,7 +272,7 @@ def _add_removals(table: pd.DataFrame, guide: Guide, history: History) -> None:
         if closed[removal.group][removal.node]:
             row = place[removal.group, removal.node]
             epochs[row], inclusion[row] = removal.epoch, removal.inclusion
-            prior_logit = guide.description[removal.group].prior_logit
+            prior_logit = float(guide.description[removal.group].prior_logit[removal.node])
             sure = removal.inclusion in (0.0, 1.0)  # of fixed gates nothing is known
             factors[row] = np.nan if sure else _logit(removal.inclusion) - prior_logit
     table["log_bayes_factor"] = factors
@@ -291,8 +313,10 @@ def _gate_columns(
     logits = gate_logits(guide, group.name)
     return columns | {
         "inclusion": inclusion_probabilities(guide, group.name),
-        "prior_inclusion": group.inclusion,
-        "log_bayes_factor": np.where(logits != CLOSED_LOGIT, logits - group.prior_logit, np.nan),
+        "prior_inclusion": group.prior_inclusion.numpy(),
+        "log_bayes_factor": np.where(
+            logits != CLOSED_LOGIT, logits - group.prior_logit.numpy(), np.nan
+        ),
         "selected": selection.mask(group.name).cpu().numpy(),
     }
 

@@ -13,12 +13,14 @@ group                     variables                                    dimension
                           ``linear.weight`` on request                 (chain, draw, ``linear_column``,
                                                                        ``output_node``)
                           network-wide scales, ``noise.variance``      (chain, draw[, ``target``])
+                          ``{layer}.inclusion_rate``, where members    (chain, draw)
+                          share their inclusion probability
 ``constant_data``         ``{layer}.inclusion``: q(z = 1), exact;      (``{layer}_node``) or (``predictor``)
                           ``{layer}.inclusion_logit``
                           ``{layer}.credible_set``, where gates are    (``{layer}_node``) or (``predictor``)
                           dependent: number, from 1, of the set of
                           95 % that a member is in, 0 for none
-                          ``{layer}.prior_inclusion``                  ()
+                          ``{layer}.prior_inclusion``                  (), or a number for each predictor
 ``sample_stats``          ``log_prior`` and ``log_q`` of all latents;  (chain, draw)
                           ``lp``: ``log_prior``, plus the
                           log-likelihood of all rows when y is given
@@ -51,8 +53,10 @@ from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.posterior.draws import MOST_BYTES, PosteriorDraws, draw_posterior
+from pyro_ssbnn.priors import BetaInclusion
 from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -131,7 +135,7 @@ def to_arviz(
         y = model.likelihood.observed(y, next(guide.parameters()))
     coords = coordinates(model.description, names)
     groups = {
-        "posterior": _posterior(model.description, draws, coords),
+        "posterior": _posterior(model.description, draws, coords, seed),
         "sample_stats": _sample_stats(draws),
         "constant_data": _exact_inclusion(guide, coords),
     }
@@ -186,7 +190,7 @@ def _check_sites(draws: PosteriorDraws, own: PosteriorDraws) -> None:
 
 
 def _posterior(
-    description: NetworkDescription, draws: PosteriorDraws, coords: dict[str, list[str]]
+    description: NetworkDescription, draws: PosteriorDraws, coords: dict[str, list[str]], seed: int
 ) -> xr.Dataset:
     variables: dict[str, Tensor] = dict(draws.latents)
     for layer in description.groups:
@@ -201,10 +205,22 @@ def _posterior(
         )  # a likelihood's latent may have one a target
         dims = shared if of is None else [node_dim(description, of)]
         arrays[name] = _array(value[None], dims, gate=name.endswith(".gate"))
+    for group in description.gate_groups:
+        if isinstance(group.inclusion, BetaInclusion):
+            rate = _inclusion_rate(group, draws.latents[group.gate_site], seed)
+            arrays[f"{group.path}.inclusion_rate"] = _array(rate[None], [])
     for name, value in draws.weights.items():
         layer = description.layer(name)
         arrays[layer.weight_site] = _array(value[None], weight_dims(description, layer))
     return _dataset(arrays, coords)
+
+
+def _inclusion_rate(group: GateGroup, gates: Tensor, seed: int) -> Tensor:
+    """Draws of the probability that the members share given their gates ``[S, size]``, ``[S]``."""
+    prior: Any = group.inclusion
+    count = gates.double().sum(-1).cpu().numpy()
+    random = np.random.default_rng(seed)
+    return torch.from_numpy(random.beta(prior.a + count, prior.b + group.size - count))
 
 
 def _slab_scale(group: NodeGroup, latents: dict[str, Tensor]) -> Tensor | None:
@@ -234,9 +250,7 @@ def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
         arrays[f"{group.path}.inclusion_logit"] = xr.DataArray(
             logits, dims=dims, attrs={"long_name": "posterior log-odds of inclusion, exact"}
         )
-        arrays[f"{group.path}.prior_inclusion"] = xr.DataArray(
-            group.inclusion, attrs={"long_name": "prior inclusion probability"}
-        )
+        arrays[f"{group.path}.prior_inclusion"] = prior_array(group, dims)
         if group.name in getattr(guide, "coupled", ()):
             numbers = np.zeros(group.size, dtype=np.int64)
             for number, one in enumerate(credible_sets(guide, group=group.name), start=1):
@@ -244,6 +258,17 @@ def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
             said = {"long_name": "number of the credible set of 95 % that it is in, 0 for none"}
             arrays[f"{group.path}.credible_set"] = xr.DataArray(numbers, dims=dims, attrs=said)
     return _dataset(arrays, coords)
+
+
+def prior_array(group: GateGroup, dims: list[str]) -> xr.DataArray:
+    """Prior inclusion probability: one number, or one for each member where they differ."""
+    attributes = {"long_name": "prior inclusion probability"}
+    values = group.prior_inclusion.numpy()
+    if isinstance(group.inclusion, tuple):
+        return xr.DataArray(values, dims=dims, attrs=attributes)
+    if isinstance(group.inclusion, BetaInclusion):
+        attributes["note"] = f"mean of the {group.inclusion} prior that the members share"
+    return xr.DataArray(values[0], attrs=attributes)
 
 
 def _predictions(

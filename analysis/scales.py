@@ -34,6 +34,7 @@ __all__ = [
     "gate_logits",
     "inclusion_probabilities",
     "predictor_inclusion",
+    "predictor_prior",
     "slab_scale_quantiles",
 ]
 
@@ -71,6 +72,15 @@ def predictor_inclusion(guide: Guide) -> NDArray[np.float64]:
         1 - inclusion_probabilities(guide, linear.name)
     )
     return either
+
+
+def predictor_prior(guide: Guide) -> NDArray[np.float64]:
+    """The same under the prior, ``[p]``."""
+    inputs, linear = guide.description.inputs, guide.description.linear
+    prior = inputs.prior_inclusion
+    if linear is not None:
+        prior = 1 - (1 - prior) * (1 - linear.prior_inclusion)
+    return prior.numpy()
 
 
 def slab_scale_quantiles(

@@ -35,7 +35,8 @@ from pyro_ssbnn.guides.scales import scale_guide
 from pyro_ssbnn.guides.structured import StructuredGuide, _with_bias
 from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis
-from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
+from pyro_ssbnn.structure.gates import GateGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.network import Network
 

@@ -21,7 +21,7 @@ from pyro_ssbnn.models.activations import ACTIVATIONS
 from pyro_ssbnn.models.compact import CompactNetwork, plain_layer
 from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.models.wiring import Addition, SampledWiring, Wiring
-from pyro_ssbnn.priors import Gaussian, Latents, Prior, from_config
+from pyro_ssbnn.priors import Gaussian, Latents, Prior, from_config, inclusion_from_config
 from pyro_ssbnn.registry import class_of, record_of
 from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.cut import CutLayer
@@ -270,6 +270,9 @@ class GatedNetwork(PyroModule):
             options["prior"] = from_config(options["prior"])
             options["output_prior"] = from_config(options["output_prior"])
             options["likelihood"] = likelihood_from_config(options["likelihood"])
+            for name in ("input_inclusion", "linear_inclusion"):
+                if name in options:
+                    options[name] = inclusion_from_config(options[name])
             return cls(**options)
         except (KeyError, TypeError) as error:
             raise ConfigurationError(

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from pyro_ssbnn.checks import check_probability, check_that, is_whole
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.priors import Prior, TheoryInclusion
+from pyro_ssbnn.priors import BetaInclusion, Prior, TheoryInclusion
 from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.gates import GateInclusion
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.groups import InputGroup, NodeGroup, layer_inclusion
 from pyro_ssbnn.structure.linear import LinearGroup
@@ -34,8 +38,8 @@ class Layout:
 
     :param owner: name of the network, for messages.
     :param inputs: p, number of predictors, or channels, height and width (C, H, W) of images.
-    :param inclusion: prior inclusion probability of each predictor, whose gates close its weights in the first layer;
-        None leaves predictors ungated.
+    :param inclusion: prior inclusion probability of each predictor, whose gates close its weights in the first layer:
+        one number, one for each, or a :class:`~pyro_ssbnn.priors.BetaInclusion`; None leaves predictors ungated.
     :param names: a name for each predictor, ``x1``, ``x2``, ... by default.
     :param widths: columns of x of each predictor, whose weights one gate closes together; one each by default. They
         are for networks whose first layer is dense.
@@ -56,7 +60,7 @@ class Layout:
         owner: str,
         inputs: int | Sequence[int],
         *,
-        inclusion: float | None = None,
+        inclusion: float | Sequence[float] | BetaInclusion | None = None,
         names: Sequence[str] | None = None,
         widths: Sequence[int] | None = None,
     ) -> None:
@@ -67,8 +71,6 @@ class Layout:
         self.current = Maps("input", *maps)
         size = math.prod(maps)
         self._check_size("the predictors", size)
-        if inclusion is not None:
-            check_probability(f"{owner} input_inclusion", inclusion)
         if names is not None:
             known = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
             check_that(owner, "input_names", names, known, "a list of texts")
@@ -85,10 +87,11 @@ class Layout:
                 f" {list(widths)}. Images have none."
             )
         self._is_image = maps[1:] != (1, 1)
+        inclusion = self._checked_inclusion("input_inclusion", inclusion, size)
         self._inputs = InputGroup("input", size, inclusion, names, widths)
         self._layers: list[dict[str, Any]] = []
         self._sums: list[PlacedSum] = []
-        self._linear: float | None = None
+        self._linear: GateInclusion = None
         self._has_linear = False
 
     def convolution(
@@ -151,19 +154,18 @@ class Layout:
         )
         self.current = Maps(name, size, 1, 1)
 
-    def linear(self, inclusion: float | None = None) -> None:
+    def linear(self, inclusion: float | Sequence[float] | BetaInclusion | None = None) -> None:
         """Terms linear in each predictor, beside the layers; ``wire`` adds ``net.layer("linear", x)`` to the output.
 
         :param inclusion: prior inclusion probability of each; by default that of the predictors, without gates where
             they have none.
         :raises ConfigurationError: for an inclusion outside (0, 1), and for images.
         """
-        if inclusion is not None:
-            check_probability(f"{self.owner} linear_inclusion", inclusion)
+        given = self._checked_inclusion("linear_inclusion", inclusion, self._inputs.size)
         if self._is_image:
             raise ConfigurationError(f"{self.owner}: the pixels of images have no linear terms.")
         self._has_linear = True
-        self._linear = self._inputs.inclusion if inclusion is None else inclusion
+        self._linear = self._inputs.inclusion if given is None else given
 
     def add(self, name: str, *terms: tuple[Maps, int]) -> None:
         """A sum: the channels of each term from a certain place on, as large as what came last.
@@ -216,6 +218,21 @@ class Layout:
             widths=inputs.widths,
             mean_size=round(output.size * inputs.num_columns / inputs.size),
         )
+
+    def _checked_inclusion(self, name: str, given: object, size: int) -> GateInclusion:
+        """One number, a number for each of so many predictors, a Beta prior, or None."""
+        owner = f"{self.owner} {name}"
+        if given is None or isinstance(given, BetaInclusion):
+            return given
+        if isinstance(given, Sequence | Tensor | np.ndarray) and not isinstance(given, str):
+            values = [v.item() if hasattr(v, "item") else v for v in given]
+            check_that(owner, "it", values, len(values) == size, f"{size} numbers, one a predictor")
+            for value in values:
+                check_probability(owner, value)
+            return tuple(map(float, values))
+        probability: Any = given
+        check_probability(owner, probability)
+        return float(probability)
 
     def _check_size(self, name: str, size: int) -> None:
         check_that(self.owner, f"the width of {name}", size, is_whole(size), "a whole number")

@@ -14,7 +14,7 @@ from pyro_ssbnn.models.base import GatedNetwork
 from pyro_ssbnn.models.compact import CompactNetwork
 from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.models.wiring import Wiring
-from pyro_ssbnn.priors import Prior
+from pyro_ssbnn.priors import BetaInclusion, Prior, inclusion_to_config
 from pyro_ssbnn.registry import register
 
 __all__ = ["MLP"]
@@ -39,15 +39,16 @@ class MLP(GatedNetwork):
     :param likelihood: distribution of the targets; it also sets the number of outputs.
     :param output_prior: ungated prior of the output layer, by default Normal(0, 1) weights.
     :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS`.
-    :param input_inclusion: prior inclusion probability of each predictor; None (default) leaves predictors ungated.
-        A gate closes all outgoing first-layer weights of its predictor.
+    :param input_inclusion: prior inclusion probability of each predictor: one number, one for each predictor, or a
+        :class:`~pyro_ssbnn.priors.BetaInclusion` where the data are to say how many matter; None (default) leaves
+        predictors ungated. A gate closes all outgoing first-layer weights of its predictor.
     :param input_names: a name for each predictor, ``x1``, ``x2``, ... by default.
     :param input_widths: columns of x of each predictor, neighbours of each other, which one gate closes together: the
         levels of a factor, for example. One each by default.
     :param linear: add the predictors' linear terms, the group ``linear``: a gate and a slab scale for each predictor
         under ``prior``, one weight for each output. Data too few for a network then choose a sparse linear model.
-    :param linear_inclusion: prior inclusion probability of each linear term, by default ``input_inclusion``; without
-        either the terms are ungated.
+    :param linear_inclusion: prior inclusion probability of each linear term, as ``input_inclusion``, which it is by
+        default; without either the terms are ungated. A Beta prior is then one of the terms' own.
     :param prefix: what all site names begin with, see :class:`GatedNetwork`.
     :raises ConfigurationError: for widths, names or probabilities outside their domain, and for linear terms beside no
         hidden layer.
@@ -62,11 +63,11 @@ class MLP(GatedNetwork):
         likelihood: Likelihood,
         output_prior: Prior | None = None,
         activation: str = "silu",
-        input_inclusion: float | None = None,
+        input_inclusion: float | Sequence[float] | BetaInclusion | None = None,
         input_names: Sequence[str] | None = None,
         input_widths: Sequence[int] | None = None,
         linear: bool = False,
-        linear_inclusion: float | None = None,
+        linear_inclusion: float | Sequence[float] | BetaInclusion | None = None,
         prefix: str | None = None,
     ) -> None:
         super().__init__(prior, likelihood, output_prior, activation, prefix)
@@ -100,11 +101,13 @@ class MLP(GatedNetwork):
 
     def _shape_config(self) -> dict[str, Any]:
         inputs, linear = self.description.inputs, self.description.linear
-        record = {} if linear is None else {"linear": True, "linear_inclusion": linear.inclusion}
+        record: dict[str, Any] = {}
+        if linear is not None:
+            record = {"linear": True, "linear_inclusion": inclusion_to_config(linear.inclusion)}
         return {
             "num_inputs": inputs.size,
             "hidden": [g.size for g in self.description.layers[:-1]],
-            "input_inclusion": inputs.inclusion,
+            "input_inclusion": inclusion_to_config(inputs.inclusion),
             "input_names": list(inputs.names),
             **({"input_widths": list(inputs.widths)} if inputs.widths else {}),
             **record,
@@ -120,7 +123,7 @@ class MLP(GatedNetwork):
         return super().compact_from_state(config, state)
 
 
-def _check_linear(linear: bool, inclusion: float | None, hidden: Sequence[int]) -> None:
+def _check_linear(linear: bool, inclusion: object, hidden: Sequence[int]) -> None:
     if linear and not hidden:
         raise ConfigurationError(
             "MLP: a network without hidden layers is linear already; leave linear=True out, or give hidden layers."

@@ -11,6 +11,7 @@ from .priors import SSGHS as SSGHS
 from .priors import Gaussian as Gaussian
 from .priors import GroupLasso as GroupLasso
 from .priors import GroupHorseshoe as GroupHorseshoe
+from .priors import BetaInclusion as BetaInclusion
 from .priors import TheoryInclusion as TheoryInclusion
 
 # Likelihoods

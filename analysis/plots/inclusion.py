@@ -18,10 +18,12 @@ from pyro_ssbnn.analysis.plots.style import (
     half_line,
     legend_on_top,
     members,
+    prior_line,
     probability_axis,
 )
 from pyro_ssbnn.analysis.scales import inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_inclusion"]
@@ -67,11 +69,11 @@ def plot_inclusion(
         if kind == "map" or (kind == "auto" and len(gamma) > WIDEST_BARS):
             _draw_map(panel, gamma, threshold)
         else:
-            _draw_bars(panel, gamma, threshold, guide.description[name].inclusion)
+            _draw_bars(panel, gamma, threshold, guide.description[name])
     return panels
 
 
-def _draw_bars(ax: Axes, gamma: NDArray[np.float64], threshold: float, prior: float | None) -> None:
+def _draw_bars(ax: Axes, gamma: NDArray[np.float64], threshold: float, group: GateGroup) -> None:
     """Every bar there is to see, each named; nodes without one are only counted."""
     order = np.argsort(-gamma, kind="stable")
     seen = int((gamma >= _VISIBLE).sum())
@@ -80,8 +82,8 @@ def _draw_bars(ax: Axes, gamma: NDArray[np.float64], threshold: float, prior: fl
     positions = np.arange(len(shown))
     ax.bar(positions, gamma[shown], width=0.85, color=colours)
     half_line(ax, threshold)
-    if prior is not None:
-        ax.axhline(prior, color="black", linestyle=":", linewidth=1, label=f"prior {prior:.2g}")
+    if group.gated:
+        prior_line(ax, group.prior_inclusion.numpy()[shown])
     size = "medium" if len(shown) <= 12 else "small" if len(shown) <= 24 else 5.5
     turned = 90 if len(shown) > 24 else 0
     ax.set_xticks(positions, [str(j) for j in shown], fontsize=size, rotation=turned)

@@ -9,8 +9,19 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from pyro_ssbnn.analysis.inclusion import predictor_names, predictor_norms
-from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED, half_line, members, single_axes
-from pyro_ssbnn.analysis.scales import inclusion_probabilities, predictor_inclusion
+from pyro_ssbnn.analysis.plots.style import (
+    ACCENT,
+    MUTED,
+    half_line,
+    members,
+    prior_line,
+    single_axes,
+)
+from pyro_ssbnn.analysis.scales import (
+    inclusion_probabilities,
+    predictor_inclusion,
+    predictor_prior,
+)
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.structure.guide import Guide
@@ -53,28 +64,20 @@ def plot_predictor_inclusion(
     names = predictor_names(guide, feature_names)
     gamma = predictor_inclusion(guide)
     linear = guide.description.linear
-    prior = inputs.inclusion
-    if linear is not None:
-        prior = 1 - (1 - prior) * (1 - (linear.inclusion or 0.0))
+    prior = predictor_prior(guide)
     shown = np.lexsort((-predictor_norms(guide), -gamma))[:top]
     ax = single_axes(ax, (6.4, 1.4 + 0.24 * len(shown)))
     colours = [ACCENT if p > threshold else MUTED for p in gamma[shown]]
     positions = np.arange(len(shown))
     bars = ax.barh(positions, gamma[shown], height=0.8, color=colours)
-    told = np.abs(_logit(gamma[shown]) - _logit(prior)) >= _NOTHING
+    told = np.abs(_logit(gamma[shown]) - _logit(prior[shown])) >= _NOTHING
     for bar, moved in zip(bars, told, strict=True):
         if not moved:
             bar.set(facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0.8)
     if not told.all():
         bars[int(np.flatnonzero(~told)[0])].set_label("at its prior: the data say nothing of it")
     half_line(ax, threshold, vertical=True)
-    ax.axvline(
-        prior,
-        color="black",
-        linestyle=":",
-        linewidth=1,
-        label=f"prior {prior:.2g}",
-    )
+    prior_line(ax, prior[shown], vertical=True)
     if linear is not None:
         for group, name, marker, size in (
             (linear, "linear", "s", 8),

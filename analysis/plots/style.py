@@ -25,6 +25,7 @@ __all__ = [
     "half_line",
     "legend_on_top",
     "members",
+    "prior_line",
     "probability_axis",
     "single_axes",
 ]
@@ -94,6 +95,23 @@ def half_line(ax: Axes, threshold: float, *, vertical: bool = False, label: str 
     draw = ax.axvline if vertical else ax.axhline
     style: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1, "zorder": 3}
     draw(threshold, label=label or f"threshold {threshold:g}", **style)
+
+
+def prior_line(ax: Axes, prior: NDArray[np.float64], *, vertical: bool = False) -> None:
+    """Dotted line at the prior inclusion probability, or a step for each member where they differ.
+
+    :param prior: of the members in the order in which they are drawn, at 0, 1, ...
+    """
+    style: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1}
+    if np.ptp(prior) < 1e-12:
+        draw = ax.axvline if vertical else ax.axhline
+        draw(prior[0], label=f"prior {prior[0]:.2g}", **style)
+        return
+    places, values = np.arange(len(prior) + 1) - 0.5, np.append(prior, prior[-1])
+    if vertical:
+        ax.plot(np.repeat(prior, 2), np.repeat(places, 2)[1:-1], label="prior", **style)
+    else:
+        ax.step(places, values, where="post", label="prior", **style)
 
 
 def probability_axis(ax: Axes) -> None:

@@ -22,7 +22,8 @@ def announce(data: LoadedData, preprocessing: Preprocessing, model: MLP) -> None
     description, classes = model.description, len(preprocessing.class_names)
     rows, unknown = data.record["rows"], data.record.get("without_target")
     widths = "-".join(str(g.size) for g in (description.inputs, *description.layers))
-    gates = ", ".join(f"{g.name} {g.inclusion:.3g}" for g in description.gate_groups) or "no gates"
+    gates = ", ".join(f"{g.name} {g.prior_in_words}" for g in description.gate_groups)
+    gates = gates or "no gates"
     results.print(
         f"[bold]Data[/]     {rows['train']:,} training rows, {rows['test']:,} test rows ({data.record['test_rows']});"
         f" {description.inputs.size:,} predictors; {preprocessing.task} of '{escape(preprocessing.target_name)}'"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyro_ssbnn.cli.console import messages
 from pyro_ssbnn.cli.kinds import PriorName, TaskName
+from pyro_ssbnn.cli.options import names as split_names
 from pyro_ssbnn.cli.options import numbers
 from pyro_ssbnn.errors import ConfigurationError
 
@@ -17,12 +19,13 @@ if TYPE_CHECKING:
     from pyro_ssbnn.data import Preprocessing
     from pyro_ssbnn.likelihoods import Likelihood
     from pyro_ssbnn.models import MLP
-    from pyro_ssbnn.priors import Prior
+    from pyro_ssbnn.priors import BetaInclusion, Prior
 
 __all__ = ["NetworkChoice", "build_network", "parse_hidden", "parse_nodes"]
 
 
 _OPTIONS = {"scale": "--slab-scale", "global_scale": "--global-scale", "cap": "--cap"}
+_BETA = "beta:"
 _HORSESHOES = (PriorName.ss_ghs, PriorName.group_horseshoe)
 
 
@@ -38,7 +41,7 @@ class NetworkChoice:
     global_scale: float | None = None
     cap: str | None = None
     input_gates: bool | None = None
-    input_inclusion: float | None = None
+    input_inclusion: str | None = None
     noise_scale: float | None = None
     task: TaskName | None = None
     linear: bool = False
@@ -59,7 +62,7 @@ def build_network(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor
         prior=_prior(choice, len(y)),
         likelihood=_likelihood(choice, preprocessing, y),
         activation=choice.activation,
-        input_inclusion=_input_inclusion(choice, len(names)),
+        input_inclusion=_input_inclusion(choice, names),
         input_names=names,
         input_widths=preprocessing.widths,
         linear=choice.linear,
@@ -129,6 +132,8 @@ def _inclusion(text: str, num_data: int) -> float | list[float] | dict[str, Any]
     """In the form of a prior's ``to_config`` record."""
     if text.strip() == "theory":
         return {"theory": {"num_data": num_data}}
+    if text.startswith(_BETA):
+        return {"beta": asdict(_beta("--inclusion", text))}
     if "," in text:
         return [_number("--inclusion", part, "theory") for part in text.split(",")]
     return _number("--inclusion", text, "theory")
@@ -143,12 +148,50 @@ def _number(option: str, text: str, word: str) -> float:
         ) from error
 
 
-def _input_inclusion(choice: NetworkChoice, num_inputs: int) -> float | None:
+def _input_inclusion(
+    choice: NetworkChoice, names: Sequence[str]
+) -> float | list[float] | BetaInclusion | None:
     if choice.input_gates is False and choice.input_inclusion is not None:
         raise ConfigurationError("--no-input-gates and --input-inclusion contradict each other.")
-    if choice.input_inclusion is not None:
-        return choice.input_inclusion
-    return 1 / max(num_inputs, 2) if choice.input_gates else None
+    text = choice.input_inclusion
+    if text is None:
+        return 1 / max(len(names), 2) if choice.input_gates else None
+    if text.startswith(_BETA):
+        return _beta("--input-inclusion", text)
+    first, *others = split_names(text) or ()
+    everyone = _probability(first, text)
+    if not others:
+        return everyone
+    each = dict.fromkeys(names, everyone)
+    for part in others:
+        name, _, value = part.rpartition("=")
+        if name not in each:
+            raise ConfigurationError(
+                f"--input-inclusion: expected the name of a predictor before each other number, as in 0.1,age=0.5; got"
+                f" {part!r}. Predictors are {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}."
+            )
+        each[name] = _probability(value, text)
+    return list(each.values())
+
+
+def _probability(part: str, text: str) -> float:
+    try:
+        return float(part)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--input-inclusion: expected a number such as 0.1, with others for single predictors (0.1,age=0.5), or"
+            f" beta:1,9; got {text!r}."
+        ) from error
+
+
+def _beta(option: str, text: str) -> BetaInclusion:
+    from pyro_ssbnn.priors import BetaInclusion
+
+    expected = "beta:A,B with two positive numbers, such as beta:1,9"
+    values = numbers(option, text.removeprefix(_BETA), float, expected)
+    if len(values) != 2:
+        raise ConfigurationError(f"{option}: expected {expected}; got {text!r}.")
+    return BetaInclusion(*values)
 
 
 def _likelihood(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor) -> Likelihood:

@@ -152,9 +152,12 @@ InputGates = Annotated[
     ),
 ]
 InputInclusion = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        help="Prior inclusion probability of each predictor; implies --input-gates. Default: 1 / number of predictors.",
+        metavar="NUMBER[,NAME=NUMBER]|beta:A,B",
+        help="Prior inclusion probability of each predictor; implies --input-gates: one number, other ones for those"
+        " named after it (0.1,age=0.5), or a Beta prior (beta:1,9), under which the data say how many matter. Default:"
+        " 1 / number of predictors.",
         **_NETWORK,
     ),
 ]
@@ -187,9 +190,10 @@ PriorOption = Annotated[
 Inclusion = Annotated[
     str | None,
     typer.Option(
-        metavar="NUMBER|LIST|theory",
+        metavar="NUMBER|LIST|beta:A,B|theory",
         help="Prior probability that a hidden node is in the network (spike and slab): one number, one per hidden layer"
-        " (0.1,0.05), or 'theory' for the layer-wise value of the contraction theory. Default: the prior's, 0.1.",
+        " (0.1,0.05), a Beta prior of each layer's own (beta:1,9), or 'theory' for the layer-wise value of the"
+        " contraction theory. Default: the prior's, 0.1.",
         **_PRIOR,
     ),
 ]

@@ -17,14 +17,16 @@ Source: the conjugate Normal linear model, as in George and McCulloch (1997, Sta
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_positive, check_probability
+from pyro_ssbnn.checks import check_positive, check_probability, check_that
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact.structures import Structures
+from pyro_ssbnn.priors import BetaInclusion
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.groups import InputGroup
 
@@ -52,24 +54,35 @@ class LinearEvidence:
 
 
 def linear_evidence(
-    x: Tensor, y: Tensor, *, noise_scale: float, inclusion: float, slab_scale: float = 1.0
+    x: Tensor,
+    y: Tensor,
+    *,
+    noise_scale: float,
+    inclusion: float | Sequence[float] | BetaInclusion,
+    slab_scale: float = 1.0,
 ) -> LinearEvidence:
     """Evidence of every set of predictors in the linear Gaussian network.
 
     :param x: predictors ``[N, p]``, p at most 12.
     :param y: targets ``[N]``.
     :param noise_scale: known standard deviation of the noise.
-    :param inclusion: prior inclusion probability of each predictor.
+    :param inclusion: prior inclusion probability of each predictor: one number, one for each, or a Beta prior.
     :param slab_scale: standard deviation of every weight and of the bias.
     :raises ConfigurationError: for more predictors, or values outside their domain.
     :raises DataError: for shapes that do not match.
     """
     check_positive("linear_evidence", noise_scale=noise_scale, slab_scale=slab_scale)
-    check_probability("linear_evidence", inclusion)
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise DataError(
             f"linear_evidence: x must be [N, p] and y [N]; got {list(x.shape)} and {list(y.shape)}."
         )
+    if isinstance(inclusion, Sequence):
+        inclusion = tuple(inclusion)
+        holds = len(inclusion) == x.shape[1]
+        check_that("linear_evidence", "inclusion", inclusion, holds, "one number a predictor")
+    for probability in inclusion if isinstance(inclusion, tuple) else [inclusion]:
+        if not isinstance(probability, BetaInclusion):
+            check_probability("linear_evidence", probability)
     names = tuple(f"x{i + 1}" for i in range(x.shape[1]))
     group = InputGroup("input", x.shape[1], inclusion, names)
     structures = Structures.of(NetworkDescription(group, ()))

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.description import NetworkDescription
-from pyro_ssbnn.structure.groups import GateGroup
+from pyro_ssbnn.structure.gates import GateGroup
 
 __all__ = ["MAX_GATES", "Structures"]
 
@@ -79,10 +78,7 @@ class Structures:
         r""":math:`\log p(z)` of every structure, ``[2^K]``."""
         total = self.table.new_zeros(len(self))
         for group in self.groups:
-            closed = -float(softplus(torch.tensor(group.prior_logit, dtype=torch.float64)))
-            total = (
-                total + self.sizes(group.name).double() * group.prior_logit + group.size * closed
-            )
+            total = total + group.log_prior(self.table[:, self.columns(group.name)])
         return total
 
     def sizes(self, name: str) -> Tensor:

@@ -4,7 +4,7 @@ Given the other blocks, the noise and the slab scales, the optimum of a block's 
 (:mod:`pyro_ssbnn.distributions.blocks`) is the posterior of a linear model with what the others explain taken off:
 
 .. math:: \Lambda = s\,X_B^\top C X_B + \tau I,\qquad h = s\,X_B^\top C\,(y - X_{-B} E[v_{-B}]),\qquad
-          q(z_B) \propto p(z_B)\exp\{\text{log evidence of } (h, \Lambda)_z\},
+          q(z_B) \propto \exp\{E \log p(z) + \text{log evidence of } (h, \Lambda)_z\},
 
 with s the precision of the noise, :math:`\tau` that of the slab, and the bias integrated out by
 :math:`C = I - \kappa 1 1^\top`, :math:`\kappa = s/(sN + \tau)`. Blocks are taken in turns until nothing moves.
@@ -22,6 +22,7 @@ from torch import Tensor
 from pyro_ssbnn.distributions.blocks import block_evidence, open_normal
 from pyro_ssbnn.distributions.coupled import gate_table
 from pyro_ssbnn.guides.joint_law import MOST_TOGETHER, JointLaw
+from pyro_ssbnn.inference.block_prior import BlockPrior
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.description import NetworkDescription
 
@@ -112,6 +113,7 @@ class BlockAscent:
     :param weights: how often each row counts, ``[N]``. Rows are multiplied by their roots, a column of ones too.
     :param blocks: members of each block.
     :param mean: E[v] to start from, ``[size, columns]``.
+    :param inclusion: inclusion probabilities to start from, ``[p]``.
     """
 
     def __init__(
@@ -122,12 +124,14 @@ class BlockAscent:
         weights: Tensor,
         blocks: Sequence[Sequence[int]],
         mean: Tensor,
+        inclusion: Tensor,
     ) -> None:
         self.one = weights.sqrt()
         self.x, self.y = self.one.unsqueeze(-1) * x, self.one.unsqueeze(-1) * y
         self.rows, self.mean = float(weights.sum()), mean.clone()
         x = self.x
         self.description, self.members = description, blocks
+        self.prior = BlockPrior(description.inputs, blocks, inclusion.double())
         owners = description.inputs.columns.owners
         self.blocks, self.owners = [], []  # columns of each block, and whose they are in it
         for block in blocks:
@@ -150,6 +154,7 @@ class BlockAscent:
         turn: Sequence[int] = everyone
         for _ in range(_SWEEPS):
             moved = []
+            self.prior.renew()
             for index in turn:
                 block = self.blocks[index]
                 of_block, before = self.x[:, block], self.mean[:, block]
@@ -178,8 +183,8 @@ class BlockAscent:
         table = gate_table(len(self.members[index]), linear)
         open = table[:, self.owners[index]]
         evidence = block_evidence(open, linear, precision, given.log_slab)
-        prior = table.sum(-1) * self.description.inputs.prior_logit
-        log_mass = (prior + evidence).log_softmax(0)
+        log_mass = (self.prior.of_sets(index, table) + evidence).log_softmax(0)
+        self.prior.take(index, log_mass, table)
         return _moments(open, log_mass, linear, precision)
 
     def law(self, given: Regression, centred: bool) -> tuple[JointLaw, Fitted]:

@@ -5,7 +5,8 @@ Given everything else, the bound is largest in the log-odds :math:`\eta_i` of ga
 .. math:: \eta_i^* = \log\frac{\lambda}{1 - \lambda}
           + E_q\big[\log p(y | z_i = 1, \cdot) - \log p(y | z_i = 0, \cdot)\big] - \Delta_i,
 
-where :math:`\Delta_i` is what opening the gate adds to the KL of the weights that it opens. So
+where :math:`\Delta_i` is what opening the gate adds to the KL of the weights that it opens (under a Beta prior of the
+inclusion probability the prior log-odds are those given the other gates, averaged over these). So
 :math:`\eta_i - \eta_i^*` says how far training has left the gate from its family's optimum, and
 :math:`\eta_i^* - \mathrm{logit}\,\lambda` is a log Bayes factor that does not saturate, as a logit does that learning
 stops moving. The expectation is over draws of all else, in which only this gate is flipped, on common random numbers;
@@ -34,7 +35,7 @@ from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
 from pyro_ssbnn.posterior.networks import outputs
-from pyro_ssbnn.structure.groups import GateGroup
+from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
@@ -53,17 +54,20 @@ class GateEvidence:
     :param logits: the guide's log-odds of inclusion.
     :param fixed_point: log-odds that are best given everything else, see the module; NaN for removed members.
     :param error: standard error of the fixed point, from the draws; 0 where it has a closed form.
-    :param prior_logit: prior log-odds.
+    :param prior_logit: prior log-odds of each, whatever the others.
     """
 
     logits: Tensor
     fixed_point: Tensor
     error: Tensor
-    prior_logit: float
+    prior_logit: Tensor
 
     @property
     def log_bayes_factor(self) -> Tensor:
-        """Fixed point less the prior log-odds, ``[size]``, with the same error."""
+        """Fixed point less the prior log-odds, ``[size]``, with the same error.
+
+        Posterior against prior odds: under a Beta prior also what the other members say of the inclusion probability.
+        """
         return self.fixed_point - self.prior_logit
 
     @property
@@ -139,7 +143,8 @@ def branch_evidence(
     for group in groups:
         logits = guide.inclusion_logits(group.name).double().cpu()
         gains = _gains(model, group, values, logits, data) * (num_data / len(data[0]))
-        fixed_point = group.prior_logit + gains.mean(0) - added[group.name]
+        prior = group.expected_logit(guide.inclusion()[group.name].cpu())
+        fixed_point = prior + gains.mean(0) - added[group.name]
         error = gains.std(0) / math.sqrt(num_draws)
         found[group.name] = GateEvidence(logits, fixed_point, error, group.prior_logit)
     return found

@@ -41,8 +41,8 @@ class Search:
             return
         without = sorted(set(range(inputs.size)) - set(self._useful(explained=False)))
         if without:
-            prior = inputs.inclusion or 0.0
-            result.history.removed += [Removal(inputs.name, j, 0, prior) for j in without]
+            prior = inputs.prior_inclusion.tolist() if inputs.gated else [0.0] * inputs.size
+            result.history.removed += [Removal(inputs.name, j, 0, prior[j]) for j in without]
             self.engine.remove({inputs.name: without})
 
     def after_block(self, record: int) -> None:

@@ -98,12 +98,14 @@ class _Settling:
         self.y = target.double().reshape(len(y), -1)
         weights = self.y.new_ones(len(y)) if weights is None else weights.double()
         mean = guide.mean_weights(self.group.name).double()[:, :-1]
-        mean = mean * inputs.spread(guide.inclusion()[inputs.name].double())
+        inclusion = guide.inclusion()[inputs.name].double()
+        mean = mean * inputs.spread(inclusion)
         unit = guide.mean_slab_scale(self.group.name)
         if unit is not None and not centred:
             mean = mean / unit.double().unsqueeze(-1)
         blocks = correlated_blocks(x, inputs.columns)
-        self.ascent = BlockAscent(model.description, x.double(), self.y, weights, blocks, mean)
+        start = (blocks, mean, inclusion)
+        self.ascent = BlockAscent(model.description, x.double(), self.y, weights, *start)
         self.rows, self.squares = self.ascent.rows, self.ascent.y.square().sum(0)
 
     def run(self) -> _Run:

@@ -17,7 +17,6 @@ of its tensors. The bound is the same before and after.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -63,11 +62,11 @@ def due_for_removal(
         if group is linear:
             continue
         rows = np.stack(history.inclusion[group.name][-after:])
-        prior = group.inclusion or 1.0
+        prior = group.prior_inclusion.numpy()
         if group is inputs and linear is not None:
             rows = 1 - (1 - rows) * (1 - np.stack(history.inclusion[linear.name][-after:]))
-            prior = 1 - (1 - prior) * (1 - (linear.inclusion or 1.0))
-        low = np.asarray((rows < min(below, prior)).all(0))  # what the data favour stays
+            prior = 1 - (1 - prior) * (1 - linear.prior_inclusion.numpy())
+        low = np.asarray((rows < np.minimum(below, prior)).all(0))  # what the data favour stays
         low[[r.node for r in history.removed if r.group == group.name]] = False
         low[rows[-1].argmax()] = False
         if low.any():
@@ -121,9 +120,7 @@ class LiveNetwork:
     def removed_kl(self) -> float:
         """KL from their prior of those gates that the live network no longer has."""
         groups = [g for g in self.whole_model.description.gate_groups if g.name in self._places]
-        return -sum(
-            (g.size - len(self._places[g.name])) * math.log1p(-(g.inclusion or 0.0)) for g in groups
-        )
+        return -sum(g.log_closed(_others(self._places[g.name], g.size).tolist()) for g in groups)
 
     @property
     def narrowest(self) -> NetworkDescription:

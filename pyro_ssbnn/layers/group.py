@@ -6,20 +6,21 @@ import pyro
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from pyro_ssbnn.distributions import Gate, IsotropicNormal
+from pyro_ssbnn.distributions import IsotropicNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers.affine import affine
 from pyro_ssbnn.priors import Latents
-from pyro_ssbnn.structure.groups import GateGroup, NodeGroup
+from pyro_ssbnn.structure.gates import GateGroup
+from pyro_ssbnn.structure.groups import NodeGroup
 
 __all__ = ["GroupLayer", "GroupLinear", "row_plate", "sample_gate"]
 
 
 def sample_gate(group: GateGroup, like: Tensor) -> Tensor | None:
-    """Sample ``{group}.gate`` from its Bernoulli prior, ``[size]``, inside the group's plate; None when ungated."""
+    """Sample ``{group}.gate`` from its prior, ``[size]``, inside the group's plate; None when ungated."""
     if not group.gated:
         return None
-    return pyro.sample(group.gate_site, Gate(like.new_full((), group.prior_logit)))
+    return pyro.sample(group.gate_site, group.prior_gates(like))
 
 
 def row_plate(group: NodeGroup, nodes: pyro.plate) -> pyro.plate:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyro_ssbnn.priors.base import Inclusion, Latents, Prior
+from pyro_ssbnn.priors.base import (
+    Inclusion,
+    Latents,
+    Prior,
+    inclusion_from_config,
+    inclusion_to_config,
+)
+from pyro_ssbnn.priors.beta_inclusion import BetaInclusion
 from pyro_ssbnn.priors.gaussian import SSIG, Gaussian
 from pyro_ssbnn.priors.group_horseshoe import SSGHS, GroupHorseshoe
 from pyro_ssbnn.priors.group_lasso import SSGL, GroupLasso
@@ -16,6 +23,7 @@ __all__ = [
     "SSGHS",
     "SSGL",
     "SSIG",
+    "BetaInclusion",
     "Gaussian",
     "GroupHorseshoe",
     "GroupLasso",
@@ -24,6 +32,8 @@ __all__ = [
     "Prior",
     "TheoryInclusion",
     "from_config",
+    "inclusion_from_config",
+    "inclusion_to_config",
     "theory_inclusion",
 ]
 
@@ -33,8 +43,7 @@ def from_config(config: Mapping[str, Any]) -> Prior:
 
     :raises ConfigurationError: for a name that is not registered, or unknown hyperparameters.
     """
-    changed: dict[str, Any] = {}
-    if isinstance(config.get("inclusion"), Mapping):
-        changed["inclusion"] = TheoryInclusion(**config["inclusion"]["theory"])
+    given = config.get("inclusion")
+    changed = {"inclusion": inclusion_from_config(given)} if isinstance(given, Mapping) else {}
     prior: Prior = made_of("prior", config, **changed)
     return prior

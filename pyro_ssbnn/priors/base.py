@@ -15,16 +15,18 @@ from torch import Tensor
 
 from pyro_ssbnn.checks import check_positive, check_probability, check_that
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.priors.beta_inclusion import BetaInclusion
 from pyro_ssbnn.priors.inclusion import TheoryInclusion
 from pyro_ssbnn.registry import name_of, record_of
 
-__all__ = ["Inclusion", "Latents", "Prior"]
+__all__ = ["Inclusion", "Latents", "Prior", "inclusion_from_config", "inclusion_to_config"]
 
 Latents = Mapping[str, Tensor]
 """Values of a prior's scale latents, by the last part of their site names."""
 
-Inclusion = float | tuple[float, ...] | TheoryInclusion | None
-"""Prior inclusion probability: one number, one per hidden layer, the theory's, or None for no gates."""
+Inclusion = float | tuple[float, ...] | BetaInclusion | TheoryInclusion | None
+"""Prior inclusion probability: one number, one per hidden layer, a Beta prior of each layer's own, the theory's, or
+None for no gates."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Prior(ABC):
                 if self.gated
                 else f"{owner} has no gates; got inclusion={self.inclusion!r}. Use its spike-and-slab form."
             )
-        if self.inclusion is not None and not isinstance(self.inclusion, TheoryInclusion):
+        if self.inclusion is not None and not isinstance(self.inclusion, _LAWS):
             each = self.inclusion if isinstance(self.inclusion, tuple) else (self.inclusion,)
             for probability in each:
                 check_probability(owner, probability)
@@ -102,7 +104,36 @@ class Prior(ABC):
 
         :raises ConfigurationError: for a class without a name of its own.
         """
-        config: dict[str, Any] = {**record_of(type(self)), **asdict(self)}
-        if isinstance(self.inclusion, TheoryInclusion):
-            config["inclusion"] = {"theory": asdict(self.inclusion)}
-        return config
+        plain = {**asdict(self), "inclusion": inclusion_to_config(self.inclusion)}
+        return {**record_of(type(self)), **plain}
+
+
+_LAWS = (BetaInclusion, TheoryInclusion)
+_NAMES: dict[str, type[BetaInclusion | TheoryInclusion]] = {
+    "beta": BetaInclusion,
+    "theory": TheoryInclusion,
+}
+
+
+def inclusion_to_config(inclusion: Inclusion) -> Any:
+    """Plain record of a prior inclusion probability, from which :func:`inclusion_from_config` makes it again."""
+    for name, kind in _NAMES.items():
+        if isinstance(inclusion, kind):
+            return {name: asdict(inclusion)}
+    return inclusion
+
+
+def inclusion_from_config(record: Any) -> Inclusion:
+    """Make a prior inclusion probability from its record.
+
+    :raises ConfigurationError: for a record of another kind.
+    """
+    if not isinstance(record, Mapping):
+        return tuple(record) if isinstance(record, list) else record
+    name = next(iter(record), None)
+    known = len(record) == 1 and name in _NAMES and isinstance(record[name], Mapping)
+    check_that("inclusion", "its record", record, known, 'a number or {"beta": {"a": 1, "b": 9}}')
+    try:
+        return _NAMES[str(name)](**record[name])
+    except TypeError as error:
+        raise ConfigurationError(f"inclusion: bad record ({error}).") from error

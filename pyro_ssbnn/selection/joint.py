@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pyro_ssbnn.distributions import BlockGate, CoupledGate
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.structure.groups import GateGroup
+from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["CredibleSet", "GateTable", "credible_sets", "gate_tables", "set_inclusion"]
@@ -52,7 +52,7 @@ class CredibleSet:
     :param group: name of the group, such as ``input``.
     :param members: ascending indices.
     :param probability: that one of them or more are in.
-    :param prior_probability: the same under the prior, :math:`1 - (1 - \\lambda)^{|S|}`.
+    :param prior_probability: the same under the prior, :math:`1 - (1 - \\lambda)^{|S|}` of a fixed number.
     """
 
     group: str
@@ -118,12 +118,12 @@ def credible_sets(
         raise ConfigurationError(
             f"credible_sets: probability must lie strictly between 0 and 1; got {probability}."
         )
-    inclusion = guide.description[group].inclusion
+    gated = guide.description[group]
     found = []
     for table in gate_tables(guide, group):
         for places, reached in _sets(table, probability):
             members = tuple(table.members[place] for place in places)
-            prior = -math.expm1(len(members) * math.log1p(-(inclusion or 0.0)))
+            prior = -math.expm1(gated.log_closed(members))
             one = CredibleSet(group, members, reached, prior)
             if one.log_bayes_factor <= 0:
                 break  # what is larger says even less

@@ -7,8 +7,9 @@ from pyro_ssbnn.structure.axes import Axis, put, take
 from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import cut_off, without_unread
+from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
-from pyro_ssbnn.structure.groups import GateGroup, InputGroup, NodeGroup, layer_inclusion
+from pyro_ssbnn.structure.groups import InputGroup, NodeGroup, layer_inclusion
 from pyro_ssbnn.structure.guide import Guide, LogMoments
 from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.match import first_difference, require_match

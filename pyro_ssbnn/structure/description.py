@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import Prior
-from pyro_ssbnn.structure.groups import GateGroup, InputGroup, NodeGroup
+from pyro_ssbnn.structure.gates import GateGroup
+from pyro_ssbnn.structure.groups import InputGroup, NodeGroup
 from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.sums import PlacedSum, with_sums
 
@@ -156,7 +157,9 @@ class NetworkDescription:
         for group in self.groups:
             lost = whole[group.source] - sizes[group.source]
             left = group.without_sources(kept, lost)
-            groups.append(replace(left, size=sizes[group.name]))
+            if group.name in kept:
+                left = left.narrowed_to(kept[group.name])
+            groups.append(left)
         sums = tuple(total.narrowed(kept) for total in self.sums)
         return NetworkDescription(inputs, tuple(groups), sums)
 

@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.priors import Prior, TheoryInclusion, theory_inclusion
+from pyro_ssbnn.priors import BetaInclusion, Prior, TheoryInclusion, theory_inclusion
 from pyro_ssbnn.structure.axes import Axis
+from pyro_ssbnn.structure.gates import GateGroup, GateInclusion
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
-__all__ = ["GateGroup", "InputGroup", "NodeGroup", "layer_inclusion", "spread"]
-
-
-@dataclass(frozen=True)
-class GateGroup:
-    """A set of nodes or predictors that may carry gates.
-
-    :param name: its name in the network: of the module, in selections, tables and files.
-    :param size: number of nodes (or predictors).
-    :param inclusion: prior inclusion probability of each, or None when they carry no gates.
-    :param prefix: what stands before the names of all sites and plates of its network, such as ``left.``.
-    """
-
-    name: str
-    size: int
-    inclusion: float | None
-    prefix: str = field(default="", kw_only=True)
-
-    @property
-    def gated(self) -> bool:
-        """Whether the nodes carry gates."""
-        return self.inclusion is not None
-
-    @property
-    def prior_logit(self) -> float:
-        """Prior log-odds of inclusion.
-
-        :raises ConfigurationError: for an ungated group.
-        """
-        if self.inclusion is None:
-            raise ConfigurationError(f"group {self.name!r} has no gates, hence no prior odds.")
-        return math.log(self.inclusion) - math.log1p(-self.inclusion)
-
-    @property
-    def path(self) -> str:
-        """Name of its plate, and what its sites' names begin with."""
-        return f"{self.prefix}{self.name}"
-
-    @property
-    def gate_site(self) -> str:
-        """Name of the gate's sample site."""
-        return f"{self.path}.gate"
+__all__ = ["InputGroup", "NodeGroup", "layer_inclusion", "spread"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +65,8 @@ class InputGroup(GateGroup):
         indices = kept.tolist()
         names = tuple(self.names[i] for i in indices)
         widths = tuple(self.widths[i] for i in indices) if self.widths else ()
-        return replace(self, size=len(indices), names=names, widths=widths)
+        inclusion = self.inclusion_of(kept)
+        return replace(self, size=len(indices), inclusion=inclusion, names=names, widths=widths)
 
 
 @dataclass(frozen=True)
@@ -235,6 +196,10 @@ class NodeGroup(GateGroup):
             columns_per_source=per_source,
         )
 
+    def narrowed_to(self, kept: Tensor) -> Self:
+        """The group of the nodes that are kept, by ascending indices, when the others are closed."""
+        return replace(self, size=len(kept), inclusion=self.inclusion_of(kept))
+
     @property
     def weight_site(self) -> str:
         """Name of the standardised weights' sample site."""
@@ -260,15 +225,15 @@ def spread(values: Tensor, widths: tuple[int, ...]) -> Tensor:
     return values.unsqueeze(-1).expand(*values.shape, widest).flatten(-2).index_select(-1, index)
 
 
-def layer_inclusion(prior: Prior, widths: list[int]) -> list[float | None]:
-    """Prior inclusion probability of each hidden layer, from the prior's number, sequence or theory.
+def layer_inclusion(prior: Prior, widths: list[int]) -> list[GateInclusion]:
+    """Prior inclusion probability of each hidden layer, from the prior's number, sequence, Beta prior or theory.
 
     :param widths: ``[inputs, hidden..., outputs]``.
     :raises ConfigurationError: when a sequence has another length than there are hidden layers.
     """
     depth = len(widths) - 2
     given = prior.inclusion
-    if given is None or isinstance(given, int | float):
+    if given is None or isinstance(given, int | float | BetaInclusion):
         return [given] * depth
     if isinstance(given, TheoryInclusion):
         return [*theory_inclusion(widths, given.num_data, given.constant)] if depth else []
