@@ -33,7 +33,7 @@ from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models import MLP
 from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
-from pyro_ssbnn.priors import Prior, from_config
+from pyro_ssbnn.priors import BetaInclusion, Prior, from_config
 from pyro_ssbnn.results import Results
 from pyro_ssbnn.results.page import write_report
 from pyro_ssbnn.results.predictors import predictor_table
@@ -55,9 +55,9 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         hidden: tuple[int, ...] = (64, 32),
         activation: str = "silu",
         prior: str | Prior = "ss-ghs",
-        inclusion: float | None = None,
+        inclusion: float | BetaInclusion | None = None,
         select_predictors: bool = True,
-        predictor_inclusion: float | None = None,
+        predictor_inclusion: float | BetaInclusion | None = None,
         likelihood: str | Likelihood | None = None,
         categorical: tuple[str, ...] = (),
         date: tuple[str, ...] = (),

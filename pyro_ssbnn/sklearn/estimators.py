@@ -44,7 +44,8 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     :param prior: of the nodes: a name (``"ss-ghs"``, ``"ss-gl"``, ``"ss-ig"``, ``"gaussian"``, ...) or a prior.
     :param inclusion: prior inclusion probability of a node, with the name of a prior.
     :param select_predictors: whether predictors carry gates.
-    :param predictor_inclusion: prior inclusion probability of a predictor; None takes one over their number.
+    :param predictor_inclusion: prior inclusion probability of a predictor, or a :class:`~pyro_ssbnn.BetaInclusion`;
+        None takes one over their number.
     :param likelihood: None for Gaussian noise of unknown variance; a name such as ``"student-t"``,
         ``"heteroscedastic"``, ``"poisson"``, ``"negative-binomial"``; ``"count"`` for the one that the counts' spread
         suggests; or a likelihood. One of counts sees y as it is, all others see it standardised.

@@ -7,7 +7,7 @@ import pytest
 import torch
 import typer
 
-from pyro_ssbnn import MLP, SSGHS, TheoryInclusion, TrainingOptions, __version__
+from pyro_ssbnn import MLP, SSGHS, BetaInclusion, TheoryInclusion, TrainingOptions, __version__
 from pyro_ssbnn.cli import announcing, build
 from pyro_ssbnn.cli.kinds import PriorName, TaskName
 from pyro_ssbnn.cli.main import app
@@ -15,6 +15,7 @@ from pyro_ssbnn.cli.networks import NetworkChoice, build_network, parse_hidden, 
 from pyro_ssbnn.cli.sources import SourceChoice
 from pyro_ssbnn.data import Preprocessing, diabetes
 from pyro_ssbnn.data.dataset import Task
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.models import ACTIVATIONS
 from pyro_ssbnn.priors import from_config
 
@@ -177,7 +178,14 @@ def test_network_from_options(make):
     assert make(input_gates=True).description.inputs.inclusion == pytest.approx(1 / 10)
     assert make(input_gates=True, linear=True).description.linear.inclusion == pytest.approx(0.1)
     assert make().description.linear is None
-    assert make(input_inclusion=0.3).description.inputs.inclusion == 0.3
+    assert make(input_inclusion="0.3").description.inputs.inclusion == 0.3
+    assert make(input_inclusion="beta:1,9").description.inputs.inclusion == BetaInclusion(1, 9)
+    assert make(inclusion="beta:2,3").prior.inclusion == BetaInclusion(2, 3)
+    each = make(input_inclusion="0.3,bmi=0.9,s6=0.1").description.inputs.inclusion
+    assert each == (0.3, 0.3, 0.9, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.1)
+    for wrong in ("much", "0.3,weight=0.5", "0.3,bmi=much", "beta:1", "beta:a,b"):
+        with pytest.raises(ConfigurationError, match="--input-inclusion: expected"):
+            make(input_inclusion=wrong)
     deviation = float(diabetes().y.std(correction=0))
     assert make(noise_scale=50.0).likelihood.scale == pytest.approx(50 / deviation, rel=1e-5)
 
