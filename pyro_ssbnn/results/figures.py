@@ -21,6 +21,7 @@ _SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,  # a column called a$b$c is no formula
 }
 _SHOWN = 0.9  # of its size: two stand beside each other
+_NARROWEST = 0.6  # of that width; on a narrower screen it is scrolled
 _NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 # The plots' own colours by the names that the page gives them, which differ in the dark.
 _COLOURS = {
@@ -77,7 +78,8 @@ def _inline(svg: str, name: str, alt: str) -> str:
     for colour, variable in _COLOURS.items():
         svg = re.sub(rf"(fill|stroke): {colour}\b", rf"\1: {variable}", svg)
     width = _SHOWN * float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
-    opening = f'<svg role="img" aria-label="{escape(alt)}" style="width: {width:.0f}pt"'
+    size = f"width: {width:.0f}pt; min-width: {_NARROWEST * width:.0f}pt"
+    opening = f'<svg role="img" aria-label="{escape(alt)}" style="{size}"'
     return re.sub(
         r'<svg(?: height="[^"]*"| width="[^"]*"| version="[^"]*")*', opening, svg, count=1
     )

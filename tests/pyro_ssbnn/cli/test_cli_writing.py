@@ -10,8 +10,9 @@ import torch
 from filelock import FileLock
 
 from pyro_ssbnn import load_fit
-from pyro_ssbnn.cli import build, predictions, products
+from pyro_ssbnn.cli import build, products
 from pyro_ssbnn.inference import fit
+from pyro_ssbnn.results import predictions
 
 FINISHED = {"config.json", "fit.safetensors", "history.csv", "metrics.json", "posterior.nc"}
 
