@@ -18,16 +18,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pyro_ssbnn.analysis.mixtures import mixed_layers, mixed_predictors
 from pyro_ssbnn.analysis.scales import (
     gate_logits,
     inclusion_probabilities,
     predictor_inclusion,
+    predictor_logits,
     predictor_prior,
     slab_scale_quantiles,
 )
 from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.guides import CLOSED_LOGIT
+from pyro_ssbnn.guides import CLOSED_LOGIT, MixtureGuide
 from pyro_ssbnn.inference.gate_evidence import GateEvidence
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.priors import BetaInclusion
@@ -43,7 +45,7 @@ __all__ = ["inclusion_summary", "layer_summary", "predictor_norms", "slab_norms"
 
 
 def inclusion_summary(
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     selection: Selection | None = None,
     *,
     levels: Sequence[float] = (0.05, 0.5, 0.95),
@@ -66,6 +68,10 @@ def inclusion_summary(
     each gate. ``effect`` is the posterior mean of the linear weight given that it is in (of several outputs or
     columns the norm of the means), and the quantiles are those of its slab scale.
 
+    Of a mixture there is one row for every predictor: ``inclusion`` averaged by weight, ``lowest`` and ``highest`` of
+    the fits, ``norm`` the root of the mean square, no quantiles. Nodes of different fits do not correspond; see
+    :func:`layer_summary`.
+
     :param selection: nodes to mark as selected; by default those of the median probability model.
     :param levels: quantile levels, strictly between 0 and 1.
     :param gated_only: leave out ungated layers (the output, the dense baselines), which are always in the network:
@@ -81,9 +87,15 @@ def inclusion_summary(
     :param num_draws: of Monte Carlo, where :func:`~pyro_ssbnn.analysis.slab_scale_quantiles` has no closed form.
     :param seed: of these draws.
     :raises ConfigurationError: for levels outside (0, 1), miscounted names, a history of another network, or a network
-        without gates.
+        without gates; for selection, history or evidence of a mixture, which has none of its own.
     :raises SelectionError: for a selection of another network.
     """
+    if isinstance(guide, MixtureGuide):
+        given = {"selection": selection, "history": history, "evidence": evidence}
+        for name, value in given.items():
+            check_that("inclusion_summary", name, value, value is None, "left out for a mixture")
+        names = predictor_names(guide, feature_names)
+        return mixed_predictors(guide, names, predictor_norms(guide), _effects)
     selection = _checked_selection("inclusion_summary", guide, selection)
     if history is not None:
         known = isinstance(history, History)
@@ -127,7 +139,7 @@ def inclusion_summary(
     return table.rename_axis("name")
 
 
-def layer_summary(guide: Guide, selection: Selection | None = None) -> pd.DataFrame:
+def layer_summary(guide: Guide | MixtureGuide, selection: Selection | None = None) -> pd.DataFrame:
     """One row a gated group, predictors (``input``) first where they are gated.
 
     Columns: ``nodes``; ``active``, the number selected; ``expected_active`` and ``sd_active``, posterior mean and
@@ -135,9 +147,16 @@ def layer_summary(guide: Guide, selection: Selection | None = None) -> pd.DataFr
     share their inclusion probability: ``inclusion_rate`` and ``sd_inclusion_rate``, its posterior mean and standard
     deviation (NaN for other groups).
 
+    Of a mixture ``fewest_active`` and ``most_active`` of the fits stand in place of ``active``.
+
     :param selection: by default that of the median probability model.
+    :raises ConfigurationError: for a selection of a mixture.
     :raises SelectionError: for a selection of another network.
     """
+    if isinstance(guide, MixtureGuide):
+        alone = selection is None
+        check_that("layer_summary", "selection", selection, alone, "left out for a mixture")
+        return mixed_layers(guide, [layer_summary(member) for _, member, _ in guide.members])
     selection = _checked_selection("layer_summary", guide, selection)
     rows = {}
     for group in guide.description.gate_groups:
@@ -193,13 +212,16 @@ def slab_norms(guide: Guide, name: str) -> NDArray[np.float64]:
     return np.sqrt(_of_members(squares.sum(1), layer.weight_rows))
 
 
-def predictor_norms(guide: Guide) -> NDArray[np.float64]:
+def predictor_norms(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
     r"""Size of each predictor's outgoing first-layer mean weights given that the predictor is in, ``[p]``.
 
     :math:`\{\sum_j \gamma_j E[t_j u_{ji}]^2\}^{1/2}`: each weight counts by its node's inclusion probability (1 in an
     ungated layer), the root of the expected squared norm over the nodes' gates. Weights of all columns of a predictor
-    are its own.
+    are its own. Of a mixture it is the root of the mean square.
     """
+    if isinstance(guide, MixtureGuide):
+        members = [weight * predictor_norms(member) ** 2 for _, member, weight in guide.members]
+        return np.sqrt(np.sum(members, axis=0))
     first = guide.description.groups[0]
     squares = _mean_weights(guide, first.name)[:, : first.fan_in] ** 2
     if first.gated:
@@ -217,29 +239,25 @@ def _of_members(values: NDArray[np.float64], axis: Axis) -> NDArray[np.float64]:
 def _linear_columns(guide: Guide, linear: LinearGroup, selection: Selection) -> dict[str, object]:
     """What the row of a predictor says of both its gates, or of its linear term."""
     inputs = guide.description.inputs
-    weights = _mean_weights(guide, linear.name)
-    single = weights.shape == (linear.size, 1)
     either = predictor_inclusion(guide)
     prior = predictor_prior(guide)
     return {
         "inclusion": either,
         "prior_inclusion": prior,
-        "log_bayes_factor": _either_logits(guide, linear) - np.log(prior / (1 - prior)),
+        "log_bayes_factor": predictor_logits(guide) - np.log(prior / (1 - prior)),
         "selected": (selection.mask(inputs.name) | selection.mask(linear.name)).cpu().numpy(),
         "nonlinear": inclusion_probabilities(guide, inputs.name),
         "linear": inclusion_probabilities(guide, linear.name),
-        "effect": weights[:, 0] if single else slab_norms(guide, linear.name),
+        "effect": _effects(guide),
     }
 
 
-def _either_logits(guide: Guide, linear: LinearGroup) -> NDArray[np.float64]:
-    """Log-odds that either gate is open, finite where the probability rounds to 1; minus infinity for removed ones.
-
-    With a and b the log-odds of the two: both are closed with odds :math:`1/(e^a + e^b + e^{a + b})` to one.
-    """
-    a, b = (gate_logits(guide, name) for name in (guide.description.inputs.name, linear.name))
-    gone = (a == CLOSED_LOGIT) & (b == CLOSED_LOGIT)
-    return np.where(gone, -np.inf, np.logaddexp(np.logaddexp(a, b), a + b))
+def _effects(guide: Guide) -> NDArray[np.float64]:
+    """Mean linear weight of each predictor given that it is in, of several outputs or columns the norm, ``[p]``."""
+    linear = guide.description.layer("linear")
+    weights = _mean_weights(guide, linear.name)
+    single = weights.shape == (linear.size, 1)
+    return weights[:, 0] if single else slab_norms(guide, linear.name)
 
 
 def _add_evidence(table: pd.DataFrame, guide: Guide, evidence: Mapping[str, GateEvidence]) -> None:
@@ -287,7 +305,7 @@ def _logit(probability: float) -> float:
     return np.log(probability) - np.log1p(-probability)
 
 
-def predictor_names(guide: Guide, feature_names: Sequence[str] | None) -> list[str]:
+def predictor_names(guide: Guide | MixtureGuide, feature_names: Sequence[str] | None) -> list[str]:
     """Names of the predictors: those given, or the network's own."""
     inputs = guide.description.inputs
     names = list(inputs.names if feature_names is None else feature_names)

@@ -29,6 +29,11 @@ group                     variables                                    dimension
 ``observed_data``         ``obs``, with y                              (``obs_id``[, ``target``])
 ========================= ============================================ =================================================
 
+The draws of a mixture of fits are laid out as one chain too, each fit's share of them by its weight, so that what ArviZ
+makes of them is the mixture's; ``member`` in ``sample_stats`` says whose each is. Nodes of different fits do not
+correspond: variables of single nodes are draws of the mixture's law, and nothing to interpret. ``constant_data`` then
+has the averaged inclusion of predictors, and ``weight`` of each member.
+
 The draws are independent, so they are laid out as one chain; R-hat and effective sample sizes of them say nothing about
 the fit. What does: the ELBO's history, agreement across restarts, and ``lp - log_q`` (importance ratios, PSIS k-hat).
 Exact inclusion probabilities stand in ``constant_data``, a group that every ArviZ knows and every netCDF file keeps,
@@ -52,6 +57,7 @@ from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.analysis.scales import gate_logits, inclusion_probabilities
 from pyro_ssbnn.errors import ConfigurationError, DataError
+from pyro_ssbnn.guides import MixtureGuide, named_groups
 from pyro_ssbnn.posterior.draws import MOST_BYTES, PosteriorDraws, draw_posterior
 from pyro_ssbnn.priors import BetaInclusion
 from pyro_ssbnn.selection.joint import credible_sets
@@ -78,7 +84,7 @@ ATTRIBUTES = {
 
 def to_arviz(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     draws: PosteriorDraws | None = None,
     *,
     num_draws: int = 200,
@@ -96,7 +102,7 @@ def to_arviz(
     2,000 random rows serve most checks of a model, and :func:`~pyro_ssbnn.predict` scores all rows.
 
     :param model: the network, ``result.model`` of a fit.
-    :param guide: its guide, ``result.guide``.
+    :param guide: its guide, ``result.guide``; of a :class:`~pyro_ssbnn.Mixture`, too.
     :param draws: draws already made by :func:`~pyro_ssbnn.draw_posterior`; by default they are made here.
     :param num_draws: S, number of draws to make.
     :param x: predictors ``[N, p]`` to predict at.
@@ -236,17 +242,20 @@ def _sample_stats(draws: PosteriorDraws) -> xr.Dataset:
     if draws.log_likelihood is not None:
         lp = lp + draws.log_likelihood.double().sum(1)
     stats = {"lp": lp, "log_prior": draws.log_prior, "log_q": draws.log_q}
+    if draws.member is not None:
+        stats["member"] = draws.member
     return _dataset({name: _array(value[None], []) for name, value in stats.items()}, {})
 
 
-def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
+def _exact_inclusion(guide: Guide | MixtureGuide, coords: dict[str, list[str]]) -> xr.Dataset:
     arrays = {}
-    for group in guide.description.gate_groups:
+    mixture = isinstance(guide, MixtureGuide)
+    for group in named_groups(guide.description) if mixture else guide.description.gate_groups:
         dims = [node_dim(guide.description, group)]
         exact = {"long_name": "posterior inclusion probability q(z = 1), exact"}
         probabilities = inclusion_probabilities(guide, group.name)
-        arrays[f"{group.path}.inclusion"] = xr.DataArray(probabilities, dims=dims, attrs=exact)
         logits = gate_logits(guide, group.name)
+        arrays[f"{group.path}.inclusion"] = xr.DataArray(probabilities, dims=dims, attrs=exact)
         arrays[f"{group.path}.inclusion_logit"] = xr.DataArray(
             logits, dims=dims, attrs={"long_name": "posterior log-odds of inclusion, exact"}
         )
@@ -257,6 +266,10 @@ def _exact_inclusion(guide: Guide, coords: dict[str, list[str]]) -> xr.Dataset:
                 numbers[list(one.members)] = number
             said = {"long_name": "number of the credible set of 95 % that it is in, 0 for none"}
             arrays[f"{group.path}.credible_set"] = xr.DataArray(numbers, dims=dims, attrs=said)
+    if isinstance(guide, MixtureGuide):
+        arrays["weight"] = xr.DataArray(
+            np.array(guide.weights), dims=["member"], attrs={"long_name": "weight of each fit"}
+        )
     return _dataset(arrays, coords)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,13 +20,12 @@ from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.errors import CheckpointError
 from pyro_ssbnn.files.atomic import replacing
 from pyro_ssbnn.isolation import python_random_kept
+from pyro_ssbnn.posterior.importance import ARVIZ_MAJOR
 
 __all__ = ["ArviZData", "assemble", "groups_of", "read_netcdf", "write_netcdf"]
 
 ArviZData: TypeAlias = Any
 """``arviz.InferenceData`` with ArviZ 0.x, ``xarray.DataTree`` with ArviZ 1.x."""
-
-ARVIZ_MAJOR = int(version("arviz").split(".")[0])
 
 
 def assemble(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> ArviZData:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.members import CLOSED_LOGIT
+from pyro_ssbnn.guides.mixture import MixtureGuide, named_groups
 from pyro_ssbnn.guides.scales import LogMoments
 from pyro_ssbnn.priors import Gaussian, GroupHorseshoe, GroupLasso, Prior
 from pyro_ssbnn.structure.guide import Guide
@@ -33,37 +34,46 @@ from pyro_ssbnn.structure.guide import Guide
 __all__ = [
     "gate_logits",
     "inclusion_probabilities",
+    "mixed_logits",
     "predictor_inclusion",
+    "predictor_logits",
     "predictor_prior",
     "slab_scale_quantiles",
 ]
 
 
-def gate_logits(guide: Guide, name: str) -> NDArray[np.float64]:
+def gate_logits(guide: Guide | MixtureGuide, name: str) -> NDArray[np.float64]:
     """Posterior log-odds of inclusion of a gated group's members, ``[size]``; finite where probabilities round to 1.
 
-    :raises ConfigurationError: for an unknown group, or one without gates.
+    :raises ConfigurationError: for an unknown group, or one without gates; for nodes of a mixture.
     """
+    if isinstance(guide, MixtureGuide) and _is_named(guide, name):
+        parts = [(np.log(w), _open_logits(member, name)) for _, member, w in guide.members if w]
+        return np.maximum(mixed_logits(parts), CLOSED_LOGIT)
     return guide.inclusion_logits(name).double().cpu().numpy()
 
 
-def inclusion_probabilities(guide: Guide, name: str) -> NDArray[np.float64]:
+def inclusion_probabilities(guide: Guide | MixtureGuide, name: str) -> NDArray[np.float64]:
     """Posterior inclusion probabilities of a gated group's members in double precision, ``[size]``; 0 for removed ones.
 
-    :raises ConfigurationError: for an unknown group, or one without gates.
+    :raises ConfigurationError: for an unknown group, or one without gates; for nodes of a mixture.
     """
+    if isinstance(guide, MixtureGuide) and _is_named(guide, name):
+        return _average([(w, inclusion_probabilities(m, name)) for _, m, w in guide.members])
     logits = guide.inclusion_logits(name).double().cpu()
     return torch.where(logits == CLOSED_LOGIT, 0.0, logits.sigmoid()).numpy()
 
 
-def predictor_inclusion(guide: Guide) -> NDArray[np.float64]:
+def predictor_inclusion(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
     r"""Posterior probability that each gated predictor is in the network, ``[p]``.
 
     With linear terms it is in when either of its gates is open: :math:`1 - (1 - \gamma_j)(1 - \gamma^{lin}_j)`, the two
-    being independent under a guide.
+    being independent under a guide. Under a mixture it is the average of that.
 
     :raises ConfigurationError: when predictors carry no gates.
     """
+    if isinstance(guide, MixtureGuide):
+        return _average([(w, predictor_inclusion(member)) for _, member, w in guide.members])
     nonlinear = inclusion_probabilities(guide, guide.description.inputs.name)
     linear = guide.description.linear
     if linear is None:
@@ -74,13 +84,59 @@ def predictor_inclusion(guide: Guide) -> NDArray[np.float64]:
     return either
 
 
-def predictor_prior(guide: Guide) -> NDArray[np.float64]:
+def predictor_prior(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
     """The same under the prior, ``[p]``."""
     inputs, linear = guide.description.inputs, guide.description.linear
     prior = inputs.prior_inclusion
     if linear is not None:
         prior = 1 - (1 - prior) * (1 - linear.prior_inclusion)
     return prior.numpy()
+
+
+def predictor_logits(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
+    r"""Log-odds of :func:`predictor_inclusion`, finite where it rounds to 1; minus infinity for removed predictors.
+
+    With a and b the log-odds of its two gates, a predictor is out with odds :math:`1/(e^a + e^b + e^{a + b})` to one.
+    """
+    if isinstance(guide, MixtureGuide):
+        return mixed_logits([(np.log(w), predictor_logits(m)) for _, m, w in guide.members if w])
+    nonlinear = _open_logits(guide, guide.description.inputs.name)
+    linear = guide.description.linear
+    if linear is None:
+        return nonlinear
+    other = _open_logits(guide, linear.name)
+    found: NDArray[np.float64] = np.logaddexp(np.logaddexp(nonlinear, other), nonlinear + other)
+    return found
+
+
+def mixed_logits(
+    parts: Sequence[tuple[float, NDArray[np.float64]]],
+) -> NDArray[np.float64]:
+    """Log-odds of an average of probabilities, ``[size]``, finite where they round to 1; minus infinity for 0.
+
+    :param parts: logarithm of the weight and log-odds of each probability.
+    """
+    open = np.logaddexp.reduce([weight - np.logaddexp(0.0, -logit) for weight, logit in parts])
+    closed = np.logaddexp.reduce([weight - np.logaddexp(0.0, logit) for weight, logit in parts])
+    difference: NDArray[np.float64] = open - closed
+    return difference
+
+
+def _is_named(guide: MixtureGuide, name: str) -> bool:
+    """Whether a group's members are the same in every fit."""
+    return name in {group.name for group in named_groups(guide.description)}
+
+
+def _open_logits(guide: Guide, name: str) -> NDArray[np.float64]:
+    """Log-odds of inclusion, minus infinity for removed members."""
+    logits = gate_logits(guide, name)
+    return np.where(logits == CLOSED_LOGIT, -np.inf, logits)
+
+
+def _average(parts: Sequence[tuple[float, NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """Sum of values times their weights."""
+    total: NDArray[np.float64] = np.sum([weight * value for weight, value in parts], axis=0)
+    return total
 
 
 def slab_scale_quantiles(

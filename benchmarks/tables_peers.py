@@ -40,16 +40,27 @@ class Answer(NamedTuple):
     selected: set[int] | None = None
 
 
-def ours(table: Table, seed: int, prior: str = "ss-ghs") -> Answer:
-    """A network of the package at its defaults, [32], predictors' prior inclusion 1/p."""
+class Data(NamedTuple):
+    """Predictors and targets of some rows, as a network takes them."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+def network_and_data(
+    table: Table, prior: str = "ss-ghs"
+) -> tuple[ss.MLP, Data, Data, tuple[float, float]]:
+    """A network of the package at its defaults, [32], predictors' prior inclusion 1/p, with training and test rows.
+
+    :returns: beside them mean and standard deviation that the targets were standardised by.
+    """
     p = table.x.shape[1]
     center, spread = table.x.mean(0), table.x.std(0)
     shift, scale = (table.y.mean(), table.y.std()) if table.kind == "real" else (0.0, 1.0)
 
-    def tensors(x: Array, y: Array) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.tensor((x - center) / spread).float(), torch.tensor(
-            (y - shift) / scale
-        ).float()
+    def data(x: Array, y: Array) -> Data:
+        scaled = (x - center) / spread, (y - shift) / scale
+        return Data(*(torch.tensor(values).float() for values in scaled))
 
     likelihood = {
         "real": ss.GaussianLikelihood,
@@ -58,10 +69,14 @@ def ours(table: Table, seed: int, prior: str = "ss-ghs") -> Answer:
     }[table.kind]()
     priors = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
     net = ss.MLP(p, [32], prior=priors[prior](), likelihood=likelihood, input_inclusion=1 / p)
-    fitted = ss.fit(net, *tensors(table.x, table.y), ss.TrainingOptions(seed=seed), progress=False)
-    predicted = ss.predict(
-        fitted.model, fitted.guide, *tensors(table.x_test, table.y_test), num_draws=400
-    )
+    return net, data(table.x, table.y), data(table.x_test, table.y_test), (shift, scale)
+
+
+def ours(table: Table, seed: int, prior: str = "ss-ghs") -> Answer:
+    """A single fit at the package's defaults."""
+    net, train, test, (shift, scale) = network_and_data(table, prior)
+    fitted = ss.fit(net, *train, ss.TrainingOptions(seed=seed), progress=False)
+    predicted = ss.predict(fitted.model, fitted.guide, *test, num_draws=400)
     inclusion = fitted.guide.inclusion()["input"].numpy()
     return Answer(
         shift + scale * predicted.mean.numpy(),

@@ -6,6 +6,7 @@ from pyro_ssbnn.guides.gaussian import GaussianGuide
 from pyro_ssbnn.guides.group_horseshoe import GroupHorseshoeGuide
 from pyro_ssbnn.guides.group_lasso import GroupLassoGuide
 from pyro_ssbnn.guides.likelihood import likelihood_guide
+from pyro_ssbnn.guides.mixture import MixtureGuide, named_groups
 from pyro_ssbnn.guides.moments import CLOSED_LOGIT, OPEN_LOGIT
 from pyro_ssbnn.guides.scales import ScaleGuide, scale_guide
 from pyro_ssbnn.guides.structured import StructuredGuide
@@ -18,9 +19,11 @@ __all__ = [
     "GaussianGuide",
     "GroupHorseshoeGuide",
     "GroupLassoGuide",
+    "MixtureGuide",
     "ScaleGuide",
     "StructuredGuide",
     "has_block_law",
     "likelihood_guide",
+    "named_groups",
     "scale_guide",
 ]

@@ -38,6 +38,7 @@ from .models import WideResNet as WideResNet
 from .guides import StructuredGuide as StructuredGuide
 from .guides import BlockGuide as BlockGuide
 from .guides import CoupledGuide as CoupledGuide
+from .guides import MixtureGuide as MixtureGuide
 
 # Training
 from .inference import fit as fit
@@ -55,6 +56,13 @@ from .inference import ELBOTerms as ELBOTerms
 from .inference import ImageAugmentation as ImageAugmentation
 from .inference import fit_deterministic as fit_deterministic
 from .inference import fine_tune as fine_tune
+
+# Several fits as one answer
+from .inference import fit_several as fit_several
+from .inference import combine_fits as combine_fits
+from .inference import Mixture as Mixture
+from .inference import stacking_weights as stacking_weights
+from . import parallel as parallel
 
 # Estimators for scikit-learn
 from . import sklearn as sklearn
@@ -121,6 +129,8 @@ from .models import CompactNetwork as CompactNetwork
 from .inference import save_fit as save_fit
 from .inference import load_fit as load_fit
 from .inference import load_guide as load_guide
+from .inference import save_mixture as save_mixture
+from .inference import load_mixture as load_mixture
 from .files.compact import save_compact as save_compact
 from .files.compact import load_compact as load_compact
 from .analysis import measure_latency as measure_latency

@@ -1,9 +1,8 @@
-"""The three functions of ArviZ that the diagnostics lean on, under both of its major versions.
+"""The two functions of ArviZ that only the diagnostics lean on, under both of its major versions.
 
 ========================= ================================ ==========================
 here                      ArviZ 0.x                        ArviZ 1.x
 ========================= ================================ ==========================
-:func:`smoothed_weights`  ``psislw``                       ``DataArray.azstats.psislw``
 :func:`leave_one_out`     ``loo``                          ``loo``, ``loo_approximate_posterior``
 :func:`power_scaling`     ``psens``                        ``psense``
 ========================= ================================ ==========================
@@ -11,21 +10,17 @@ here                      ArviZ 0.x                        ArviZ 1.x
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pyro_ssbnn.analysis.netcdf import ARVIZ_MAJOR, assemble
-from pyro_ssbnn.isolation import python_random_kept
+from pyro_ssbnn.analysis.netcdf import assemble
+from pyro_ssbnn.posterior.importance import ARVIZ_MAJOR, quiet_arviz, smoothed_weights
 
-__all__ = ["LeaveOneOut", "good_k", "leave_one_out", "power_scaling", "smoothed_weights"]
+__all__ = ["LeaveOneOut", "leave_one_out", "power_scaling"]
 
 Array = NDArray[np.float64]
 
@@ -46,36 +41,6 @@ class LeaveOneOut:
     p_loo: float
     pareto_k: Array
     corrected: bool
-
-
-def good_k(num_draws: int) -> float:
-    """Largest k-hat at which S draws give reliable estimates, ``min(1 - 1 / log10(S), 0.7)`` (Vehtari et al. 2024)."""
-    return min(1 - 1 / np.log10(num_draws), 0.7)
-
-
-def smoothed_weights(log_ratios: Array) -> tuple[Array, Array]:
-    """Pareto-smoothed importance weights (Vehtari et al. 2024).
-
-    :param log_ratios: ``[..., S]``, up to a constant.
-    :returns: normalised log weights ``[..., S]`` and k-hat ``[...]``. Where the largest ratios are all equal there is
-        no tail to smooth: the weights are left as they are, and k-hat is 0.
-    """
-    ratios = np.asarray(log_ratios, dtype=np.float64)
-    flat = ratios.reshape(-1, ratios.shape[-1])
-    tail = math.ceil(min(flat.shape[1] / 5, 3 * math.sqrt(flat.shape[1])))
-    varies = np.ptp(np.sort(flat, axis=1)[:, -tail:], axis=1) > 0
-    weights, k = flat.copy(), np.zeros(len(flat))
-    if varies.any():
-        with _arviz() as arviz:
-            if ARVIZ_MAJOR >= 1:
-                # azstats.psislw takes the log-likelihood, the negative of leave-one-out's log ratios
-                array = xr.DataArray(-flat[varies], dims=["row", "sample"])
-                found = array.azstats.psislw(dim="sample")
-                weights[varies], k[varies] = found[0].transpose("row", "sample"), found[1]
-            else:
-                weights[varies], k[varies] = arviz.psislw(flat[varies])
-    weights -= np.logaddexp.reduce(weights, axis=1, keepdims=True)
-    return weights.reshape(ratios.shape), k.reshape(ratios.shape[:-1])
 
 
 def leave_one_out(
@@ -99,7 +64,7 @@ def leave_one_out(
         {},
     )
     corrected = ARVIZ_MAJOR >= 1 and log_p is not None and log_q is not None
-    with _arviz() as arviz:
+    with quiet_arviz() as arviz:
         if corrected:
             found = arviz.loo_approximate_posterior(data, log_p, log_q, pointwise=True)
         elif ARVIZ_MAJOR >= 1:
@@ -140,22 +105,10 @@ def power_scaling(quantities: Mapping[str, Array], log_prior: Array) -> dict[str
     data = assemble(
         {"posterior": _indexed(xr.Dataset(as_draws)), "log_prior": _indexed(xr.Dataset(prior))}, {}
     )
-    with _arviz() as arviz:
+    with quiet_arviz() as arviz:
         result = arviz.psense(data) if ARVIZ_MAJOR >= 1 else arviz.psens(data, component="prior")
     return found | {name: float(result[name]) for name in varying}
 
 
 def _indexed(data: xr.Dataset) -> xr.Dataset:
     return data.assign_coords({str(d): np.arange(n) for d, n in data.sizes.items()})
-
-
-@contextmanager
-def _arviz() -> Iterator[Any]:
-    """The module, with its remarks on high k-hats silenced: they are what the checks report."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing", FutureWarning)
-        warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
-        with python_random_kept():
-            import arviz
-
-        yield arviz

@@ -19,7 +19,6 @@ from pyro_ssbnn.analysis.diagnostics.restarts import (
     check_node_agreement,
     check_prediction_agreement,
     check_predictor_agreement,
-    refitted,
 )
 from pyro_ssbnn.analysis.diagnostics.selection import check_temperature, check_threshold
 from pyro_ssbnn.analysis.diagnostics.signal import check_signal
@@ -29,9 +28,10 @@ from pyro_ssbnn.analysis.diagnostics.training import (
     check_schedule,
 )
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.inference import Fit, TrainingOptions, fit
+from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, fit
 from pyro_ssbnn.inference.guards import check_data
-from pyro_ssbnn.structure.match import first_difference
+from pyro_ssbnn.inference.mixture import require_alike
+from pyro_ssbnn.inference.several import refitted
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["diagnose"]
@@ -41,7 +41,7 @@ _FEWEST_DRAWS = 100  # for the Pareto tail of PSIS: the largest fifth
 
 
 def diagnose(
-    fitted: Fit | Sequence[Fit] | Callable[[], Network],
+    fitted: Fit | Mixture | Sequence[Fit] | Callable[[], Network],
     x: Tensor,
     y: Tensor,
     *,
@@ -52,6 +52,7 @@ def diagnose(
     num_draws: int = 1000,
     seed: int = 0,
     progress: bool = False,
+    n_jobs: int | None = None,
 ) -> Report:
     """Check a fit: has it arrived, does it predict data like the data, do restarts agree, what does it hang on?
 
@@ -59,7 +60,9 @@ def diagnose(
     random forest. See ``docs/diagnostics.md`` for what each check says.
 
     :param fitted: a fit; several fits of one network to the same data, the first of which is checked and the rest
-        taken as its restarts; or a function that makes the network, which is then fitted with ``options``.
+        taken as its restarts; a mixture of fits, whose predictions are judged together, its fits compared as restarts,
+        and training and gates checked of its best; or a function that makes the network, which is then fitted with
+        ``options``.
     :param x: predictors ``[N, p]`` that were fitted to, scaled as they were.
     :param y: their targets, ``[N]`` (``[N, K]`` for several).
     :param held_out: predictors and targets kept from the fit, for coverage, calibration, replicates and signal; without
@@ -71,6 +74,7 @@ def diagnose(
     :param num_draws: S, posterior draws.
     :param seed: of draws, forest and folds; the caller's random state is left untouched.
     :param progress: show progress bars of fits.
+    :param n_jobs: restarts at a time, see :func:`pyro_ssbnn.parallel.run_jobs`.
     :raises ConfigurationError: for arguments that contradict each other or lie outside their domain.
     :raises DataError: for data that do not fit the network.
 
@@ -90,7 +94,8 @@ def diagnose(
     if restarts < 1:
         raise ConfigurationError(f"diagnose: restarts counts all fits, at least 1; got {restarts}.")
     fits = _fits(fitted, x, y, options, progress)
-    result = fits[0]
+    mixture = fitted if isinstance(fitted, Mixture) else None
+    result = fits[0] if mixture is None else mixture.best
     check_data("diagnose", result.model, x, y)
     if len(x) != result.num_data:
         raise ConfigurationError(
@@ -101,12 +106,13 @@ def diagnose(
         check_data("diagnose", result.model, *held_out)
     if restarts > 1 and len(fits) > 1:
         raise ConfigurationError("diagnose: give several fits or a number of restarts, not both.")
-    fits += refitted(result, x, y, restarts - 1, progress=progress)
+    fits += refitted(result, x, y, restarts - 1, progress=progress, n_jobs=n_jobs)
 
-    own = gather(result, x, y, num_draws=num_draws, held_out=False, seed=seed)
+    answer = mixture or result
+    own = gather(answer, x, y, num_draws=num_draws, held_out=False, seed=seed)
     judged = own
     if held_out is not None:
-        judged = gather(result, *held_out, num_draws=num_draws, held_out=True, seed=seed)
+        judged = gather(answer, *held_out, num_draws=num_draws, held_out=True, seed=seed)
     checks: list[Check] = [
         check_convergence(result),
         check_schedule(result),
@@ -124,40 +130,25 @@ def diagnose(
     if temperatures:
         checks.append(check_temperature(result, x, y, temperatures))
     if len(fits) > 1:
-        checks += _restart_checks(fits, own, num_draws)
+        checks += _restart_checks(fits, own, num_draws, averaged=mixture is not None)
     return Report(tuple(checks))
 
 
 def _fits(
-    fitted: Fit | Sequence[Fit] | Callable[[], Network],
+    fitted: Fit | Mixture | Sequence[Fit] | Callable[[], Network],
     x: Tensor,
     y: Tensor,
     options: TrainingOptions | None,
     progress: bool,
 ) -> list[Fit]:
-    if isinstance(fitted, Fit | Sequence):
-        fits = [fitted] if isinstance(fitted, Fit) else list(fitted)
+    if isinstance(fitted, Fit | Mixture | Sequence):
+        given = fitted.fits if isinstance(fitted, Mixture) else fitted
+        fits = [given] if isinstance(given, Fit) else list(given)
         if options is not None:
             raise ConfigurationError(
                 "diagnose: options are for fits to be made; a fit brings its own."
             )
-        if not fits or not all(isinstance(f, Fit) for f in fits):
-            raise ConfigurationError(
-                "diagnose: expected fits, the results of pyro_ssbnn.fit; got none."
-            )
-        for number, other in enumerate(fits, 1):
-            other.require_match("diagnose")
-            names = ("the first fit", f"fit {number}")
-            difference = first_difference(fits[0].model, other.model, names)
-            if other.num_data != fits[0].num_data:
-                difference = (
-                    f"{names[0]} is to {fits[0].num_data} rows and {names[1]} to {other.num_data}"
-                )
-            if difference:
-                raise ConfigurationError(
-                    f"diagnose: these fits are of different networks or data: {difference}. Give fits of one network to"
-                    " the same rows."
-                )
+        require_alike("diagnose", fits)
         return fits
     if isinstance(fitted, nn.Module):
         raise ConfigurationError(
@@ -166,14 +157,16 @@ def _fits(
     return [fit(fitted(), x, y, options, progress=progress)]
 
 
-def _restart_checks(fits: Sequence[Fit], own: Evidence, num_draws: int) -> list[Check]:
+def _restart_checks(
+    fits: Sequence[Fit], own: Evidence, num_draws: int, averaged: bool
+) -> list[Check]:
     draws = max(_FEWEST_DRAWS, min(num_draws, _CHAIN))
     parts = [
         # other seeds, or equal noise would make chains look alike
         gather(f, own.x, own.y, num_draws=draws, held_out=False, seed=own.seed + 1 + i)
         for i, f in enumerate(fits)
     ]
-    checks = [check_prediction_agreement(fits, parts)]
+    checks = [check_prediction_agreement(fits, parts, averaged)]
     if fits[0].model.description.inputs.gated:
         checks.append(check_predictor_agreement(fits))
     if fits[0].model.description.gated_layers:

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_ssbnn.analysis.diagnostics.arviz_functions import good_k, smoothed_weights
 from pyro_ssbnn.errors import DataError
-from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_posterior
+from pyro_ssbnn.posterior.importance import good_k, smoothed_weights
 
 __all__ = ["MOST_ROWS", "Evidence", "gather"]
 
@@ -25,9 +25,9 @@ MOST_ROWS = 2000
 
 @dataclass(frozen=True)
 class Evidence:
-    """A fit and its draws.
+    """A fit, or a mixture of fits, and its draws.
 
-    :param result: the fit.
+    :param result: the fit or the mixture.
     :param x: predictors of the rows looked at, ``[N, p]``.
     :param y: their targets, as the distribution scores them.
     :param draws: draws with predictions there.
@@ -36,7 +36,7 @@ class Evidence:
     :param seed: for whatever else is drawn.
     """
 
-    result: Fit
+    result: Fit | Mixture
     x: Tensor
     y: Tensor
     draws: PosteriorDraws
@@ -74,7 +74,7 @@ class Evidence:
 
 
 def gather(
-    result: Fit, x: Tensor, y: Tensor, *, num_draws: int, held_out: bool, seed: int
+    result: Fit | Mixture, x: Tensor, y: Tensor, *, num_draws: int, held_out: bool, seed: int
 ) -> Evidence:
     """Draw from a fit at (at most ``MOST_ROWS`` random) rows.
 

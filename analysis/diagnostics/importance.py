@@ -17,13 +17,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyro_ssbnn.analysis.diagnostics.arviz_functions import (
-    good_k,
-    leave_one_out,
-    smoothed_weights,
-)
+from pyro_ssbnn.analysis.diagnostics.arviz_functions import leave_one_out
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import Check
+from pyro_ssbnn.posterior.importance import good_k, smoothed_weights
 
 __all__ = ["check_importance", "check_leave_one_out"]
 

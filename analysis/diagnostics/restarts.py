@@ -17,63 +17,28 @@ the number of active nodes is compared.
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, Check
 from pyro_ssbnn.analysis.scales import inclusion_probabilities, predictor_inclusion
-from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.exact import r_hat
-from pyro_ssbnn.inference import Fit, fit
-from pyro_ssbnn.inference.preparation import forget_statistics
+from pyro_ssbnn.inference import Fit
 
 __all__ = [
     "check_node_agreement",
     "check_prediction_agreement",
     "check_predictor_agreement",
-    "refitted",
 ]
 
 Array = NDArray[np.float64]
 
 _ODDS = 3.0  # to one: what counts as substantial evidence (Kass and Raftery 1995)
 _R_HAT = 1.1
-
-
-def refitted(
-    result: Fit, x: Tensor, y: Tensor, number: int, *, progress: bool = False
-) -> list[Fit]:
-    """Fit again with the seeds after the run's own, as the run began; the fit itself stays as it was.
-
-    The guide is of the same class and options, at new starting values or at the same deterministic weights, and
-    minibatches are augmented in the same way.
-
-    :param number: of new fits; each costs what the fit cost.
-    :raises ConfigurationError: for a fit that cannot begin again; the message says why.
-    """
-    if number and result.start.obstacle:
-        raise ConfigurationError(
-            f"diagnose: this fit cannot be run again from another seed: {result.start.obstacle}. Run it with other"
-            " seeds yourself and give all the fits: diagnose([first, second, ...], x, y)."
-        )
-    fits = []
-    for seed in range(result.options.seed + 1, result.options.seed + 1 + number):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CollapseWarning)  # the checks speak of collapse
-            options = replace(result.options, seed=seed)
-            model = copy.deepcopy(result.model)
-            forget_statistics(model)
-            maker, augment = result.guide.restarted, result.start.augment
-            fits.append(fit(model, x, y, options, guide=maker, augment=augment, progress=progress))
-    return fits
 
 
 def check_predictor_agreement(fits: Sequence[Fit]) -> Check:
@@ -150,8 +115,14 @@ def check_node_agreement(fits: Sequence[Fit], parts: Sequence[Evidence]) -> Chec
     )
 
 
-def check_prediction_agreement(fits: Sequence[Fit], parts: Sequence[Evidence]) -> Check:
-    """R-hat across restarts of log-likelihood and predictive mean, and what the restarts' difference costs in nats."""
+def check_prediction_agreement(
+    fits: Sequence[Fit], parts: Sequence[Evidence], averaged: bool = False
+) -> Check:
+    """R-hat across restarts of log-likelihood and predictive mean, and what the restarts' difference costs in nats.
+
+    :param averaged: whether the answer is the fits' mixture, whose spread holds their difference: then it is told, and
+        no warning.
+    """
     means = _means(parts)
     columns = _r_hats(means.reshape(*means.shape[:2], -1))
     columns = columns[~np.isnan(columns)]
@@ -174,6 +145,16 @@ def check_prediction_agreement(fits: Sequence[Fit], parts: Sequence[Evidence]) -
         f"{len(fits)} restarts differ in their predictions by {cost:.3f} nats per observation; median R-hat of the"
         f" predictive mean {middle:.2f}"
     )
+    if averaged and (cost > MATTERS or middle > _R_HAT):
+        return Check(
+            "predictions",
+            "note",
+            f"{said}: the mixture averages them, and its uncertainty holds their difference.",
+            "Take the mixture's predictions, not those of one of its fits.",
+            values,
+        )
+    if averaged:
+        return Check("predictions", "ok", f"{said}.", values=values)
     if cost > SERIOUS:
         return Check(
             "predictions",

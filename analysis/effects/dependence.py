@@ -29,6 +29,7 @@ from pyro_ssbnn.analysis.effects.means import mean_draws, own_units, some_rows
 from pyro_ssbnn.checks import check_at_least_one, check_rows
 from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
 from pyro_ssbnn.posterior.networks import MEMORY
 from pyro_ssbnn.structure.guide import Guide
@@ -40,7 +41,7 @@ __all__ = ["accumulated_effects", "check_effect", "partial_dependence"]
 
 def partial_dependence(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     x: Tensor,
     predictor: Predictor,
     *,
@@ -94,7 +95,7 @@ def partial_dependence(
 
 def accumulated_effects(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     x: Tensor,
     predictor: Predictor,
     *,
@@ -131,7 +132,9 @@ def accumulated_effects(
     return axis.of(draws - centre.unsqueeze(1), "accumulated local effects", None, preprocessing)
 
 
-def check_effect(owner: str, model: Network, guide: Guide, x: Tensor, **numbers: int) -> None:
+def check_effect(
+    owner: str, model: Network, guide: Guide | MixtureGuide, x: Tensor, **numbers: int
+) -> None:
     """Refuse what no effect can be computed of."""
     require_match(owner, model, guide)
     check_rows(owner, x, None, model.description.inputs.column_names)

@@ -24,6 +24,7 @@ from pyro_ssbnn.analysis.effects.dependence import check_effect
 from pyro_ssbnn.analysis.effects.means import mean_draws, own_units, some_rows
 from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
 from pyro_ssbnn.posterior.networks import MEMORY
 from pyro_ssbnn.structure.guide import Guide
@@ -37,7 +38,7 @@ NOTABLE = 0.01
 
 def interactions(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     x: Tensor,
     predictors: Sequence[Predictor] | None = None,
     *,
@@ -105,7 +106,7 @@ def interactions(
 
 
 def _chosen(
-    model: Network, guide: Guide, predictors: Sequence[Predictor] | None, most: int
+    model: Network, guide: Guide | MixtureGuide, predictors: Sequence[Predictor] | None, most: int
 ) -> list[list[int]]:
     """Places of the columns of each predictor."""
     inputs = model.description.inputs

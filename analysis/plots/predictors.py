@@ -23,6 +23,7 @@ from pyro_ssbnn.analysis.scales import (
     predictor_prior,
 )
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.structure.guide import Guide
 
@@ -32,7 +33,7 @@ _NOTHING = 0.05  # change of the log-odds below which the data have said nothing
 
 
 def plot_predictor_inclusion(
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     *,
     top: int = 25,
     threshold: float = 0.5,

@@ -36,7 +36,7 @@ def write_record(
 ) -> None:
     """Write a record whole or not at all.
 
-    :param kind: ``fit`` or ``compact``.
+    :param kind: ``fit``, ``mixture`` or ``compact``.
     :param previous: what the older file of that name is called from then on; by default it goes.
     :raises OSError: when it cannot be written.
     """

@@ -11,9 +11,15 @@ from .guards import collapsed_layers as collapsed_layers
 from .history import History as History
 from .history import Removal as Removal
 from .loop import fit as fit
+from .mixture import Mixture as Mixture
+from .mixture_saving import load_mixture as load_mixture
+from .mixture_saving import save_mixture as save_mixture
 from .options import TrainingOptions as TrainingOptions
 from .result import Fit as Fit
 from .saving import load_fit as load_fit
 from .saving import load_guide as load_guide
 from .saving import save_fit as save_fit
 from .settling import settle as settle
+from .several import combine_fits as combine_fits
+from .several import fit_several as fit_several
+from .stacking import stacking_weights as stacking_weights

@@ -56,6 +56,11 @@ class Fit:
         return Schedule(self.options, self.num_data, self.model.description)
 
     @property
+    def best(self) -> Fit:
+        """The fit itself; of a :class:`~pyro_ssbnn.Mixture` the fit of the largest weight."""
+        return self
+
+    @property
     def collapsed(self) -> list[str]:
         """Gated layers without an active node."""
         return collapsed_layers(self.model.description, self.guide.inclusion())

@@ -29,7 +29,7 @@ from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import first_difference
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["load_fit", "load_guide", "save_fit", "write_fit"]
+__all__ = ["load_fit", "load_guide", "packed", "save_fit", "unpacked", "write_fit"]
 
 _OF_DATA = ("prior", "output_prior", "likelihood")  # records that may count rows
 _SMALL = 10_000  # members that cost nothing
@@ -52,6 +52,11 @@ def write_fit(result: Fit, path: str | Path, previous: Path | None = None) -> No
     """
     check_that("save_fit", "result", result, isinstance(result, Fit), "what fit returned")
     result.require_match("save_fit")
+    write_record(path, "fit", *packed(result), previous)
+
+
+def packed(result: Fit) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a fit's record."""
     tensors = {f"guide.{k}": v for k, v in result.guide.state_dict().items()}
     first = getattr(result.guide, "started_from", None) or {}
     tensors |= {f"start.{k}": v for k, v in first.items()}
@@ -78,7 +83,7 @@ def write_fit(result: Fit, path: str | Path, previous: Path | None = None) -> No
         "bounds": result.history.bounds,
         "optimizer_groups": result.optimizer_state.get("param_groups", []),
     }
-    write_record(path, "fit", header, tensors, previous)
+    return header, tensors
 
 
 def load_fit(path: str | Path, device: str = "cpu") -> Fit:
@@ -87,7 +92,14 @@ def load_fit(path: str | Path, device: str = "cpu") -> Fit:
     :param device: where the guide is put; "auto", "cpu", "cuda", ...
     :raises CheckpointError: for a foreign, newer, or damaged file, and for group-lasso fits of format 1.
     """
-    header, tensors = read_record(path, "fit", resolve_device(device))
+    return unpacked(path, *read_record(path, "fit", resolve_device(device)))
+
+
+def unpacked(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fit:
+    """The fit of a record.
+
+    :param path: of its file, for messages.
+    """
     model = _network_of(path, header, tensors)
     guide = _guide_of(path, model, header, tensors)
     with unpacking(path, "the fit"):

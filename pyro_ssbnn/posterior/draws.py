@@ -7,6 +7,7 @@ the rows to predict at nor the memory to do it in change them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,8 +26,10 @@ from torch import Tensor
 from pyro_ssbnn.checks import check_draws, check_rows, tensor_of
 from pyro_ssbnn.distributions import CoupledNormal, GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.isolation import isolated, without_parameters
 from pyro_ssbnn.posterior.networks import MEMORY, outputs
+from pyro_ssbnn.posterior.parts import parts_of
 from pyro_ssbnn.posterior.summary import check_targets
 from pyro_ssbnn.posterior.weights import effective_weights
 from pyro_ssbnn.structure.guide import Guide
@@ -58,6 +61,7 @@ class PosteriorDraws:
     :param log_likelihood: log p(y | draw) of each observation, ``[S, N]``; None without y.
     :param predictive: draws of y, ``[S, N]`` (``[S, N, K]`` for several targets); None without x.
     :param mean: expected y given the draw, ``[S, N]``, or ``[S, N, K]`` class probabilities; None without x.
+    :param member: of a mixture that each draw is of, ``[S]``, ascending; None for the draws of one guide.
     """
 
     latents: dict[str, Tensor]
@@ -67,11 +71,12 @@ class PosteriorDraws:
     log_likelihood: Tensor | None = None
     predictive: Tensor | None = None
     mean: Tensor | None = None
+    member: Tensor | None = None
 
 
 def draw_posterior(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     num_draws: int,
     *,
     x: Tensor | ArrayLike | None = None,
@@ -86,6 +91,7 @@ def draw_posterior(
     The answer holds arrays of draws times rows. :func:`~pyro_ssbnn.predict` has means, densities and quantiles of the
     same draws in memory that grows with neither.
 
+    :param guide: of the network; of the draws from a :class:`~pyro_ssbnn.MixtureGuide` each member has its share.
     :param num_draws: S.
     :param x: predictors ``[N, p]`` to predict at.
     :param y: targets ``[N]`` (``[N, K]`` for several) whose log-likelihood is wanted.
@@ -109,21 +115,26 @@ def draw_posterior(
     like = next(guide.parameters())
     _check_size(model, num_draws * like.element_size(), rows, y, weights, most_bytes)
     held: dict[str, Any] = {}
-    start = 0
+    done = 0
     with torch.no_grad():
-        for drawn, replayed in draw_traces(model, guide, num_draws, seed):
-            values = site_values(drawn)
-            part = _latents(model, values)
-            part["log_prior"] = _log_density(replayed, values)
-            part["log_q"] = _log_density(drawn, values)
-            if weights:
-                part["weights"] = effective_weights(model.description, values)
-            if x is not None:
-                f = outputs(model, values, x, memory)
-                with isolated(_block_seed(seed, start, 1), f):
-                    part |= predictions(model, values, f, y)
-            _put(held, part, start, num_draws)
-            start += len(part["log_q"])
+        for part in parts_of(model, guide, num_draws, seed):
+            start = 0
+            for drawn, replayed in draw_traces(part.model, part.guide, part.num_draws, part.seed):
+                values = site_values(drawn)
+                found = _latents(part.model, values)
+                found["log_prior"] = _log_density(replayed, values)
+                found["log_q"] = _log_q(guide, drawn, values)
+                if weights:
+                    found["weights"] = effective_weights(model.description, values)
+                if x is not None:
+                    f = outputs(part.model, values, x, memory)
+                    with isolated(_block_seed(part.seed, start, 1), f):
+                        found |= predictions(model, values, f, y)
+                if isinstance(guide, MixtureGuide):
+                    found["member"] = torch.full((len(found["log_q"]),), part.member)
+                _put(held, found, done, num_draws)
+                start += len(found["log_q"])
+                done += len(found["log_q"])
     return PosteriorDraws(**held)
 
 
@@ -146,7 +157,7 @@ def draw_traces(
 
 def draw_latents(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     num_draws: int,
     seed: int,
     *,
@@ -159,10 +170,13 @@ def draw_latents(
     :param program: samples the sites in the guide's place, such as the model itself.
     """
     like = next(guide.parameters())
-    for start, size in _blocks(model, num_draws):
-        with isolated(_block_seed(seed, start), like), evaluating(model, guide):
-            values = site_values(trace_draws(guide if program is None else program, size))
-        yield values
+    for part in parts_of(model, guide, num_draws, seed):
+        run = part.guide if program is None else program
+        for start, size in _blocks(model, part.num_draws):
+            block_seed = _block_seed(part.seed, start)
+            with isolated(block_seed, like), evaluating(part.model, part.guide):
+                values = site_values(trace_draws(run, size))
+            yield values
 
 
 class ExactDraws(Messenger):
@@ -262,6 +276,21 @@ def _log_density(trace: Trace, values: Mapping[str, Tensor]) -> Tensor:
     nodes: dict[str, Any] = {**trace.nodes}
     scores = [nodes[name]["fn"].log_prob(value) for name, value in values.items()]
     return torch.stack([score.flatten(1).double().sum(-1) for score in scores]).sum(0)
+
+
+def _log_q(guide: Guide | MixtureGuide, drawn: Trace, values: Mapping[str, Tensor]) -> Tensor:
+    """Log q of draws, ``[d]``; under a mixture every member's density counts, not only that of the one drawn from."""
+    if not isinstance(guide, MixtureGuide):
+        return _log_density(drawn, values)
+    scores = []
+    for network, member, weight in guide.members:
+        if weight:
+            like = next(member.parameters())
+            with isolated(0, like), evaluating(network, member):
+                size = len(next(iter(values.values())))
+                again = trace_draws(poutine.replay(member, trace=drawn), size)
+                scores.append(math.log(weight) + _log_density(again, values))
+    return torch.stack(scores).logsumexp(0)
 
 
 def _put(held: dict[str, Any], part: Mapping[str, Any], start: int, num_draws: int) -> None:

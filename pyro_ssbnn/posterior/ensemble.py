@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior.draws import draw_latents
 from pyro_ssbnn.posterior.networks import MEMORY, Block, DrawnNetworks, drawn_networks
+from pyro_ssbnn.posterior.parts import parts_of
 from pyro_ssbnn.posterior.summary import (
     PredictiveSummary,
     RunningSummary,
@@ -118,7 +120,7 @@ class Ensemble:
 
 def posterior_ensemble(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     num_draws: int,
     *,
     seed: int = 0,
@@ -133,8 +135,9 @@ def posterior_ensemble(
     block = Block.of(model.description.widest, num_draws, rows, like, memory)
 
     def networks() -> Iterator[DrawnNetworks]:
-        for values in draw_latents(model, guide, num_draws, seed):
-            yield from drawn_networks(model, values, block.draws)
+        for part in parts_of(model, guide, num_draws, seed):
+            for values in draw_latents(part.model, part.guide, part.num_draws, part.seed):
+                yield from drawn_networks(part.model, values, block.draws)
 
     held = num_draws * model.description.num_weights * like.element_size() <= memory // 4
     made: list[DrawnNetworks] = []

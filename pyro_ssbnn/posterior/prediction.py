@@ -16,6 +16,7 @@ from pyro_ssbnn.checks import (
     tensor_of,
 )
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior.ensemble import compact_ensemble, posterior_ensemble
@@ -30,7 +31,7 @@ __all__ = ["predict", "predict_compact"]
 
 def predict(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     x: Tensor | ArrayLike,
     y: Tensor | ArrayLike | None = None,
     *,
@@ -44,6 +45,7 @@ def predict(
     A row's prediction depends on the draws alone: it is the same beside other rows, in any order and in any memory, but
     for rounding. The draws are those of :func:`~pyro_ssbnn.draw_posterior` with the same number and seed.
 
+    :param guide: of the network; of the draws from a :class:`~pyro_ssbnn.MixtureGuide` each member has its share.
     :param x: predictors ``[N, p]``; blocks of them are moved to the guide's device.
     :param y: targets to score, ``[N]`` (``[N, K]`` for several).
     :param quantiles: probabilities of quantiles of y to compute, ascending: ``(0.05, 0.95)`` are the limits of the

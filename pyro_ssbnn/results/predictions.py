@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import DataError
-from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior import PredictiveSummary
 from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_latents
@@ -63,7 +63,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the be
 _BINS = 10  # of equal width, for the calibration error
 
 
-def full_ensemble(result: Fit, *, num_draws: int, seed: int, rows: int) -> Ensemble:
+def full_ensemble(result: Fit | Mixture, *, num_draws: int, seed: int, rows: int) -> Ensemble:
     """Draws from the posterior of the full network.
 
     :param rows: to predict at together.

@@ -6,28 +6,30 @@ import pandas as pd
 
 from pyro_ssbnn.analysis import inclusion_summary
 from pyro_ssbnn.data import Preprocessing, TableDescription
-from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference import Fit, Mixture
 
 __all__ = ["predictor_table"]
 
 _COLUMNS = ["inclusion", "prior_inclusion", "log_bayes_factor", "norm", "selected"]
+_RANGE = ["lowest", "highest"]
 _LINEAR = ["nonlinear", "linear", "effect"]
 
 
-def predictor_table(result: Fit, preprocessing: Preprocessing) -> pd.DataFrame:
+def predictor_table(result: Fit | Mixture, preprocessing: Preprocessing) -> pd.DataFrame:
     """Predictors in the network's order, then columns outside it.
 
     Columns: ``inclusion``, the posterior probability of being in the network; ``prior_inclusion``;
     ``log_bayes_factor``; ``norm`` of the weights; ``nonlinear``, ``linear`` and ``effect`` where there are linear terms
-    (:func:`~pyro_ssbnn.inclusion_summary`); ``selected``; ``note``, why a column is closed or was left out. Without
-    gates every predictor is in.
+    (:func:`~pyro_ssbnn.inclusion_summary`); ``selected``; ``note``, why a column is closed or was left out. Of several
+    fits also ``lowest`` and ``highest``, the inclusion's range. Without gates every predictor is in.
     """
     inputs = result.model.description.inputs
     if inputs.gated:
-        table = inclusion_summary(result.guide, history=result.history)
+        history = None if isinstance(result, Mixture) else result.history
+        table = inclusion_summary(result.guide, history=history)
         table = table[table["group"] == inputs.name]
-        more = [] if result.model.description.linear is None else _LINEAR
-        table = table[[*_COLUMNS[:-1], *more, "selected"]]
+        known = (*_COLUMNS[:1], *_RANGE, *_COLUMNS[1:-1], *_LINEAR, "selected")
+        table = table[[name for name in known if name in table]]
     else:
         in_all = {"inclusion": 1.0, "prior_inclusion": 1.0, "selected": True}
         table = pd.DataFrame(in_all, index=list(inputs.names)).reindex(columns=_COLUMNS)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pyro_ssbnn.analysis import Report
 from pyro_ssbnn.data import Encoded, Preprocessing
-from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.results.predictors import predictor_table
 
 __all__ = ["Results"]
@@ -20,7 +20,8 @@ __all__ = ["Results"]
 class Results:
     """A fit with what was made of it; what is None was not made, or cannot be.
 
-    :param fit: network, guide, history; of the standardised target.
+    :param fit: network, guide, history; of the standardised target. Of several fits the pruned network, single nodes
+        and the training are those of the best.
     :param preprocessing: what was learnt of table and target.
     :param train: the rows that were fitted to.
     :param test: rows kept from the fit.
@@ -33,7 +34,7 @@ class Results:
     :param num_draws: posterior draws that predictions average over.
     """
 
-    fit: Fit
+    fit: Fit | Mixture
     preprocessing: Preprocessing
     train: Encoded | None = None
     test: Encoded | None = None

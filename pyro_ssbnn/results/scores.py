@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from pyro_ssbnn.data import Encoded, Preprocessing
-from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior import PredictiveSummary
 from pyro_ssbnn.posterior.ensemble import Ensemble
@@ -25,7 +25,7 @@ INTERVAL = 0.9
 
 
 def scores(
-    result: Fit,
+    result: Fit | Mixture,
     preprocessing: Preprocessing,
     train: Encoded,
     test: Encoded | None,
@@ -34,7 +34,7 @@ def scores(
 ) -> tuple[PredictiveSummary, dict[str, Any]]:
     """Predict the test rows, or the training rows where there are none, and score what is predicted.
 
-    :param network: the pruned one; None where there is none.
+    :param network: the pruned one, of several fits the best one's; None where there is none.
     :param num_draws: of the posterior.
     :returns: what the full posterior predicts, and the scores as ``metrics.json`` holds them: ``full``, ``pruned``,
         ``baselines``, each scores by name; scores that are not finite are None.
@@ -59,5 +59,5 @@ def scores(
         "baselines": baselines(train, rows, preprocessing),
     }
     if network is not None:
-        metrics["pruned"] = scored(pruned_ensemble(network, result, **options))[1]
+        metrics["pruned"] = scored(pruned_ensemble(network, result.best, **options))[1]
     return summary, metrics

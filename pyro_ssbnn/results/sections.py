@@ -18,6 +18,8 @@ _TOP = 25  # predictors in a figure, and rows of a table that is open
 _PREDICTORS = {
     "": "predictor",
     "inclusion": "inclusion",
+    "lowest": "lowest",
+    "highest": "highest",
     "prior_inclusion": "prior",
     "log_bayes_factor": "log Bayes factor",
     "nonlinear": "nonlinear",
@@ -31,6 +33,8 @@ _LAYERS = {
     "": "layer",
     "nodes": "nodes",
     "active": "active",
+    "fewest_active": "fewest",
+    "most_active": "most",
     "expected_active": "expected",
     "sd_active": "sd",
     "prior_expected": "prior expected",
@@ -159,7 +163,7 @@ def _credible_sets(results: Results) -> list[Block]:
 
 
 def _network(results: Results) -> list[Block]:
-    guide = results.fit.guide
+    guide = results.fit.best.guide
     description = guide.description
     found: list[Block] = []
     if description.gated_layers:
@@ -178,7 +182,7 @@ def _network(results: Results) -> list[Block]:
         caption = (
             "Active: inclusion above one half; expected, sd: of their number under the posterior"
         )
-        found.append(of_frame(caption, layer_summary(guide), _LAYERS))
+        found.append(of_frame(caption, layer_summary(results.fit.guide), _LAYERS))
     if results.pruning is not None:
         rows = [
             (
@@ -196,7 +200,8 @@ def _network(results: Results) -> list[Block]:
 
 
 def _training(results: Results) -> list[Block]:
-    fit, history = results.fit, results.fit.history
+    fit = results.fit.best
+    history = fit.history
     if not len(history):
         return []
     last = history.elbo[-1] / fit.num_data

@@ -18,7 +18,7 @@ leave altogether, and a branch whose first layer is closed is left as a constant
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -28,9 +28,12 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_ssbnn.checks import check_draws
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior.draws import site_values, trace_draws
+from pyro_ssbnn.posterior.parts import parts_of
 from pyro_ssbnn.posterior.weights import cut_weights, folded_weights, mean_weights
 from pyro_ssbnn.selection.rules import Selection, require_nodes, require_selection, select
 from pyro_ssbnn.structure.cut import CutLayer
@@ -78,7 +81,7 @@ class Pruning:
 
 def prune(
     model: Network,
-    guide: Guide,
+    guide: Guide | MixtureGuide,
     selection: Selection | None = None,
     *,
     num_draws: int | None = None,
@@ -86,14 +89,19 @@ def prune(
 ) -> Pruning:
     """Cut a fitted network down to its selected nodes.
 
+    Of a mixture each draw keeps what its own fit selects, and the network has room for the union: an average of the
+    pruned fits. One set of weights is that of one fit: prune ``mixture.best``.
+
     :param selection: see :func:`~pyro_ssbnn.selection.rules.select`; the median probability model by default.
     :param num_draws: None for the posterior mean weights, or S posterior draws, evaluated together in one batched pass.
     :param seed: of the draws.
-    :raises ConfigurationError: for a guide of another network.
+    :raises ConfigurationError: for a guide of another network; for a mixture without draws, or with a selection.
     :raises SelectionError: for a selection of another network, and when a layer that no sum bypasses, or the set of
         predictors, would keep no member.
     """
     require_match("prune", model, guide)
+    if isinstance(guide, MixtureGuide):
+        return _pruned_mixture(model, guide, selection, num_draws, seed)
     selection = select(guide.inclusion()) if selection is None else selection
     require_selection("prune", selection, model.description)
     require_nodes(selection, model.description)
@@ -105,9 +113,51 @@ def prune(
         weights = mean_weights(model, guide, open)
         layers = cut_weights(description, weights, selection.kept, model.closed_activation)
     else:
-        layers = _cut_draws(model, guide, selection, num_draws, seed)
+        layers = _joined(_cut_draws(model, guide, selection, selection, num_draws, seed))
+    return _assembled(model, selection, layers)
+
+
+def _pruned_mixture(
+    model: Network,
+    guide: MixtureGuide,
+    selection: Selection | None,
+    num_draws: int | None,
+    seed: int,
+) -> Pruning:
+    """Draws of every fit of a mixture, each with the nodes of its own selection, in one network."""
+    if selection is not None or num_draws is None:
+        raise ConfigurationError(
+            "prune: nodes of different fits do not correspond, so a mixture is cut to draws, each with what its own"
+            " fit selects: prune(mixture.model, mixture.guide, num_draws=100). For one selection or one set of weights"
+            " prune one fit: prune(mixture.best.model, mixture.best.guide)."
+        )
+    check_draws("prune", num_draws)
+    parts = parts_of(model, guide, num_draws, seed)
+    own = [select(part.guide.inclusion()) for part in parts]
+    for one in own:
+        require_nodes(one, model.description)
+    union = _union(own)
+    cut = [
+        layers
+        for part, one in zip(parts, own, strict=True)
+        for layers in _cut_draws(part.model, part.guide, one, union, part.num_draws, part.seed)
+    ]
+    return _assembled(model, union, _joined(cut))
+
+
+def _union(selections: Sequence[Selection]) -> Selection:
+    """What any of some selections keeps."""
+    sizes = selections[0].sizes
+    kept = {
+        name: torch.stack([one.mask(name) for one in selections]).any(0).nonzero().flatten()
+        for name in sizes
+    }
+    return Selection(kept, sizes, f"union of {len(selections)} fits' {selections[0].rule}")
+
+
+def _assembled(model: Network, selection: Selection, layers: Mapping[str, CutLayer]) -> Pruning:
     network = cast(CompactNetwork, model.assemble(layers))
-    return Pruning(network, selection, _report(description, layers, selection))
+    return Pruning(network, selection, _report(model.description, layers, selection))
 
 
 def draw_open_weights(
@@ -127,17 +177,30 @@ def draw_open_weights(
 
 
 def _cut_draws(
-    model: Network, guide: Guide, selection: Selection, num_draws: int, seed: int
-) -> dict[str, CutLayer]:
-    """Draw and cut a few draws at a time, so that the uncut weights of all draws are never held at once."""
+    model: Network,
+    guide: Guide,
+    selection: Selection,
+    kept: Selection,
+    num_draws: int,
+    seed: int,
+) -> list[dict[str, CutLayer]]:
+    """Draw and cut a few draws at a time, so that the uncut weights of all draws are never held at once.
+
+    :param selection: what is open.
+    :param kept: what has room in the network, the selection or more.
+    """
     description = model.description
-    total = description.num_weights
-    chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // total))
+    chunk = max(1, min(num_draws, _CHUNK_ELEMENTS // description.num_weights))
     parts = []
     with isolated(seed, next(guide.parameters())):
         for start in range(0, num_draws, chunk):
             weights = draw_open_weights(model, guide, selection, min(chunk, num_draws - start))
-            parts.append(cut_weights(description, weights, selection.kept, model.closed_activation))
+            parts.append(cut_weights(description, weights, kept.kept, model.closed_activation))
+    return parts
+
+
+def _joined(parts: Sequence[Mapping[str, CutLayer]]) -> dict[str, CutLayer]:
+    """Layers of draws that were cut a few at a time."""
     return {
         name: CutLayer(
             torch.cat([part[name].weight for part in parts]),

@@ -28,7 +28,7 @@ from pyro_ssbnn.analysis import Effect, diagnose, partial_dependence
 from pyro_ssbnn.data import ColumnChoice, Encoded, Preprocessing, Table, Task
 from pyro_ssbnn.data.column import Column
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.inference import Fit, TrainingOptions, fit
+from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, fit, fit_several
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models import MLP
 from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
@@ -65,6 +65,8 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         epochs: int | None = None,
         options: TrainingOptions | dict[str, Any] | None = None,
         num_draws: int = 200,
+        fits: int = 1,
+        n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.hidden = hidden
@@ -80,6 +82,8 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         self.epochs = epochs
         self.options = options
         self.num_draws = num_draws
+        self.fits = fits
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def _train(self, X: Any, y: NDArray[Any], task: Task, sample_weight: ArrayLike | None) -> Self:
@@ -111,7 +115,12 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         network = self._network(prepared, likelihood)
         x = prepared.encode(table)
         self.preprocessing_ = prepared
-        self.result_: Fit = fit(network, x, scaled, options, progress=False)
+        self.result_: Fit | Mixture
+        if self.fits == 1:
+            self.result_ = fit(network, x, scaled, options, progress=False)
+        else:
+            several: dict[str, Any] = {"fits": self.fits, "n_jobs": self.n_jobs}
+            self.result_ = fit_several(network, x, scaled, options, progress=False, **several)
         return self
 
     def _network(self, prepared: Preprocessing, likelihood: Likelihood) -> MLP:
@@ -230,7 +239,8 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         """One row a column of X that was looked at: ``inclusion``, its posterior probability of being in the network.
 
         Beside it ``prior_inclusion``, ``log_bayes_factor``, ``norm`` of its weights, ``selected``, and ``note``, which
-        says why a column is closed or was left out. Without gates every predictor is in.
+        says why a column is closed or was left out; of several fits also ``lowest`` and ``highest`` among them. Without
+        gates every predictor is in.
         """
         check_is_fitted(self)
         table = predictor_table(self.result_, self.preprocessing_)
@@ -259,7 +269,8 @@ class SparseBNN(SelectorMixin, BaseEstimator):
                 " beside them."
             )
         result, prepared = self.result_, self.preprocessing_
-        pruning = None if result.collapsed else prune(result.model, result.guide)
+        best = result.best
+        pruning = None if best.collapsed else prune(best.model, best.guide)
         found = Results(
             result,
             prepared,

@@ -55,9 +55,11 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     :param epochs: passes over the rows; None takes as many as make 10,000 steps.
     :param options: further :class:`~pyro_ssbnn.TrainingOptions`, or a dictionary of them; their seed is not looked at.
     :param num_draws: posterior draws that predictions average over.
+    :param fits: fits of as many seeds, combined by stacking (:func:`~pyro_ssbnn.fit_several`); each costs one fit.
+    :param n_jobs: fits at a time, each in a process of its own; None makes one after another.
     :param random_state: seed of the run. A refit is identical, None apart.
 
-    :ivar result_: the :class:`~pyro_ssbnn.Fit`, of the standardised target.
+    :ivar result_: the :class:`~pyro_ssbnn.Fit`, or :class:`~pyro_ssbnn.Mixture`, of the standardised target.
     :ivar preprocessing_: what was learnt of table and target.
     :ivar inclusion_: one row a predictor.
     :ivar n_features_in_: number of columns of X.

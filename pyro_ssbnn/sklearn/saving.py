@@ -11,7 +11,14 @@ import numpy as np
 from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import CheckpointError
 from pyro_ssbnn.files.atomic import write_text
-from pyro_ssbnn.inference import TrainingOptions, load_fit, save_fit
+from pyro_ssbnn.inference import (
+    Mixture,
+    TrainingOptions,
+    load_fit,
+    load_mixture,
+    save_fit,
+    save_mixture,
+)
 from pyro_ssbnn.likelihoods import Likelihood, likelihood_from_config
 from pyro_ssbnn.priors import Prior, from_config
 
@@ -25,13 +32,15 @@ _MADE = {"prior": from_config, "likelihood": likelihood_from_config}
 def save_estimator(estimator: Any, folder: Path) -> None:
     """Write a fitted estimator."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_fit(estimator.result_, folder / _FIT)
+    several = isinstance(estimator.result_, Mixture)
+    (save_mixture if several else save_fit)(estimator.result_, folder / _FIT)
     classes = getattr(estimator, "classes_", None)
     names = getattr(estimator, "feature_names_in_", None)
     record = {
         "format": _FORMAT,
         "class": type(estimator).__name__,
         "parameters": {k: _plain(v) for k, v in estimator.get_params(deep=False).items()},
+        "several_fits": several,
         "preprocessing": estimator.preprocessing_.to_dict(),
         "n_features_in": estimator.n_features_in_,
         "feature_names_in": None if names is None else list(names),
@@ -68,7 +77,7 @@ def load_estimator(cls: type[Any], folder: Path) -> Any:
             )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: a damaged record ({error}).") from error
-    estimator.result_ = load_fit(folder / _FIT)
+    estimator.result_ = (load_mixture if record.get("several_fits") else load_fit)(folder / _FIT)
     return estimator
 
 

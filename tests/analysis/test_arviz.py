@@ -9,10 +9,11 @@ import xarray as xr
 
 from pyro_ssbnn import __version__
 from pyro_ssbnn.analysis import read_netcdf, to_arviz, write_netcdf
-from pyro_ssbnn.analysis.netcdf import ARVIZ_MAJOR, groups_of
+from pyro_ssbnn.analysis.netcdf import groups_of
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError, DataError
 from pyro_ssbnn.likelihoods import CategoricalLikelihood, GaussianLikelihood
 from pyro_ssbnn.posterior.draws import draw_posterior
+from pyro_ssbnn.posterior.importance import ARVIZ_MAJOR
 from pyro_ssbnn.priors import SSGHS, SSGL, SSIG, Gaussian, GroupHorseshoe
 
 X, Y = torch.linspace(-1, 1, 18).reshape(6, 3), torch.linspace(0, 1, 6)

@@ -165,7 +165,7 @@ def test_what_cannot_be_diagnosed_is_refused(fitted):
         ((fitted, x, y), {"restarts": 0}, "at least 1; got 0"),
         ((fitted, x, y), {"options": OPTIONS}, "a fit brings its own"),
         (([fitted, fitted], x, y), {"restarts": 3}, "not both"),
-        (([], x, y), {}, "got none"),
+        (([], x, y), {}, r"got \[\]"),
         ((network(), x, y), {}, "a network is given"),
         ((fitted, x, y), {"temperatures": [0.0]}, "positive share and temperature"),
     ]:

@@ -7,17 +7,16 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from pyro_ssbnn.analysis.diagnostics.arviz_functions import (
-    good_k,
-    leave_one_out,
-    power_scaling,
-    smoothed_weights,
-)
+from pyro_ssbnn.analysis.diagnostics.arviz_functions import leave_one_out, power_scaling
 from pyro_ssbnn.analysis.diagnostics.predictive import _implied_ratio, _scaled, _tail
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SCALE_RATIO, SERIOUS
 from pyro_ssbnn.analysis.diagnostics.signal import explained
 from pyro_ssbnn.analysis.diagnostics.training import trend
-from pyro_ssbnn.analysis.netcdf import ARVIZ_MAJOR
+from pyro_ssbnn.posterior.importance import (
+    ARVIZ_MAJOR,
+    good_k,
+    smoothed_weights,
+)
 
 
 def autoregressive(rng, rho, shape):

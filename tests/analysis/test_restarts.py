@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.analysis.diagnostics.restarts import refitted
 from pyro_ssbnn.analysis.diagnostics.selection import continued
 from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.inference import start
+from pyro_ssbnn.inference.several import refitted
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = X[:, 0]

@@ -21,6 +21,7 @@ ROOMS = [
     "checks",
     "registry",
     "isolation",
+    "parallel",
     "traces",
     "display",
     "distributions",

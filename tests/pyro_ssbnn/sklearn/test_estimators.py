@@ -139,6 +139,28 @@ def test_saved_pickled_and_loaded_it_predicts_the_same(request, frame, tmp_path,
         other.load(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:the fit of seed .*collapse:pyro_ssbnn.errors.CollapseWarning")
+def test_several_fits_are_one_estimator(frame, target, tmp_path):
+    estimator = SparseBNNRegressor(**{**QUICK, "epochs": 2}, fits=2).fit(frame, target)
+    mixture = estimator.result_
+    assert [one.options.seed for one in mixture.fits] == [0, 1]
+    mean, sd = estimator.predict(frame, return_std=True)
+    assert mean.shape == sd.shape == (N,)
+    low, high = (estimator.inclusion_[name] for name in ("lowest", "highest"))
+    found = estimator.inclusion_["inclusion"]
+    assert ((low <= found + 1e-9) & (found <= high + 1e-9)).loc[["dose", "town", "day"]].all()
+    estimator.save(tmp_path / "model")
+    for again in (
+        SparseBNNRegressor.load(tmp_path / "model"),
+        pickle.loads(pickle.dumps(estimator)),
+    ):
+        np.testing.assert_array_equal(again.predict(frame), mean)
+        assert again.result_.weights == mixture.weights
+    estimator.report(tmp_path / "report.html", frame, target, checks=False)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<th>lowest" in page or ">lowest<" in page
+
+
 def test_objects_as_parameters_are_saved_too(frame, target, tmp_path):
     options = ss.TrainingOptions(compile=False, batch_size=40, num_particles=1)
     estimator = SparseBNNRegressor(

@@ -1,0 +1,121 @@
+"""One fit beside the mixture of four of its like, weighed by stacking, by bounds, equally.
+
+    python benchmarks/several.py --json benchmarks/results/several.json       (10 CPU minutes)
+    python benchmarks/several.py --problems xor --seeds 0
+
+Networks and options are those of benchmarks/tables.py: [32], SS-GHS, predictors' prior inclusion 1/p, all defaults. The
+single fit is the first of the four, so that both see the same luck. Each data set has a process of its own, on one
+thread. Finished ones are kept in the JSON file: a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+PROBLEMS = ("sines", "xor", "friedman-50-200", "counts")
+FITS = 4
+RULES = ("stacking", "bounds", "equal")
+
+
+def run(key: str) -> dict:
+    """Fits to one data set in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--one", key]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{key}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def one(key: str) -> dict:
+    """Error, log density, predictors and CPU seconds of the single fit and of each mixture."""
+    problem, seed = key.split("/")
+    import torch
+    from tables_peers import network_and_data
+    from tables_problems import draw
+
+    import pyro_ssbnn as ss
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    table = draw(problem, int(seed))
+    net, train, test, (_, scale) = network_and_data(table)
+    fits, seconds = [], []
+    for fit_seed in range(int(seed), int(seed) + FITS):
+        start = time.process_time()
+        fits.append(ss.fit(net, *train, ss.TrainingOptions(seed=fit_seed), progress=False))
+        seconds.append(time.process_time() - start)
+    if folder := os.environ.get("SEVERAL_FITS"):  # to look at them again
+        for number, fitted in enumerate(fits):
+            ss.save_fit(fitted, Path(folder) / f"{problem}-{seed}-{number}.safetensors")
+    mixtures, weighing = {"single": ss.combine_fits(fits[:1], *train)}, {"single": 0.0}
+    for rule in RULES:
+        start = time.process_time()
+        mixtures[rule] = ss.combine_fits(fits, *train, weights=rule)
+        weighing[rule] = time.process_time() - start
+    record: dict = {"seconds": seconds}
+    for name, mixture in mixtures.items():
+        found = ss.predict(mixture.model, mixture.guide, *test, num_draws=400)
+        mean, y = found.mean.numpy(), test[1].numpy()
+        binary = table.kind == "binary"
+        error = (y != (mean > 0.5)).mean() if binary else scale * np.sqrt(np.mean((mean - y) ** 2))
+        inclusion = mixture.guide.inclusion()["input"].numpy()
+        selected = set(np.flatnonzero(inclusion > 0.5).tolist())
+        record[name] = {
+            "error": float(error),
+            "log_density": float(found.log_density.mean() - np.log(scale)),
+            "found": len(selected & table.real),
+            "false": len(selected - table.real),
+            "cpu": sum(seconds[: len(mixture)]) + weighing[name],
+            "weights": mixture.weights,
+            "scores": mixture.scores,
+        }
+    return record
+
+
+def report(results: dict[str, dict]) -> str:
+    """One row a data set and answer."""
+    lines = [
+        "| problem, data set | answer | error | log density | found | false | CPU s | weights |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for key, record in results.items():
+        for name in ("single", *RULES):
+            r = record[name]
+            weights = ", ".join(f"{w:.2f}" for w in r["weights"])
+            lines.append(
+                f"| {key.replace('/', ', ')} | {name} | {r['error']:.3f} | {r['log_density']:.3f} | {r['found']} |"
+                f" {r['false']} | {r['cpu']:.0f} | {weights} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is asked for, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--json", type=Path, help="file of finished data sets")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(options.one)))
+        return
+    from resume import run_missing
+
+    keys = [f"{problem}/{seed}" for problem in options.problems for seed in options.seeds]
+    results = run_missing(keys, run, options.json)
+    print(report({key: results[key] for key in keys}))
+
+
+if __name__ == "__main__":
+    main()
