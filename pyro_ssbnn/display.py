@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -39,12 +39,15 @@ def cell(value: Any) -> str:
     return f"{int(value):,}" if whole else plain(float(value))
 
 
-def as_html(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """A title and a small table of names and values, everything escaped: what ``_repr_html_`` gives."""
+def as_html(title: str, rows: Iterable[Sequence[str]], headers: Sequence[str] = ()) -> str:
+    """A title and a small table whose first column names its rows, everything escaped: for ``_repr_html_``."""
+    left = ' style="text-align:left"'
+    head = "".join(f'<th scope="col"{left}>{escape(name)}</th>' for name in headers)
     lines = "".join(
-        f'<tr><th scope="row" style="text-align:left">{escape(name)}</th>'
-        f'<td style="text-align:left">{escape(value)}</td></tr>'
-        for name, value in rows
+        f'<tr><th scope="row"{left}>{escape(name)}</th>'
+        f"{''.join(f'<td{left}>{escape(value)}</td>' for value in values)}</tr>"
+        for name, *values in rows
     )
     caption = f'<caption style="text-align:left;font-weight:bold">{escape(title)}</caption>'
-    return f"<table>{caption}<tbody>{lines}</tbody></table>"
+    head = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f"<table>{caption}{head}<tbody>{lines}</tbody></table>"

@@ -25,6 +25,31 @@ def test_sparse_regression_finds_its_three_predictors(capsys):
     assert "inclusion" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "epochs", [3, pytest.param(300, marks=pytest.mark.slow)], ids=["few epochs", "as written"]
+)
+@pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
+def test_a_raw_table_becomes_a_report(epochs, tmp_path, monkeypatch, capsys):
+    """In 25 lines, besides its first; the slow one finds what was planted."""
+    program = (EXAMPLES / "raw_table.py").read_text(encoding="utf-8")
+    assert len(program.splitlines()) <= 30
+    monkeypatch.chdir(tmp_path)
+    quick = "" if epochs == 300 else ", options={'compile': False}, num_draws=10"
+    names = {}
+    program = program.replace("epochs=300", f"epochs={epochs}{quick}")
+    if epochs < 300:
+        program = program.replace("y_test))", "y_test), checks=False)")
+    exec(program, names)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "How well it predicts" in page
+    assert "Aix" in capsys.readouterr().out
+    table = names["model"].inclusion_
+    assert list(table.index) == list(names["frame"].columns)
+    if epochs == 300:
+        assert table.index[table["selected"]].tolist() == ["area", "town"]
+        assert names["model"].score(names["X_test"], names["y_test"]) > 0.8
+
+
 def test_the_vgg_of_the_documents_learns_and_is_pruned_to_rounding(tmp_path):
     """A few epochs; then pruned equals masked in float64, from a file too."""
     names = runpy.run_path(str(EXAMPLES / "vgg.py"))

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence
 from pyro_ssbnn.analysis.diagnostics.report import SCALE_RATIO, SIGMAS, Check
+from pyro_ssbnn.display import plain
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.posterior.draws import draw_latents
 from pyro_ssbnn.posterior.networks import outputs
@@ -132,7 +133,7 @@ def check_replicates(evidence: Evidence) -> Check:
         typical = float(np.median(drawn))
         values[name] = {"observed": seen, "replicated": typical, "tail": tail}
         if tail < _TAIL and abs(typical - seen) > 0.1 * unit:
-            far.append(f"{name} of y is {seen:.3g}, of replicated data {typical:.3g}")
+            far.append(f"{name} of y is {plain(seen, 3)}, of replicated data {plain(typical, 3)}")
     if not far:
         return Check(
             "replicates",
@@ -171,8 +172,8 @@ def check_prior_predictive(result: Fit, x: Tensor, y: Tensor, *, seed: int = 0) 
         "tail_sd": tails["standard deviation"],
     }
     said = (
-        f"Data drawn from the prior have a median standard deviation of {middle:.3g}, y has"
-        f" {observed['standard deviation']:.3g}"
+        f"Data drawn from the prior have a median standard deviation of {plain(middle, 3)}, y has"
+        f" {plain(observed['standard deviation'], 3)}"
     )
     far = [name for name in drawn if tails[name] < _TAIL]
     if far:

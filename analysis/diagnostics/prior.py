@@ -33,6 +33,7 @@ from torch import Tensor
 from pyro_ssbnn.analysis.diagnostics.arviz_functions import power_scaling
 from pyro_ssbnn.analysis.diagnostics.report import Check
 from pyro_ssbnn.analysis.scales import gate_logits
+from pyro_ssbnn.display import plain
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.posterior.draws import draw_traces, site_values
@@ -81,7 +82,7 @@ def check_prior_odds(result: Fit) -> Check:
         "prior odds",
         "ok",
         f"No selection changes when the prior odds are halved or doubled; the first, {nearest[1]}, would at a factor of"
-        f" {nearest[0]:.3g}.",
+        f" {plain(nearest[0], 3)}.",
         values=values,
     )
 

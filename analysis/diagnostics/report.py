@@ -17,6 +17,8 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from pyro_ssbnn.display import as_html
+
 __all__ = ["MATTERS", "SCALE_RATIO", "SERIOUS", "SIGMAS", "Check", "Report", "Verdict"]
 
 Verdict = Literal["ok", "note", "warning"]
@@ -124,6 +126,10 @@ class Report:
     def to_json(self) -> str:
         """:meth:`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def _repr_html_(self) -> str:
+        rows = [(c.name, c.verdict, f"{c.finding} {c.advice}".strip()) for c in self.checks]
+        return as_html(str(self).splitlines()[-1], rows, ("check", "verdict", "what was seen"))
 
     def __str__(self) -> str:
         lines = []

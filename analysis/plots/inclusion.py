@@ -84,8 +84,8 @@ def _draw_bars(ax: Axes, gamma: NDArray[np.float64], threshold: float, group: Ga
     half_line(ax, threshold)
     if group.gated:
         prior_line(ax, group.prior_inclusion.numpy()[shown])
-    size = "medium" if len(shown) <= 12 else "small" if len(shown) <= 24 else 5.5
     turned = 90 if len(shown) > 24 else 0
+    size = min(10.0, (270 if turned else 200) / len(shown))  # points, so that none touches another
     ax.set_xticks(positions, [str(j) for j in shown], fontsize=size, rotation=turned)
     ax.set_xlim(-0.7, len(shown) - 0.3)
     left = len(gamma) - len(shown)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import cycle
 
-import matplotlib.patheffects as effects
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
-from matplotlib.transforms import ScaledTranslation
 
 from pyro_ssbnn.analysis.plots.style import COLOURS, MARKERS, MUTED, single_axes
 from pyro_ssbnn.errors import DataError
@@ -22,14 +19,14 @@ _COLUMNS = (
     *("threads", "device", "dtype"),
 )
 _LINES = ("-", "--", ":", "-.")
-_SIDES = (-1, 1)
+_FIRST_LINE, _LINE = 18, 12  # points below the axis, and between lines there
 
 
 def plot_latency(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw the median time of a forward pass against its rows, both logarithmic; bars are the 10 to 90 % quantiles.
 
-    References are grey; what is compared with one is coloured, in the same kind of line, and arrows from the one to the
-    other say how many times as fast it is.
+    References are grey; what is compared with one is coloured, in the same kind of line, and says in its colour, below
+    the batch sizes, how many times as fast it is.
 
     :param table: of :func:`~pyro_ssbnn.analysis.measure_latency` or :func:`~pyro_ssbnn.analysis.pruning_latency`.
     :raises DataError: when columns are missing, or there is no row.
@@ -39,17 +36,20 @@ def plot_latency(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise DataError(f"plot_latency: the table {what}. Give it as measure_latency() made it.")
     ax = single_axes(ax, (7.2, 4.8))
-    styles = zip(cycle(_LINES), cycle(MARKERS), cycle(COLOURS), cycle(_SIDES), strict=False)
+    styles = zip(cycle(_LINES), cycle(MARKERS), cycle(COLOURS), strict=False)
     families = dict(zip(table["reference"].unique(), styles, strict=False))
-    medians = table.set_index(["network", "batch_size"])["median_ms"]
+    compared = 0
     for name, rows in table.groupby("network", sort=False):
         reference = rows["reference"].iloc[0]
-        line, marker, colour, side = families[reference]
+        line, marker, colour = families[reference]
         own = name == reference
         _draw_network(ax, rows, str(name), (line, marker, MUTED if own else colour))
         if not own:
-            _draw_speedups(ax, rows, medians[reference], colour, side)
+            _write_speedups(ax, rows, colour, compared)
+            compared += 1
     _scale(ax, sorted(table["batch_size"].unique()))
+    told = "rows in a batch" + ("; below, how many times as fast" if compared else "")
+    ax.set_xlabel(told, labelpad=4 + _LINE * compared)
     ax.set_title(f"latency of the forward pass ({_conditions(table)})")
     ax.legend(loc="upper left", fontsize="small", frameon=False)
     return ax
@@ -71,33 +71,19 @@ def _draw_network(ax: Axes, rows: pd.DataFrame, label: str, style: tuple[str, st
     )
 
 
-def _draw_speedups(
-    ax: Axes, rows: pd.DataFrame, reference: pd.Series[float], colour: str, side: int
-) -> None:
-    """Arrows from the reference down to the network, a little to one side, each with its factor."""
-    beside = ax.transData + ScaledTranslation(5 * side / 72, 0, ax.figure.dpi_scale_trans)
-    halo = [effects.withStroke(linewidth=3, foreground="white")]  # lines may pass behind
-    for size, median, speedup in zip(
-        rows["batch_size"], rows["median_ms"], rows["speedup"], strict=True
-    ):
-        ax.annotate(
-            "",
-            (size, median),
-            xytext=(size, reference[size]),
-            xycoords=beside,
-            arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 0.8},
-        )
+def _write_speedups(ax: Axes, rows: pd.DataFrame, colour: str, line: int) -> None:
+    """How many times as fast as its reference it is, below the batch sizes, a line for each network."""
+    for size, speedup in zip(rows["batch_size"], rows["speedup"], strict=True):
         ax.annotate(
             f"{speedup:.1f}×" if speedup < 9.95 else f"{speedup:.0f}×",
-            (size, math.sqrt(median * reference[size])),
-            xycoords=beside,
-            xytext=(4 * side, 0),
+            (size, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -_FIRST_LINE - _LINE * line),
             textcoords="offset points",
-            ha="left" if side > 0 else "right",
-            va="center",
+            ha="center",
+            va="top",
             color=colour,
             fontsize="small",
-            path_effects=halo,
         )
 
 
@@ -114,10 +100,9 @@ def _scale(ax: Axes, sizes: Sequence[int]) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 100 else (1,)))
     ax.set_ylim(low / ratio**0.03, high * ratio**0.32)  # the legend is above
     low, high = ax.get_xlim()
-    ax.set_xlim(low / 1.4, high * 1.4)  # room for the factors
+    ax.set_xlim(low / 1.4, high * 1.4)
     ax.grid(axis="y", color="#E4E4E4", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.set_xlabel("rows in a batch (arrows: how many times as fast)")
     ax.set_ylabel("milliseconds a batch: median, 10 to 90 %")
 
 

@@ -123,7 +123,7 @@ def plot_reliability(
     ax.set_title(
         f"reliability of {found.count.sum():,} cases; calibration error {100 * found.ece:.1f} %"
     )
-    ax.legend(loc="upper left", fontsize="small", framealpha=0.9)
+    ax.legend(loc="best", fontsize="small", framealpha=0.9)
     return ax
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from pyro_ssbnn.checks import check_rows, resolve_device
 from pyro_ssbnn.cli.announcing import announce, announce_training, enough_threads
 from pyro_ssbnn.cli.console import messages, results, warn
 from pyro_ssbnn.cli.lifecycle import begin, claiming, complete, leftovers, occupying, update
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
 from pyro_ssbnn.cli.products import Making, make
+from pyro_ssbnn.cli.report import run_results
 from pyro_ssbnn.cli.reporting import INCOMPLETE
 from pyro_ssbnn.cli.run_folder import (
     FORMAT,
@@ -43,6 +47,7 @@ from pyro_ssbnn.inference.preparation import check_memory
 from pyro_ssbnn.inference.resumption import FIXED
 from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.models import MLP, network_from_config
+from pyro_ssbnn.results.findings import findings
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Output", "build_run", "finish_run", "resume_run"]
@@ -231,8 +236,26 @@ def _finished(making: Making) -> int:
             soft_wrap=True,
         )
         return INCOMPLETE
-    results.print(f"Run written to [bold]{complete(folder)}[/]", soft_wrap=True)
+    done = RunFolder(complete(folder))
+    results.print(f"Run written to [bold]{done.path}[/]", soft_wrap=True)
+    _conclude(done, making)
     return 0
+
+
+def _conclude(folder: RunFolder, making: Making) -> None:
+    """Say what was found, and what to look at next."""
+    found = run_results(folder, folder.read_config(), making.result, making.preprocessing)
+    results.print()
+    for i, sentence in enumerate(findings(found)):
+        results.print(
+            f"{'[bold]Found[/]   ' if i == 0 else ' ' * 8} {escape(sentence)}", soft_wrap=True
+        )
+    run = escape(shlex.quote(str(folder.path)))
+    results.print(
+        f"[bold]Next[/]     pyro-ssbnn diagnose {run}: can it be trusted?\n         pyro-ssbnn report {run}: all of it"
+        " on one page",
+        soft_wrap=True,
+    )
 
 
 def _checked(data: LoadedData, preprocessing: Preprocessing, model: Network) -> Encoded:

@@ -7,6 +7,7 @@ import warnings
 
 from torch import Tensor
 
+from pyro_ssbnn.display import plain
 from pyro_ssbnn.errors import MisfitWarning, ShortRunWarning
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.result import Fit
@@ -43,8 +44,8 @@ def warn_of_scale(model: Network, x: Tensor, y: Tensor) -> None:
         small = (scale > 0) & (scale < 1 / _FAR)
         if bool((_far_from_unit(target) | small).any()):
             _warn(
-                f"y is far from unit scale (mean {float(target.mean()):.3g}, standard deviation"
-                f" {float(target.std()):.3g})"
+                f"y is far from unit scale (mean {plain(float(target.mean()), 3)}, standard deviation"
+                f" {plain(float(target.std()), 3)})"
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pyro_ssbnn.display import plain
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.description import NetworkDescription
 
@@ -86,13 +87,13 @@ class History:
         if not len(self):
             return []
         lines = [
-            f"  ELBO {self.log_likelihood[-1] - self.kl[-1]:.4g} = log-likelihood {self.log_likelihood[-1]:.4g}"
-            f" - KL {self.kl[-1]:.4g}, in {self.seconds[-1]:.1f} s"
+            f"  ELBO {plain(self.log_likelihood[-1] - self.kl[-1])} = log-likelihood"
+            f" {plain(self.log_likelihood[-1])} - KL {plain(self.kl[-1])}, in {self.seconds[-1]:.1f} s"
         ]
         if self.bounds:
             last = self.bounds[-1]
             lines.append(
-                f"  bound {last.elbo:.1f} ± {last.error:.1f}, read at epoch {last.epoch:g}"
+                f"  bound {last.elbo:,.1f} ± {last.error:,.1f}, read at epoch {last.epoch:g}"
             )
         counts = [
             f"{name} {int((p[-1] > 0.5).sum())} of {len(p[-1])}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pyro_ssbnn.display import as_html
 from pyro_ssbnn.inference.guards import collapsed_layers
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.options import TrainingOptions
@@ -49,6 +50,11 @@ class Fit:
         )
         network = f"  {self.model.description.in_words()}"
         return "\n".join([first, network, *self.history.last_in_words()])
+
+    def _repr_html_(self) -> str:
+        title, *lines = repr(self).splitlines()
+        names = ("network", "last epoch", *[""] * len(lines))
+        return as_html(title, zip(names, (line.strip() for line in lines), strict=False))
 
     @property
     def schedule(self) -> Schedule:

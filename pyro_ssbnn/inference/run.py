@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_ssbnn.display import plain
 from pyro_ssbnn.errors import TrainingInterrupted
 from pyro_ssbnn.inference.boundary import Boundary
 from pyro_ssbnn.inference.checkpoints import Checkpoints
@@ -223,5 +224,5 @@ def _status(history: History) -> str:
     """The last epoch; to count over all epochs after each one would be quadratic in their number."""
     counts = [f"{name} {(p[-1] > 0.5).sum()}" for name, p in history.inclusion.items()]
     log_likelihood, kl = history.log_likelihood[-1], history.kl[-1]
-    terms = f"ELBO {log_likelihood - kl:.4g} = {log_likelihood:.4g} - KL {kl:.4g}"
+    terms = f"ELBO {plain(log_likelihood - kl)} = {plain(log_likelihood)} - KL {plain(kl)}"
     return f"{terms}; active {' '.join(counts)}"

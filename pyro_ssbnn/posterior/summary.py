@@ -21,6 +21,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_ssbnn.checks import check_that, is_number
+from pyro_ssbnn.display import as_html, plain
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.likelihoods import Likelihood
 
@@ -33,6 +34,7 @@ __all__ = [
     "predictive_quantiles",
 ]
 
+_SHOWN = 8  # rows of a table in a notebook
 _PIECE = 2**17  # outputs among which quantiles are searched together
 
 
@@ -112,7 +114,7 @@ class PredictiveSummary:
         if self.variance is not None and self.epistemic_variance is not None:
             share = float(self.epistemic_variance.mean() / self.variance.mean())
             lines.append(
-                f"  variance {float(self.variance.mean()):.4g} on average, {100 * share:.0f} % of it epistemic"
+                f"  variance {plain(float(self.variance.mean()))} on average, {100 * share:.0f} % of it epistemic"
             )
         if self.entropy is not None and self.epistemic is not None:
             lines.append(
@@ -120,8 +122,30 @@ class PredictiveSummary:
                 f" {float(self.epistemic.mean()):.4g} of it epistemic"
             )
         if self.log_density is not None:
-            lines.append(f"  log density of y {float(self.log_density.mean()):.4g} nats a row")
+            lines.append(f"  log density of y {plain(float(self.log_density.mean()))} nats a row")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The first rows, with what there is of them."""
+        columns: dict[str, Tensor] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, Tensor):
+                continue
+            if field.name == "quantiles":
+                columns |= {
+                    f"{100 * p:g} %": q for p, q in zip(self.probabilities, value, strict=True)
+                }
+            else:
+                columns[field.name] = value
+        rows = [
+            (
+                str(i),
+                *(", ".join(plain(v) for v in c[i].reshape(-1).tolist()) for c in columns.values()),
+            )
+            for i in range(min(_SHOWN, len(self.mean)))
+        ]
+        return as_html(repr(self).splitlines()[0], rows, ("row", *columns))
 
 
 class RunningSummary:

@@ -28,6 +28,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_ssbnn.checks import check_draws
+from pyro_ssbnn.display import as_html
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.isolation import isolated
@@ -44,6 +45,7 @@ from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Pruning", "draw_open_weights", "prune"]
 
+_COUNTED = ("nodes", "weights", "multiply_adds")
 _CHUNK_ELEMENTS = 2**24
 
 
@@ -71,6 +73,14 @@ class Pruning:
             f"Pruning: weights {total['weights']:,} -> {total['weights_kept']:,}, {work}\n"
             f"  {self.selection}"
         )
+
+    def _repr_html_(self) -> str:
+        headers = ("layer", "nodes", "weights", "multiply-adds")
+        rows = [
+            (str(name), *(f"{row[k]:,} → {row[f'{k}_kept']:,}" for k in _COUNTED))
+            for name, row in self.report.iterrows()
+        ]
+        return as_html("Pruning, before → after", rows, headers)
 
     @property
     def num_elements(self) -> int:

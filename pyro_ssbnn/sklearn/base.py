@@ -58,6 +58,7 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         inclusion: float | BetaInclusion | None = None,
         select_predictors: bool = True,
         predictor_inclusion: float | BetaInclusion | None = None,
+        linear: bool = False,
         likelihood: str | Likelihood | None = None,
         categorical: tuple[str, ...] = (),
         date: tuple[str, ...] = (),
@@ -75,6 +76,7 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         self.inclusion = inclusion
         self.select_predictors = select_predictors
         self.predictor_inclusion = predictor_inclusion
+        self.linear = linear
         self.likelihood = likelihood
         self.categorical = categorical
         self.date = date
@@ -141,6 +143,7 @@ class SparseBNN(SelectorMixin, BaseEstimator):
             input_inclusion=inclusion,
             input_names=names,
             input_widths=prepared.widths,
+            linear=self.linear,
         )
 
     def _prior(self) -> Prior:

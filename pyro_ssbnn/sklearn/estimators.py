@@ -46,6 +46,8 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     :param select_predictors: whether predictors carry gates.
     :param predictor_inclusion: prior inclusion probability of a predictor, or a :class:`~pyro_ssbnn.BetaInclusion`;
         None takes one over their number.
+    :param linear: whether every predictor also has a linear term with a gate of its own; ``inclusion_`` then says of
+        both, and of the linear effect.
     :param likelihood: None for Gaussian noise of unknown variance; a name such as ``"student-t"``,
         ``"heteroscedastic"``, ``"poisson"``, ``"negative-binomial"``; ``"count"`` for the one that the counts' spread
         suggests; or a likelihood. One of counts sees y as it is, all others see it standardised.

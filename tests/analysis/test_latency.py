@@ -248,6 +248,10 @@ class TestPlot:
         assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "64"]
         assert "1 CPU thread)" in ax.get_title()
         assert "milliseconds" in ax.get_ylabel()
+        boxes = [text.get_window_extent() for text in ax.texts]
+        boxes += [tick.get_window_extent() for tick in ax.get_xticklabels()]
+        boxes += [ax.xaxis.label.get_window_extent(), ax.get_legend().get_window_extent()]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
     def test_a_single_network_and_batch_size(self):
         table = measure_latency({"a": Timed("a")}, 3, batch_sizes=(8,), repeats=1)

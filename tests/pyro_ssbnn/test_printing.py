@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import pyro_ssbnn as ss
+from pyro_ssbnn.display import as_html, plain
 
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 
@@ -49,7 +50,7 @@ def test_a_fit_and_its_history(result):
     assert first == "Fit of a StructuredGuide of MLP to 40 rows, epoch 3 of 3"
     assert network == "  3 gated predictors -> hidden1 4 gated -> output 1"
     history = result.history
-    assert bound.startswith(f"  ELBO {history.elbo[-1]:.4g} = log-likelihood ")
+    assert bound.startswith(f"  ELBO {plain(history.elbo[-1])} = log-likelihood ")
     counts = {name: rows[-1] for name, rows in history.active().items()}
     assert active == f"  active input {counts['input']} of 3, hidden1 {counts['hidden1']} of 4"
     assert repr(history).splitlines() == ["History of 3 epochs", bound, active]
@@ -64,3 +65,48 @@ def test_a_selection_and_a_pruning(result):
     pruning = ss.prune(result.model, result.guide, selection)
     assert repr(pruning) == f"Pruning: weights 21 -> 5, multiply-adds 21 -> 5\n  {said}"
     assert repr(ss.select({})) == "Selection: no gated groups (median probability model)"
+
+
+def test_numbers_have_no_powers_of_ten_where_they_can_be_read():
+    assert [plain(v) for v in (15473.0, -0.0001234, 0.0, 999999.5, 12.3456, float("inf"))] == [
+        *("15,473", "-0.0001234", "0", "1,000,000", "12.35", "inf")
+    ]
+    assert plain(0.99996) == "1"
+    assert plain(float("nan")) == ""
+    assert plain(1e-9) == "1e-09"
+    for value in (1.0 / 3, 123.456, 54321.9, 0.00777):
+        assert float(plain(value).replace(",", "")) == pytest.approx(value, rel=5e-4)
+
+
+def test_in_notebooks_tables_are_small_and_escaped(result):
+    hostile = "<img src=x onerror=alert(1)>"
+    assert "<img" not in as_html(hostile, [(hostile, hostile)], (hostile, hostile))
+    prediction = ss.predict(result.model, result.guide, X, X[:, 0], quantiles=(0.05, 0.95))
+    report = ss.Report((ss.Check("signal", "ok", hostile),))
+    pruning = ss.prune(result.model, result.guide, ss.select(result.guide.inclusion(), nodes=2))
+    shown = [value._repr_html_() for value in (result, prediction, report, pruning)]
+    for html, words in zip(
+        shown,
+        (("network", "active input"), ("log_density", "95 %"), ("signal",), ("hidden1", "4 → 2")),
+        strict=True,
+    ):
+        assert html.startswith("<table>")
+        assert len(html) < 6_000
+        assert "<img" not in html
+        assert all(word in html for word in words)
+    assert shown[1].count("<tr>") == 9  # a header and eight of forty rows
+
+
+def test_inclusion_tables_escape_names_in_notebooks():
+    hostile = "<script>x</script>"
+    net = ss.MLP(
+        2,
+        [2],
+        prior=ss.SSIG(),
+        likelihood=ss.GaussianLikelihood(),
+        input_inclusion=0.5,
+        input_names=[hostile, "b"],
+    )
+    html = ss.inclusion_summary(ss.StructuredGuide(net))._repr_html_()
+    assert hostile not in html
+    assert "&lt;script&gt;" in html

@@ -72,3 +72,38 @@ def test_the_command_is_told_as_it_was_typed(given, told):
     assert words.startswith("pyro-ssbnn fit 'a table.csv'")
     for part in told.split(" --"):
         assert part in words
+
+
+def test_a_fit_ends_in_what_was_found_and_what_to_look_at_next(invoke, table, tiny, tmp_path):
+    run = tmp_path / "a run"
+    result = invoke("fit", table, "--target", "price", "--input-gates", *tiny, "--out", run)
+    assert result.exit_code == 0, result.output
+    last = result.output.split("Run written to")[1].splitlines()[1:]
+    told = [line.strip() for line in last if line.strip()]
+    assert told[0].startswith("Found")
+    assert "predictor" in told[0]
+    assert "variance of price in the 16 test rows" in told[1]
+    assert told[-2] == f"Next     pyro-ssbnn diagnose '{run}': can it be trusted?"
+    assert told[-1].startswith(f"pyro-ssbnn report '{run}'")
+
+
+def test_tables_keep_numbers_and_words_whole_in_eighty_columns(capsys, monkeypatch):
+    import pandas as pd
+    from rich.console import Console
+
+    from pyro_ssbnn.cli import console
+
+    narrow = type(console.results)(highlight=False, width=80)
+    assert isinstance(narrow, Console)
+    monkeypatch.setattr(console, "results", narrow)
+    names = ["a name of a predictor that is longer than any other one", "b"]
+    columns = ("inclusion", "log Bayes factor", "norm of weights", "selected", "nonlinear")
+    frame = pd.DataFrame({c: [15473.25, -0.012345] for c in columns}, index=names)
+    console.print_table("T", frame, {"": "predictor", **{c: c for c in columns}})
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "15,473" in shown
+    assert "-0.0123" in shown
+    assert "e+" not in shown
+    for word in ("inclusion", "selected", "nonlinear", "Bayes"):
+        assert word in shown

@@ -84,6 +84,32 @@ def test_one_row_a_column_with_what_was_done(regressor, frame):
     assert isinstance(chosen, pd.DataFrame)
 
 
+def test_linear_terms_have_gates_of_their_own(frame, target):
+    model = SparseBNNRegressor(linear=True, **QUICK).fit(frame, target)
+    table = model.inclusion_
+    assert {"linear", "nonlinear", "effect"} <= set(table.columns)
+    inside = table[table["note"] == ""]
+    either = 1 - (1 - inside["linear"]) * (1 - inside["nonlinear"])
+    np.testing.assert_allclose(inside["inclusion"], either, rtol=1e-5)
+    assert model.results().pruning.loc["input", "nodes"] == 3
+
+
+def test_effects_are_in_own_units_by_level(regressor, frame, target):
+    effect = regressor.effect(frame, "town", num_draws=20)
+    assert list(effect.points) == ["a", "b", "c"]
+    assert effect.observed.tolist() == frame["town"].value_counts()[["a", "b", "c"]].tolist()
+    moved = frame.assign(town="b")
+    ensemble = regressor.predict(moved).mean()
+    assert effect.draws.mean(0)[1] == pytest.approx(ensemble, rel=0.02)
+    dose = regressor.effect(frame, "dose", num_points=5, num_draws=20)
+    assert dose.points[0] == pytest.approx(frame["dose"].min())
+    assert dose.points[-1] == pytest.approx(frame["dose"].max())
+    assert 5e3 < dose.draws.mean() < 3e4
+    day = regressor.effect(frame, "day", num_points=3, num_draws=5)
+    assert day.predictor == "day (days since 2021-01-01)"
+    np.testing.assert_allclose(day.points, [0, 39, 79], atol=1)
+
+
 def test_densities_are_of_the_own_unit(regressor, frame, target):
     """A density per thousandth of the unit is a thousandth of it."""
     small = clone(regressor).fit(frame, target / 1000)
