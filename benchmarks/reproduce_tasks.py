@@ -56,7 +56,8 @@ class Task:
 
     def training_options(self, prior: str) -> dict[str, Any]:
         """Training options under a prior."""
-        return {**self.options, **self.by_prior.get(prior, ({}, {}))[1]}
+        gates = {"gate_hold": (0.0, 0.0)}  # free from the start, as in the published runs
+        return {**gates, **self.options, **self.by_prior.get(prior, ({}, {}))[1]}
 
 
 def resnet(depth: int) -> Task:

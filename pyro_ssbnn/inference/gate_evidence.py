@@ -19,7 +19,7 @@ Source: coordinate ascent, and local expectations as in Titsias and Lázaro-Gred
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -30,11 +30,11 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import CLOSED_LOGIT
+from pyro_ssbnn.inference.branches import gains_of_opening
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
-from pyro_ssbnn.posterior.networks import outputs
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -44,7 +44,6 @@ __all__ = ["GateEvidence", "branch_evidence", "gate_evidence"]
 
 _KL_DRAWS = 64
 _FAR = 15.0  # log-odds
-_NUMBERS = 2**23  # weights and outputs held at a time
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ def gate_evidence(
 ) -> dict[str, GateEvidence]:
     """Evidence for every member of every gated group, from both branches of its gate.
 
-    A draw costs a forward pass for each gate. Groups with a joint law have their marginal log-odds as fixed points: of
-    a settled guide they are at the optimum.
+    A draw costs a forward pass for each gate; in a network of dense layers only what comes after the gate. Groups with
+    a joint law have their marginal log-odds as fixed points: of a settled guide they are at the optimum.
 
     :param x: predictors ``[N, columns]``.
     :param y: targets, ``[N]`` (``[N, K]`` for several).
@@ -139,14 +138,16 @@ def branch_evidence(
         return {}
     added = _added_kl(model, guide, groups, data)
     values = _open_draws(guide, groups, num_draws)
+    logits = {g.name: guide.inclusion_logits(g.name).double().cpu() for g in groups}
+    live = {name: (eta > CLOSED_LOGIT).nonzero().flatten().tolist() for name, eta in logits.items()}
+    gains = gains_of_opening(model, groups, values, live, data)
     found = {}
     for group in groups:
-        logits = guide.inclusion_logits(group.name).double().cpu()
-        gains = _gains(model, group, values, logits, data) * (num_data / len(data[0]))
+        gain = gains[group.name] * (num_data / len(data[0]))
         prior = group.expected_logit(guide.inclusion()[group.name].cpu())
-        fixed_point = prior + gains.mean(0) - added[group.name]
-        error = gains.std(0) / math.sqrt(num_draws)
-        found[group.name] = GateEvidence(logits, fixed_point, error, group.prior_logit)
+        fixed_point = prior + gain.mean(0) - added[group.name]
+        error = gain.std(0) / math.sqrt(num_draws)
+        found[group.name] = GateEvidence(logits[group.name], fixed_point, error, group.prior_logit)
     return found
 
 
@@ -185,57 +186,3 @@ def _open_draws(guide: Guide, groups: Sequence[GateGroup], num_draws: int) -> di
         inclusion = guide.inclusion_logits(group.name).sigmoid()
         values[group.gate_site] = torch.bernoulli(inclusion.expand(num_draws, -1))
     return values
-
-
-def _gains(
-    model: Network,
-    group: GateGroup,
-    values: Mapping[str, Tensor],
-    logits: Tensor,
-    data: tuple[Tensor, Tensor],
-) -> Tensor:
-    """Log p(y | open) - log p(y | closed) of each gate and draw, ``[S, size]``, float64; NaN for gates closed for good.
-
-    :param values: what :func:`_open_draws` gives.
-    :param logits: the guide's log-odds, ``[size]``.
-    :param data: predictors and targets.
-    """
-    gates = values[group.gate_site]
-    found = torch.full((len(gates), group.size), math.nan, dtype=torch.float64)
-    as_drawn = _log_likelihood(model, values, data)
-    live = (logits > CLOSED_LOGIT).nonzero().flatten().tolist()
-    # Several flips pass together: that many copies of all draws.
-    numbers = len(gates) * max(model.description.num_weights, len(data[0]))
-    block = max(1, _NUMBERS // numbers)
-    for at in range(0, len(live), block):
-        members = live[at : at + block]
-        other = _log_likelihood(model, _flipped(values, group.gate_site, members), data)
-        sign = (2 * gates[:, members] - 1).double().cpu()
-        found[:, members] = sign * (as_drawn - other.reshape(len(members), -1)).T
-    return found
-
-
-def _flipped(values: Mapping[str, Tensor], site: str, members: list[int]) -> dict[str, Tensor]:
-    """Draws with one gate after the other at its other value, ``[members * S, ...]``."""
-    copies = len(members)
-    repeated = {
-        name: value.expand(copies, *value.shape).flatten(0, 1) for name, value in values.items()
-    }
-    gates = values[site].repeat(copies, 1, 1)
-    for copy, member in enumerate(members):
-        gates[copy, :, member] = 1 - gates[copy, :, member]
-    return {**repeated, site: gates.flatten(0, 1)}
-
-
-def _log_likelihood(
-    model: Network, values: Mapping[str, Tensor], data: tuple[Tensor, Tensor]
-) -> Tensor:
-    """Log p(y | draw), all rows together, ``[S]``, float64."""
-    likelihood = model.likelihood
-    f = outputs(model, values, data[0]).double()
-    own = likelihood.latents_of(values, model.description.prefix)
-    latents = {name: value.cpu().double() for name, value in own.items()}
-    f, target, weight = likelihood.unpacked(f, likelihood.as_target(data[1].cpu(), f))
-    score = likelihood.distribution(f, latents).log_prob(target)
-    score = score if weight is None else weight * score
-    return score.flatten(1).sum(1)

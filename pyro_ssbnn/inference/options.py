@@ -23,6 +23,7 @@ _STEPS = (
 _HELD_STEPS = 12_000  # of one that holds its gates first
 _WARMUP_STEPS = 2_000
 _HOLD = (0.6, 0.7)
+_FLIP_COST = 500_000  # multiply-adds of a row through all flips, up to which they cost little
 _RECORD_STEPS = 500  # more make an epoch several rows of the history
 _OPTIMIZERS = ("adam", "sgd")
 _GATE_METHODS = ("gradient", "ascent")
@@ -35,9 +36,8 @@ _KINDS = {"bool": bool, "str": str}
 class TrainingOptions:
     """How :func:`pyro_ssbnn.fit` optimises the ELBO.
 
-    Some defaults differ where a network with hidden layers selects predictors: there gates are held, and what follows
-    suits that.
-    A result's options say whether they were (``gate_hold``).
+    Some defaults differ where gates are held, in networks with hidden layers that select predictors, and in small
+    dense ones. A result's options say whether they were (``gate_hold``).
 
     :param epochs: passes over the data; None takes as many as make 10,000 steps (12,000 where gates are held), at least
         20.
@@ -53,11 +53,13 @@ class TrainingOptions:
     :param latent_rate: learning rate of log-medians and log-scales of slab scales and noise; None takes ``scale_rate``.
     :param gate_rate: learning rate of gate logits; too high a rate can close every node before the weights have
         learned. None takes 0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose
-        gradients are noisier. Gates that move by ascent do not use it.
+        gradients are noisier. A number has the gates follow the gradient from the start, unless ``gate_hold`` says
+        otherwise; gates that move by ascent have no rate.
     :param gate_hold: fractions of the epochs during which the gates of predictors, and those of nodes, stay where they
         start. A predictor whose effect takes several nodes, such as a square, looks like noise until they have learned
-        it, and its gate would close before. None holds them for (0.6, 0.7) of the epochs where the network selects
-        predictors, and not at all elsewhere.
+        it, and its gate would close before; so does a node that has yet to find its place. None holds them for (0.6,
+        0.7) of the epochs where the network has hidden layers and selects predictors, or is dense and small, and not at
+        all elsewhere.
     :param gate_method: how gates move: "gradient", by the optimizer along straight-through gradients, or "ascent", by
         coordinate ascent on the evidence of both branches (:mod:`pyro_ssbnn.inference.gates`), which is unbiased and
         dear for large networks. None ascends where gates are held.
@@ -156,6 +158,10 @@ class TrainingOptions:
             self.gate_method in (None, *_GATE_METHODS),
             "'gradient', 'ascent' or None",
         )
+        rateless = self.gate_rate is None or self.gate_method != "ascent"
+        self._require(
+            "gate_rate", rateless, "None where gate_method is 'ascent', which has no rate"
+        )
         self._require("optimizer", self.optimizer in _OPTIMIZERS, "'adam' or 'sgd'")
         self._require("momentum", 0 <= self.momentum < 1, "within [0, 1)")
         self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
@@ -205,11 +211,26 @@ class TrainingOptions:
 
     def settled(self, description: NetworkDescription) -> TrainingOptions:
         """These options with what depends on the network filled in: whether gates are held, and how they move."""
-        # Linear predictors need no help: what they are for is learned at once. Soft gates have no two branches.
-        selects = description.inputs.gated and len(description.groups) > 1 and self.hard_gates
-        hold = self.gate_hold or (_HOLD if selects else (0.0, 0.0))
-        method = "ascent" if max(hold) > 0 and self.hard_gates else "gradient"
+        hold = self.gate_hold or (_HOLD if self._should_hold(description) else (0.0, 0.0))
+        ascends = max(hold) > 0 and self.hard_gates and self.gate_rate is None
+        method = "ascent" if ascends else "gradient"
         return replace(self, gate_hold=hold, gate_method=self.gate_method or method)
+
+    def _should_hold(self, description: NetworkDescription) -> bool:
+        """Whether gates are held unless the user says otherwise.
+
+        Linear predictors need no help: what they are for is learned at once. Soft gates have no two branches, and a
+        rate is of gates that follow the gradient.
+        """
+        if not self.hard_gates or self.gate_rate is not None or len(description.groups) == 1:
+            return False
+        from pyro_ssbnn.structure.flow import (
+            flip_cost,  # the command line's help does without torch
+        )
+
+        gates = sum(group.size for group in description.gate_groups)
+        cheap = description.is_dense and flip_cost(description) <= _FLIP_COST
+        return gates > 0 and (cheap or description.inputs.gated)
 
     @property
     def holds(self) -> bool:

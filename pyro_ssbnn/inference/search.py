@@ -13,10 +13,13 @@ from pyro_ssbnn.inference.history import Removal
 from pyro_ssbnn.inference.screening import scores, screens, useful
 from pyro_ssbnn.isolation import random_state, seeded
 from pyro_ssbnn.posterior.draws import evaluating
+from pyro_ssbnn.structure.flow import flip_cost
 
 __all__ = ["Search"]
 
-_BRANCHES = 2**18  # rows times draws times gates of one ascent: beyond, both are fewer
+_DRAWS = 16  # of one ascent
+_FLIPS = 2**30  # multiply-adds of one ascent: where all rows cost more, it takes fewer
+_LEAST_ROWS = 128
 
 
 class Search:
@@ -81,16 +84,14 @@ class Search:
         """Move the gates that are let go towards what the evidence asks for."""
         live, schedule, data = self.engine.live, self.engine.schedule, self.engine.minibatches
         groups = live.model.description.gate_groups
-        gates = sum(group.size for group in groups)
-        draws = 16 if gates <= 64 else 8
-        most = max(128, min(512, _BRANCHES // (gates * draws)))
+        most = max(_LEAST_ROWS, _FLIPS // (_DRAWS * flip_cost(live.model.description)))
         x, y = data.whole, data.y
         if len(x) > most:
             chosen = torch.randperm(len(x), device=x.device)[:most]
             x, y = x.index_select(0, chosen), y.index_select(0, chosen)
         with torch.no_grad(), evaluating(live.model, live.guide):
             num_data = len(self.engine.x)
-            evidence = branch_evidence(live.model, live.guide, groups, (x, y), num_data, draws)
+            evidence = branch_evidence(live.model, live.guide, groups, (x, y), num_data, _DRAWS)
         step = schedule.steps_of(record + 1)[0]
         ascend(
             live.guide, evidence, schedule.free(step), schedule.ascent, schedule.rate_factor(step)

@@ -120,6 +120,11 @@ class NetworkDescription:
         return sum(group.multiply_adds for group in self.groups)
 
     @property
+    def is_dense(self) -> bool:
+        """Whether no layer convolves and none reads a sum."""
+        return not self.sums and all(group.geometry is None for group in self.groups)
+
+    @property
     def widest(self) -> int:
         """Numbers in the largest layer of one row: nodes times positions, or predictors' columns."""
         return max(

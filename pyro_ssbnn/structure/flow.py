@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.groups import NodeGroup
 
-__all__ = ["cut_off", "without_unread"]
+__all__ = ["cut_off", "downstream", "flip_cost", "without_unread"]
+
+_ACTIVATION = 16  # multiply-adds that an activation is worth
+_SCORE = 50  # and the log density of an output
 
 
 def cut_off(description: NetworkDescription, empty: Collection[str]) -> list[str]:
@@ -41,6 +45,30 @@ def without_unread(
         if group.name not in left or len(left[group.name]):
             read |= _groups_behind(description, group.source)
     return left
+
+
+def downstream(description: NetworkDescription, name: str) -> list[NodeGroup]:
+    """Layers that read a group, directly or through others, in forward order."""
+    reached, found = {name}, []
+    for group in description.layers:
+        if reached & _groups_behind(description, group.source):
+            reached.add(group.name)
+            found.append(group)
+    return found
+
+
+def flip_cost(description: NetworkDescription) -> int:
+    """Multiply-adds, about, of one row's outputs for every gate at its other value, in a network of dense layers.
+
+    What reads the group changes by rank one, what comes after it is computed anew
+    (:mod:`pyro_ssbnn.posterior.branches`).
+    """
+    total, score = 0, _SCORE * description.groups[-1].size
+    for gates in description.gate_groups:
+        later = downstream(description, gates.name)
+        products = sum(g.num_weights for g in later if g.source != gates.name)
+        total += gates.size * (products + _ACTIVATION * sum(g.size for g in later) + score)
+    return total
 
 
 def _reaches_output(description: NetworkDescription, empty: Collection[str]) -> bool:

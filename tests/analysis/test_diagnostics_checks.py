@@ -121,7 +121,7 @@ def test_gates_that_cannot_travel_are_seen(build):
 
 def test_gates_that_ascend_travel_by_their_ascents_and_have_no_rate(build):
     flat = -1.0 + noise(100)
-    result = with_history(build, flat, gate_rate=1e-9, gate_method="ascent", gate_hold=(0.2, 0.4))
+    result = with_history(build, flat, gate_method="ascent", gate_hold=(0.2, 0.4))
     check = check_schedule(result)
     assert check.verdict == "ok"
     assert check.values["travel"] == pytest.approx(result.schedule.ascent * result.schedule.ascents)

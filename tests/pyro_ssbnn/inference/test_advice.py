@@ -61,7 +61,7 @@ def test_counts_that_vary_more_than_poisson_counts_are_noticed():
     torch.manual_seed(0)
     rate = torch.distributions.Gamma(1.3, 1.3 / 16).sample((150,))
     likelihood = PoissonLikelihood(unit=16.0)
-    options = TrainingOptions(epochs=130, compile=False)
+    options = TrainingOptions(epochs=130, compile=False, gate_hold=(0.0, 0.0))
     with pytest.warns(MisfitWarning, match="NegativeBinomialLikelihood"):
         fit(
             network(likelihood),

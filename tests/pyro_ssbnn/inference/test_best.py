@@ -25,6 +25,7 @@ from pyro_ssbnn.inference.schedule import Schedule
 from pyro_ssbnn.inference.shrinking import LiveNetwork
 
 OPTIONS = {"epochs": 100, "batch_size": 30, "compile": False, "num_particles": 32}
+FREE = {**OPTIONS, "gate_hold": (0.0, 0.0)}
 
 
 def network(**options):
@@ -67,7 +68,7 @@ def falling(monkeypatch, values):
 
 def test_a_run_whose_bound_falls_ends_where_it_was_best(monkeypatch):
     x, y = data()
-    options = TrainingOptions(**OPTIONS, kl_warmup=0.0, remove_below=None)
+    options = TrainingOptions(**FREE, kl_warmup=0.0, remove_below=None)
     states = {}
 
     def remember(epoch, result):
@@ -83,7 +84,7 @@ def test_a_run_whose_bound_falls_ends_where_it_was_best(monkeypatch):
 
 def test_a_run_goes_on_from_where_it_went_back_to(monkeypatch):
     x, y = data()
-    options = TrainingOptions(**OPTIONS, kl_warmup=0.0)
+    options = TrainingOptions(**FREE, kl_warmup=0.0)
     falling(monkeypatch, [-50.0, -30.0, -90.0, -80.0, -70.0])
     with pytest.warns(BoundWarning):
         result = fit(network(), x, y, options, progress=False)
@@ -95,7 +96,7 @@ def test_a_run_goes_on_from_where_it_went_back_to(monkeypatch):
 def test_a_fall_within_the_errors_is_none(monkeypatch):
     x, y = data()
     falling(monkeypatch, [-50.0, -30.0, -30.0, -33.0, -34.0])
-    result = fit(network(), x, y, TrainingOptions(**OPTIONS, kl_warmup=0.0), progress=False)
+    result = fit(network(), x, y, TrainingOptions(**FREE, kl_warmup=0.0), progress=False)
     assert len(result.history) == 100
 
 

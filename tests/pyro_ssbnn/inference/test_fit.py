@@ -255,7 +255,7 @@ class TestOptions:
 
     def test_kl_warmup_rises_linearly_to_one(self):
         x, y = regression()
-        options = TrainingOptions(epochs=8, batch_size=40, kl_warmup=0.5)
+        options = TrainingOptions(epochs=8, batch_size=40, kl_warmup=0.5, gate_hold=(0.0, 0.0))
         weights = quiet_fit(small_net(), x, y, options).history.kl_weight
         assert weights == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
 

@@ -13,7 +13,7 @@ from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 X = torch.randn(48, 3, generator=torch.Generator().manual_seed(0))
 Y = X[:, 0]
 HALF = ss.TrainingOptions(
-    epochs=3, batch_size=16, kl_warmup=0.0, decay_after=1.0, remove_below=None
+    epochs=3, batch_size=16, kl_warmup=0.0, decay_after=1.0, remove_below=None, gate_rate=0.02
 )
 
 

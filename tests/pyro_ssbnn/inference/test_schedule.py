@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, TrainingOptions, fit
+from pyro_ssbnn import (
+    MLP,
+    SSIG,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    LeNet,
+    TrainingOptions,
+    fit,
+)
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import loop, options, schedule
 from pyro_ssbnn.inference.guards import Patience
 from pyro_ssbnn.inference.minibatches import row_order
@@ -113,10 +122,33 @@ def test_settled_options_are_filled_in_once():
     assert (kept.start_inclusion, kept.batch_rows(300), kept.num_epochs(300)) == (0.8, 32, 7)
     soft = TrainingOptions(hard_gates=False).settled(model.description)
     assert (soft.gate_hold, soft.gate_method) == ((0.0, 0.0), "gradient")
-    plain = MLP(3, [6], prior=SSIG(), likelihood=GaussianLikelihood())
-    free = TrainingOptions().settled(plain.description)
-    assert (free.gate_hold, free.gate_method) == ((0.0, 0.0), "gradient")
-    assert (free.start_inclusion, free.decay_from, free.batch_rows(300)) == (0.95, 0.5, 37)
+    rated = TrainingOptions(gate_rate=0.1).settled(model.description)
+    assert (rated.gate_hold, rated.gate_method) == ((0.0, 0.0), "gradient")
+    assert (rated.start_inclusion, rated.decay_from, rated.batch_rows(300)) == (0.95, 0.5, 37)
+    late = TrainingOptions(gate_rate=0.1, gate_hold=(0.2, 0.3)).settled(model.description)
+    assert (late.gate_hold, late.gate_method) == ((0.2, 0.3), "gradient")
+
+
+@pytest.mark.parametrize(
+    ("net", "hold"),
+    [
+        (MLP(3, [6], prior=SSIG(), likelihood=GaussianLikelihood()), (0.6, 0.7)),
+        (MLP(784, [400, 400], prior=SSIG(), likelihood=CategoricalLikelihood(10)), (0.0, 0.0)),
+        (LeNet((1, 28, 28), prior=SSIG(), likelihood=CategoricalLikelihood(10)), (0.0, 0.0)),
+        (
+            MLP(3, [], prior=SSIG(), likelihood=GaussianLikelihood(), input_inclusion=0.5),
+            (0.0, 0.0),
+        ),
+    ],
+    ids=["small", "large", "convolutions", "linear"],
+)
+def test_gates_are_held_where_both_branches_of_all_cost_little(net, hold):
+    assert TrainingOptions().settled(net.description).gate_hold == hold
+
+
+def test_a_rate_of_gates_that_have_none_is_refused():
+    with pytest.raises(ConfigurationError, match="gate_rate must be None where gate_method"):
+        TrainingOptions(gate_rate=0.1, gate_method="ascent")
 
 
 def test_a_full_batch_run_is_read_once_in_twenty_steps():
