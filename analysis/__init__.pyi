@@ -7,6 +7,8 @@ from .calibration import log_predictive_density as log_predictive_density
 from .calibration import negative_log_likelihood as negative_log_likelihood
 from .calibration import reliability as reliability
 from .calibration import rmse as rmse
+from .certificate import Certificate as Certificate
+from .certificate import certify as certify
 from .classification import accuracy as accuracy
 from .classification import classification_scores as classification_scores
 from .classification import ood_auroc as ood_auroc

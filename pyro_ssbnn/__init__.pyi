@@ -142,6 +142,8 @@ from .files.export import to_exported_program as to_exported_program
 # Reference answers
 from . import exact as exact
 from . import theory as theory
+from .analysis import certify as certify
+from .analysis import Certificate as Certificate
 from .analysis.exact_data import exact_summary as exact_summary
 from .analysis.exact_data import exact_to_arviz as exact_to_arviz
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from pyro_ssbnn.analysis.diagnostics.evidence import Evidence, gather
+from pyro_ssbnn.analysis.diagnostics.exact import check_certificate
 from pyro_ssbnn.analysis.diagnostics.importance import check_importance, check_leave_one_out
 from pyro_ssbnn.analysis.diagnostics.predictive import (
     check_calibration,
@@ -49,6 +50,7 @@ def diagnose(
     restarts: int = 1,
     options: TrainingOptions | None = None,
     temperatures: Sequence[float] = (),
+    certify: float | None = None,
     num_draws: int = 1000,
     seed: int = 0,
     progress: bool = False,
@@ -71,6 +73,7 @@ def diagnose(
     :param options: of the fits, where ``fitted`` is a function.
     :param temperatures: of the gates' relaxation to continue at, over a quarter of the epochs each and once more at the
         run's own; empty for none.
+    :param certify: seconds to spend on the exact answer (:func:`pyro_ssbnn.certify`); None does without.
     :param num_draws: S, posterior draws.
     :param seed: of draws, forest and folds; the caller's random state is left untouched.
     :param progress: show progress bars of fits.
@@ -129,6 +132,8 @@ def diagnose(
     ]
     if temperatures:
         checks.append(check_temperature(result, x, y, temperatures))
+    if certify is not None:
+        checks.append(check_certificate(result, x, y, budget=certify, seed=seed, progress=progress))
     if len(fits) > 1:
         checks += _restart_checks(fits, own, num_draws, averaged=mixture is not None)
     return Report(tuple(checks))

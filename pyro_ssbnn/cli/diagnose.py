@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,16 @@ def diagnose(
             " once more at its own. Default: none.",
         ),
     ] = "",
+    certify: Annotated[
+        bool,
+        typer.Option(
+            "--certify/--no-certify",
+            help="Put the exact inclusion probabilities beside the run's, where few gates are undecided.",
+        ),
+    ] = False,
+    budget: Annotated[
+        float, typer.Option(min=1.0, max=86_400.0, help="Seconds that --certify may sample.")
+    ] = 60.0,
     draws: Annotated[int, typer.Option(min=100, max=o.MOST_DRAWS, help="Posterior draws.")] = 1000,
     out: Annotated[
         Path | None,
@@ -72,6 +83,7 @@ def diagnose(
         held_out=None if test is None else (test.x, test.y),
         restarts=restarts,
         temperatures=chosen,
+        certify=budget if certify else None,
         num_draws=draws,
         seed=config["seed"],
         progress=sys.stderr.isatty() if progress is None else progress,
@@ -79,6 +91,8 @@ def diagnose(
     target = folder.diagnostics_file if out is None else out
     write_text(target, report.to_json())
     _print(report)
+    if certify:
+        _print_exact(report["exact answer"].values["table"])
     results.print(f"Written to [bold]{target}[/]", soft_wrap=True)
 
 
@@ -99,6 +113,18 @@ def _print(report: Report) -> None:
         results.print(f"[bold yellow]{number} of {len(report)} checks warn.[/]")
     else:
         results.print("No check warns.")
+
+
+def _print_exact(rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Exact beside variational, of what is undecided."""
+    columns = {"variational": ".3f", "exact": ".3f", "error": ".3f", "r_hat": ".2f"}
+    table = Table()
+    table.add_column("undecided")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        table.add_row(escape(name), *(f"{row[c]:{form}}" for c, form in columns.items()))
+    results.print(table)
 
 
 def _positive(text: str) -> float:

@@ -65,6 +65,12 @@ class BlockNormal(TorchDistribution):
         given = (self.gates, self.closed_scale, self.unit)
         return type(self)(*laws, *given, batch_shape, validate_args=False)
 
+    @property
+    def open(self) -> Tensor:
+        """Gates of the weights, the bias's last, ``[..., 1, columns + 1]``."""
+        gates = self.columns
+        return torch.cat([gates, torch.ones_like(gates[..., :1])], -1).unsqueeze(-2)
+
     def rsample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008
         """Draw of the weights, ``sample_shape + batch_shape + (columns + 1,)``."""
         shape = self._extended_shape(sample_shape)

@@ -47,12 +47,15 @@ class EnumeratedDensity:
     :param model: a network of this package with at most ``MAX_GATES`` gates.
     :param x: predictors ``[N, p]``; everything is computed in float64 on the CPU.
     :param y: targets ``[N]`` (``[N, K]`` for several), to find shapes; scored targets are handed over at every call.
+    :param structures: those to sum over; all by default.
     :raises ConfigurationError: for too many gates, or a network that structures cannot be broadcast through.
     """
 
-    def __init__(self, model: Network, x: Tensor, y: Tensor) -> None:
+    def __init__(
+        self, model: Network, x: Tensor, y: Tensor, structures: Structures | None = None
+    ) -> None:
         self.model, self.x = model, x
-        self.structures = Structures.of(model.description)
+        self.structures = Structures.of(model.description) if structures is None else structures
         self._gates = self.structures.gates()
         trace = poutine.trace(model).get_trace(x, y)
         nodes: dict[str, Any] = {**trace.nodes}
@@ -91,6 +94,16 @@ class EnumeratedDensity:
             jacobian = jacobian + change.reshape((*point.shape[:-1], -1)).sum(-1)
         return latents, jacobian
 
+    def unconstrained(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Points ``[S, dim]`` of latents by site: S draws, each of the site's own shape but for dimensions of 1."""
+        parts = []
+        for name in self.sites:
+            transform = self.transforms[name]
+            shape = transform.forward_shape(self.shapes[name])
+            value = values[name].double().cpu().reshape(-1, *shape)
+            parts.append(transform.inv(value).reshape(len(value), -1))
+        return torch.cat(parts, -1)
+
     def log_terms(self, latents: Mapping[str, Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
         r"""Score one value of the latents under every structure.
 
@@ -101,6 +114,8 @@ class EnumeratedDensity:
         trace = poutine.trace(conditioned).get_trace(self.x, y)
         prior = y.new_zeros((), dtype=torch.float64)
         weights = y.new_zeros(len(self.structures), dtype=torch.float64)
+        if self.structures.log_weight is not None:
+            weights = weights + self.structures.log_weight
         for name, score in _scores(trace).items():
             if name in self.shapes:
                 prior = prior + score.sum()
@@ -168,6 +183,8 @@ class EnumeratedDensity:
         point = torch.linspace(-0.5, 0.5, self.dim, dtype=torch.float64)
         latents, _ = self.constrained(point)
         prior, weights = self.log_terms(latents, y)
+        if self.structures.log_weight is not None:
+            weights = weights - self.structures.log_weight
         for index in (0, len(self.structures) - 1):
             gates = self.structures.gates(torch.tensor(index))
             conditioned = poutine.condition(self.model, data={**latents, **gates})

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact.density import EnumeratedDensity
 from pyro_ssbnn.exact.posterior import ExactPosterior
-from pyro_ssbnn.exact.tempering import SamplerOptions, TemperedDraws, temper
+from pyro_ssbnn.exact.tempering import SamplerOptions, Score, TemperedDraws, temper
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.network import Network
 
@@ -83,8 +83,8 @@ def sample_exact_each(
     y = y.double() if y.dtype.is_floating_point else y
     with isolated(seed, x, grad=True):
         density = EnumeratedDensity(model, x, y[0])
-        runs = _run(density, y, options, progress)
-        return [_posterior(density, runs, index, y[index]) for index in range(len(y))]
+        score = batched_score(density, y, options)
+        return sampled(density, score, y, options, progress=progress)
 
 
 def _check_rows(model: Network, x: Tensor, y: Tensor) -> None:
@@ -98,9 +98,11 @@ def _check_rows(model: Network, x: Tensor, y: Tensor) -> None:
         raise DataError("sample_exact: x has missing or infinite values; remove those rows.")
 
 
-def _run(
-    density: EnumeratedDensity, y: Tensor, options: SamplerOptions, progress: bool
-) -> TemperedDraws:
+def batched_score(density: EnumeratedDensity, y: Tensor, options: SamplerOptions) -> Score:
+    """The density at all temperatures, data sets and chains at once, as :func:`temper` takes it.
+
+    :param y: targets of each data set, ``[G, N]`` (``[G, N, K]``).
+    """
     shape = (options.temperatures, len(y), options.chains)
     count = shape[0] * shape[1] * shape[2]
     replicated = y[None, :, None].expand(*shape, *y.shape[1:]).reshape(count, *y.shape[1:])
@@ -112,9 +114,27 @@ def _run(
         )
         return gradient.reshape(points.shape), prior.reshape(shape), likelihood.reshape(shape)
 
+    return score
+
+
+def sampled(
+    density: EnumeratedDensity,
+    score: Score,
+    y: Tensor,
+    options: SamplerOptions,
+    *,
+    progress: bool,
+    start: Tensor | None = None,
+) -> list[ExactPosterior]:
+    """Run the sampler, from the random state as it is, and gather what it gives of each data set.
+
+    :param score: what :func:`batched_score` gives.
+    :param start: see :func:`temper`.
+    """
     total = options.warmup + options.num_draws * options.thin
     with tqdm(total=total, disable=not progress, desc="exact posterior") as bar:
-        return temper(score, len(y), density.dim, options, bar.update)
+        runs = temper(score, len(y), density.dim, options, bar.update, start)
+    return [_posterior(density, runs, index, y[index]) for index in range(len(y))]
 
 
 def _posterior(

@@ -130,26 +130,39 @@ class _Replicas:
     """State of all replicas, and what the warm-up adapts.
 
     :param shape: ``(T, G, C, dim)``.
+    :param start: see :func:`temper`.
     """
 
     def __init__(
-        self, score: Score, shape: tuple[int, int, int, int], options: SamplerOptions
+        self,
+        score: Score,
+        shape: tuple[int, int, int, int],
+        options: SamplerOptions,
+        start: Tensor | None = None,
     ) -> None:
         self.score, self.options = score, options
         rungs = torch.linspace(0, 1, shape[0], dtype=torch.float64)
         self.ladder = rungs**6 if shape[0] > 1 else torch.ones_like(rungs)
-        self.points, self.likelihood = self._scattered(shape)
+        self.points, self.likelihood = self._scattered(shape, start)
         self.variance = torch.ones(1, 1, 1, shape[3], dtype=torch.float64)
         self.size = torch.full((*shape[:2], 1), 0.1, dtype=torch.float64)  # of a leapfrog step
         self.averaging = _averaging(self.size)
         self.rates = _SwapRates(shape[0] - 1, shape[1])
 
-    def _scattered(self, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-        """Points far apart: uniform on (-2, 2) in unconstrained coordinates, as in Stan; and their log-likelihood."""
+    def _scattered(
+        self, shape: tuple[int, int, int, int], start: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Points far apart: uniform on (-2, 2) in unconstrained coordinates, as in Stan; and their log-likelihood.
+
+        Every other chain begins at the points given, where there are any.
+        """
         points = torch.full(shape, math.nan, dtype=torch.float64)
         bad = torch.ones(shape[:3], dtype=torch.bool)
         for _ in range(100):
             fresh = 4 * torch.rand(shape, dtype=torch.float64) - 2
+            if start is not None:
+                chosen = torch.randint(len(start), (*shape[:2], len(range(0, shape[2], 2))))
+                fresh[:, :, ::2] = start[chosen]
             points = torch.where(bad.unsqueeze(-1), fresh, points)
             gradient, prior, likelihood = self.score(points, self._beta(shape))
             bad = ~((prior + likelihood).isfinite() & gradient.isfinite().all(-1))
@@ -245,6 +258,7 @@ def temper(
     dim: int,
     options: SamplerOptions,
     tick: Callable[[], object] = lambda: None,
+    start: Tensor | None = None,
 ) -> TemperedDraws:
     """Warm up, then draw; random numbers come from torch's global state.
 
@@ -252,10 +266,12 @@ def temper(
     :param groups: G, data sets sampled side by side.
     :param dim: number of unconstrained coordinates.
     :param tick: called after every iteration (a progress bar).
+    :param start: points at which every other chain begins, on all rungs, drawn from these ``[S, dim]``; the others, and
+        all by default, begin far apart, so that R-hat compares the two.
     :raises ConfigurationError: when no starting point has a finite density.
     """
     shape = (options.temperatures, groups, options.chains, dim)
-    replicas = _Replicas(score, shape, options)
+    replicas = _Replicas(score, shape, options, start)
     _warm_up(replicas, tick)
     iterations = options.num_draws * options.thin
     acceptance = torch.zeros(shape[:2], dtype=torch.float64)

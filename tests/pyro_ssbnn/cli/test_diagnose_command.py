@@ -34,6 +34,16 @@ def test_diagnose_prints_and_writes_every_check(invoke, run):
     assert f"{test_rows} held-out rows" in calibration["finding"]
 
 
+def test_diagnose_puts_exact_beside_variational(invoke, run):
+    result = invoke("diagnose", run, "--draws", 100, "--certify", "--budget", 1, "--no-progress")
+    assert result.exit_code == 0, result.output
+    record = json.loads((run / "diagnostics.json").read_text())
+    (check,) = (c for c in record["checks"] if c["name"] == "exact answer")
+    assert "ertified" in check["finding"]
+    assert set(check["values"]["table"]) <= {w for w in result.output.split() if len(w) > 1}
+    assert "r_hat" in result.output
+
+
 def test_diagnose_writes_elsewhere_on_request(invoke, table_run, tmp_path):
     out = tmp_path / "deep" / "checks.json"
     result = invoke("diagnose", table_run, "--draws", 100, "--out", out)
