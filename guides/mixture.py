@@ -85,7 +85,7 @@ class MixtureGuide(nn.Module):
         if name in Guide.__annotations__ or (hasattr(Guide, name) and not name.startswith("__")):
             raise _MemberError(
                 f"MixtureGuide: it has no {name}, because it is not trained, and nodes of different fits do not"
-                f" correspond. Ask a member: guide.guides[k].{name}, k from 0 to {len(self.weights) - 1}."
+                f" correspond. Ask one of the fits: mixture.fits[k].guide.{name}."
             )
         return super().__getattr__(name)
 

@@ -19,6 +19,7 @@ from pyro_ssbnn.checks import check_rows, resolve_device
 from pyro_ssbnn.cli.announcing import announce, announce_training, enough_threads
 from pyro_ssbnn.cli.console import messages, results, warn
 from pyro_ssbnn.cli.lifecycle import begin, claiming, complete, leftovers, occupying, update
+from pyro_ssbnn.cli.members import clear_members, train_members
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
 from pyro_ssbnn.cli.products import Making, make
 from pyro_ssbnn.cli.report import run_results
@@ -31,7 +32,7 @@ from pyro_ssbnn.cli.run_folder import (
     resume_command,
 )
 from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load, load_again
-from pyro_ssbnn.cli.tables import print_layers, print_metrics
+from pyro_ssbnn.cli.tables import print_fits, print_layers, print_metrics
 from pyro_ssbnn.cli.training_options import option
 from pyro_ssbnn.data import Encoded, Preprocessing
 from pyro_ssbnn.errors import (
@@ -41,7 +42,7 @@ from pyro_ssbnn.errors import (
     TrainingInterrupted,
 )
 from pyro_ssbnn.files.untrusted import unpacking
-from pyro_ssbnn.inference import Fit, TrainingOptions, fit, save_fit
+from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, fit, save_fit
 from pyro_ssbnn.inference.checkpoints import last_checkpoint
 from pyro_ssbnn.inference.preparation import check_memory
 from pyro_ssbnn.inference.resumption import FIXED
@@ -65,6 +66,8 @@ class Output:
     :param progress: show the progress bar.
     :param every: seconds between two checkpoints.
     :param command: what was typed, for the record.
+    :param fits: how many, of seeds that follow each other.
+    :param jobs: fits beside the first at a time; None for one after another.
     """
 
     draws: int | None
@@ -72,6 +75,8 @@ class Output:
     progress: bool
     every: float
     command: str = ""
+    fits: int = 1
+    jobs: int | None = None
 
 
 def build_run(
@@ -104,8 +109,8 @@ def build_run(
         config = _config(data, preprocessing, model, options, output)
         begin(folder, path, config)
         _log.info("%s: %s", folder.path, data.record)
-        result = _trained(folder, model, train, options, output)
-        return _finished(Making(folder, result, preprocessing, config["draws"], lambda: data))
+        answer = _trained(folder, model, train, options, output)
+        return _finished(Making(folder, answer, preprocessing, config["draws"], lambda: data))
 
 
 def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
@@ -128,13 +133,17 @@ def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
             model = network_from_config(config["network"])
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             threads = int(config.get("threads", 1))
+            fits = int(config.get("fits", 1))
         data = load_again(config["source"], config["seed"])
         train = _checked(data, preprocessing, model)
         chosen = replace(options, **changes)
         _require_same(options, chosen, len(train))
         resolve_device(chosen.device)
         output = replace(
-            output, draws=output.draws or config["draws"], threads=output.threads or threads
+            output,
+            draws=output.draws or config["draws"],
+            threads=output.threads or threads,
+            fits=fits,
         )
         earlier = last_checkpoint(folder.fit_file)
         done = 0 if earlier is None else earlier.history.epoch
@@ -142,8 +151,8 @@ def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
         results.print(f"[bold]Going on[/] after {done:g} of {planned:,} epochs", soft_wrap=True)
         config |= {"options": chosen.to_config(), "draws": output.draws, "threads": output.threads}
         folder.write_json(folder.config_file, config)
-        result = _trained(folder, model, train, chosen, output, earlier)
-        return _finished(Making(folder, result, preprocessing, config["draws"], lambda: data))
+        answer = _trained(folder, model, train, chosen, output, earlier)
+        return _finished(Making(folder, answer, preprocessing, config["draws"], lambda: data))
 
 
 def finish_run(folder: RunFolder) -> int:
@@ -151,10 +160,10 @@ def finish_run(folder: RunFolder) -> int:
 
     :returns: the exit code.
     """
-    config, result, preprocessing = folder.load()
+    config, answer, preprocessing = folder.load_answer()
     source, seed = config["source"], config["seed"]
     making = Making(
-        folder, result, preprocessing, config["draws"], lambda: load_again(source, seed)
+        folder, answer, preprocessing, config["draws"], lambda: load_again(source, seed)
     )
     return _finished(making)
 
@@ -166,9 +175,9 @@ def _trained(
     options: TrainingOptions,
     output: Output,
     earlier: Fit | None = None,
-) -> Fit:
-    """Train, with checkpoints in the folder; afterwards the fit is saved, before anything is made of it."""
-    folder.fit_file, folder.previous_file  # noqa: B018  # links in their place are refused
+) -> Fit | Mixture:
+    """Train, with checkpoints in the folder; afterwards all is saved, before anything is made of it."""
+    folder.fit_file, folder.previous_file, folder.mixture_file  # noqa: B018  # links in their place are refused
     again = f"Go on: {resume_command(folder.path)}"
     try:
         with warnings.catch_warnings(), limited_to(output.threads):
@@ -183,30 +192,35 @@ def _trained(
                 checkpoint=folder.fit_file,
                 checkpoint_every=output.every,
             )
+            result.guide.to("cpu")
+            answer: Fit | Mixture = result
+            if output.fits > 1:
+                how: dict[str, Any] = {"n_jobs": output.jobs, "every": output.every}
+                answer = train_members(folder, model, train, result, output.fits, **how)
     except KeyboardInterrupt as stopped:
         done = stopped.result.history.epoch if isinstance(stopped, TrainingInterrupted) else 0
         planned = options.num_epochs(len(train))
         raise KeyboardInterrupt(f"after {done:g} of {planned:,} epochs. {again}") from stopped
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error} {again}, with other rates, say.") from error
-    result.guide.to("cpu")
     folder.previous_file.unlink(missing_ok=True)
     try:
         save_fit(result, folder.fit_file)
         update(folder, trained=True, failed={})
+        clear_members(folder)
     except OSError as error:
         raise ConfigurationError(
             f"{folder.path}: the fit could not be saved ({error}). Make room; what was saved last is there. {again}"
         ) from error
-    _log.info("trained: %s", result)
-    if result.collapsed:
+    _log.info("trained: %s", answer)
+    if answer.collapsed:
         warn(
             "Collapse",
-            f"No node of {', '.join(result.collapsed)} is active (inclusion above 1/2): the selected network predicts a"
+            f"No node of {', '.join(answer.collapsed)} is active (inclusion above 1/2): the selected network predicts a"
             " constant. If the data hold a signal: lower --gate-rate, lengthen --kl-warmup, train for more --epochs"
             " with a smaller --batch-size, or raise --inclusion.",
         )
-    return result
+    return answer
 
 
 def _finished(making: Making) -> int:
@@ -219,7 +233,8 @@ def _finished(making: Making) -> int:
         raise KeyboardInterrupt(
             f"the fit is saved in {folder.path}. The rest: {finish_command(folder.path)}"
         ) from stopped
-    print_layers(making.result.guide)
+    print_fits(making.answer)
+    print_layers(making.answer.guide)
     if folder.metrics_file.exists():
         print_metrics(folder.read_metrics())
     rubbish = leftovers(folder.path)
@@ -297,6 +312,7 @@ def _config(
         "seed": options.seed,
         "draws": output.draws,
         "threads": output.threads,
+        "fits": output.fits,
         "network": model.to_config(),
         "options": options.to_config(),
         "preprocessing": preprocessing.to_dict(),

@@ -152,14 +152,14 @@ def predict(
     from pyro_ssbnn.isolation import limited_to
     from pyro_ssbnn.results import predictions
 
-    config, result, preprocessing = folder.load()
+    config, answer, preprocessing = folder.load_answer()
     options = {"num_draws": config["draws"], "seed": config["seed"], "rows": ROWS}
     if network is NetworkName.full:
-        ensemble = predictions.full_ensemble(result, **options)
+        ensemble = predictions.full_ensemble(answer, **options)
     else:
-        ensemble = predictions.pruned_ensemble(folder.load_compact(), result, **options)
+        ensemble = predictions.pruned_ensemble(folder.load_compact(), answer.best, **options)
     shown = messages.is_terminal if progress is None else progress
-    if threads is None and result.model.description.multiply_adds < _SMALL:
+    if threads is None and answer.model.description.multiply_adds < _SMALL:
         threads = 1
     with limited_to(threads):
         count, scores, why = _predict_rows(ensemble, preprocessing, data, interval, out, shown)

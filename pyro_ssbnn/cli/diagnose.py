@@ -30,9 +30,19 @@ def diagnose(
         typer.Option(
             min=1,
             max=1_000,
-            help="Fits to compare, the run's own among them; each costs what it cost. 1: none.",
+            help="Fits to compare, the run's own among them; each costs what it cost. 1: none. Those of a run of"
+            " several are compared anyway.",
         ),
     ] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=o.MOST_THREADS,
+            help="Restarts at a time, each in a process of its own. Default: one after another.",
+            show_default=False,
+        ),
+    ] = None,
     temperatures: Annotated[
         str,
         typer.Option(
@@ -71,13 +81,13 @@ def diagnose(
     from pyro_ssbnn.cli.sources import load_again
     from pyro_ssbnn.files.atomic import write_text
 
-    _, result, preprocessing = folder.load()
+    _, answer, preprocessing = folder.load_answer()
     data = load_again(config["source"], config["seed"])
     train = preprocessing.apply(data.train)
     test = None if data.test is None else preprocessing.apply(data.test)
     messages.print("Drawing from the posterior, checking ...", style="dim")
     report = analysis.diagnose(
-        result,
+        answer,
         train.x,
         train.y,
         held_out=None if test is None else (test.x, test.y),
@@ -87,6 +97,7 @@ def diagnose(
         num_draws=draws,
         seed=config["seed"],
         progress=sys.stderr.isatty() if progress is None else progress,
+        n_jobs=jobs,
     )
     target = folder.diagnostics_file if out is None else out
     write_text(target, report.to_json())

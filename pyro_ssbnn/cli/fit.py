@@ -17,7 +17,7 @@ from pyro_ssbnn.inference.options import TrainingOptions
 
 __all__ = ["fit"]
 
-_HOW = {"resume", "threads", "draws", "progress", "checkpoint_every", "debug", "log_file"}
+_HOW = {"resume", "threads", "jobs", "draws", "progress", "checkpoint_every", "debug", "log_file"}
 
 
 @with_training_options
@@ -48,6 +48,8 @@ def fit(
     slab_scale: o.SlabScale = None,
     global_scale: o.GlobalScale = None,
     cap: o.Cap = None,
+    fits: o.Fits = 1,
+    jobs: o.Jobs = None,
     threads: o.Threads = None,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
@@ -74,7 +76,7 @@ def fit(
             )
         from pyro_ssbnn.cli import build
 
-        output = build.Output(draws, threads, shown, checkpoint_every)
+        output = build.Output(draws, threads, shown, checkpoint_every, jobs=jobs)
         changes = {name: training[name] for name in given & training.keys()}
         raise typer.Exit(build.resume_run(resume, changes, output))
     if source is None or out is None:
@@ -114,5 +116,6 @@ def fit(
     check_free(out, overwrite)
     from pyro_ssbnn.cli import build
 
-    output = build.Output(draws, threads, shown, checkpoint_every, o.command_line(context))
+    typed = o.command_line(context)
+    output = build.Output(draws, threads, shown, checkpoint_every, typed, fits, jobs)
     raise typer.Exit(build.build_run(data, network, chosen, output, out, overwrite))

@@ -59,13 +59,16 @@ def summary(
         return
     from pyro_ssbnn.cli import tables
 
-    config, result, _ = folder.load(unfinished=True)
+    config, answer, _ = folder.load_answer(unfinished=True)
+    result = answer.best
     metrics = folder.read_metrics() if folder.metrics_file.exists() or state is None else None
     source, history = config["source"], result.history
     planned = result.options.num_epochs(result.num_data)
     told = f"{history.epoch:g} of {planned:,} epochs"
+    if answer is result and config.get("fits", 1) > 1:
+        told += f" of the first of {config['fits']} fits"
     if as_json:
-        _print_state(folder, state, told, as_json, tables.as_record(result, metrics))
+        _print_state(folder, state, told, as_json, tables.as_record(answer, metrics))
         return
     seconds = history.seconds[-1] if len(history) else 0.0
     results.print(
@@ -76,12 +79,13 @@ def summary(
     )
     if state is not None:
         _print_state(folder, state, told)
-    tables.print_layers(result.guide)
-    if result.collapsed:
-        warn("Collapse", f"No node of {', '.join(result.collapsed)} is active.")
+    tables.print_fits(answer)
+    tables.print_layers(answer.guide)
+    if answer.collapsed:
+        warn("Collapse", f"No node of {', '.join(answer.collapsed)} is active.")
     tables.print_nodes(result.guide, history, every)
     if predictors or result.model.description.inputs.gated:
-        tables.print_predictors(result.guide, history, every)
+        tables.print_predictors(answer.guide, history, every)
     if fdr is not None:
         tables.print_error_control(result.guide, fdr, every)
     if metrics is not None:

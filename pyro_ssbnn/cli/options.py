@@ -222,6 +222,26 @@ Cap = Annotated[
 ]
 
 # Training
+Fits = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1_000,
+        help="Fits, of seeds that follow --seed, weighed by stacking: predictions and scores are those of all together."
+        " Each costs what one costs.",
+        **_TRAINING,
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MOST_THREADS,
+        help="Fits beside the first that are trained at a time, each in a process of its own. Default: one.",
+        show_default=False,
+        **_TRAINING,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

@@ -21,7 +21,7 @@ from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.errors import SelectionError
 from pyro_ssbnn.files.atomic import write_text
 from pyro_ssbnn.files.compact import save_compact
-from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.posterior import draw_posterior
 from pyro_ssbnn.results import predictions
 from pyro_ssbnn.results.scores import INTERVAL, scores
@@ -37,14 +37,20 @@ _log = logging.getLogger(__name__)
 class Making:
     """What products are made from.
 
+    :param answer: the run's fit, or its fits together.
     :param load: reads the run's data, in their own units; called when they are first needed.
     """
 
     folder: RunFolder
-    result: Fit
+    answer: Fit | Mixture
     preprocessing: Preprocessing
     num_draws: int
     load: Callable[[], LoadedData]
+
+    @property
+    def result(self) -> Fit:
+        """The fit, of several the best: of which there are a history, single nodes and a pruned network."""
+        return self.answer.best
 
     @cached_property
     def data(self) -> LoadedData:
@@ -100,9 +106,12 @@ def _history(making: Making) -> None:
 
 
 def _inclusion(making: Making) -> None:
-    result = making.result
-    if result.model.description.gate_groups:
-        table = inclusion_summary(result.guide, history=result.history)
+    answer = making.answer
+    several = isinstance(answer, Mixture)
+    description = answer.model.description
+    if description.inputs.gated if several else description.gate_groups:
+        history = None if isinstance(answer, Mixture) else answer.history
+        table = inclusion_summary(answer.guide, history=history)
         table = table.rename(index=predictions.harmless)
         write_text(making.folder.inclusion_file, table.to_csv())
 
@@ -118,13 +127,13 @@ def _pruned(making: Making) -> None:
 
 def _scores(making: Making) -> None:
     """Predictions for the test rows, and scores of the full and the pruned network."""
-    result, preprocessing, data = making.result, making.preprocessing, making.data
+    answer, preprocessing, data = making.answer, making.preprocessing, making.data
     rows = data.train if data.test is None else data.test
     # Classes in the order of the training data, of which a small test set may lack some.
     train = preprocessing.apply(data.train)
     test = None if data.test is None else preprocessing.apply(data.test)
     network = making.folder.load_compact() if making.folder.compact_file.exists() else None
-    summary, metrics = scores(result, preprocessing, train, test, network, making.num_draws)
+    summary, metrics = scores(answer, preprocessing, train, test, network, making.num_draws)
     observed = (train if test is None else test).observed
     table = {
         **preprocessing.row_labels(rows),
@@ -138,7 +147,7 @@ def _scores(making: Making) -> None:
 
 def _posterior(making: Making) -> None:
     """Draws with predictions for the training rows (for model checks and leave-one-out), unless too many."""
-    result, scaled = making.result, making.preprocessing.apply(making.data.train)
+    answer, scaled = making.answer, making.preprocessing.apply(making.data.train)
     x: Tensor | None = scaled.x
     y: Tensor | None = scaled.y
     if len(scaled) * making.num_draws > _MOST_VALUES:
@@ -148,10 +157,10 @@ def _posterior(making: Making) -> None:
             soft_wrap=True,
         )
         x = y = None
-    seed = result.options.seed
-    draws = draw_posterior(result.model, result.guide, making.num_draws, x=x, y=y, seed=seed)
+    seed = answer.options.seed
+    draws = draw_posterior(answer.model, answer.guide, making.num_draws, x=x, y=y, seed=seed)
     draws = predictions.in_own_units(draws, making.preprocessing)
-    data = to_arviz(result.model, result.guide, draws, y=None if y is None else scaled.observed)
+    data = to_arviz(answer.model, answer.guide, draws, y=None if y is None else scaled.observed)
     data.attrs["rows"] = "training"
     data.attrs["units"] = (
         "predictions, observations and log-likelihood: the target's own; latents: those of the standardised data"

@@ -15,7 +15,7 @@ from pyro_ssbnn.errors import DataError
 if TYPE_CHECKING:
     from pyro_ssbnn.analysis import Report
     from pyro_ssbnn.data import Encoded, Preprocessing
-    from pyro_ssbnn.inference import Fit
+    from pyro_ssbnn.inference import Fit, Mixture
     from pyro_ssbnn.results import Results
 
 __all__ = ["report", "run_results"]
@@ -39,7 +39,7 @@ def report(
     folder.read_config()
     from pyro_ssbnn.results.page import write_report
 
-    config, result, preprocessing = folder.load()
+    config, result, preprocessing = folder.load_answer()
     train, test = _rows(config, preprocessing)
     messages.print("Looking at the fit ...", style="dim")
     checks = folder.read_checks()
@@ -54,7 +54,7 @@ def report(
 def run_results(
     folder: RunFolder,
     config: dict[str, Any],
-    result: Fit,
+    result: Fit | Mixture,
     preprocessing: Preprocessing,
     train: Encoded | None = None,
     test: Encoded | None = None,
@@ -117,7 +117,7 @@ def _rows(
     return preprocessing.apply(data.train), test
 
 
-def _checked(result: Fit, train: Encoded, test: Encoded | None, seed: int) -> Report:
+def _checked(result: Fit | Mixture, train: Encoded, test: Encoded | None, seed: int) -> Report:
     from pyro_ssbnn.analysis import diagnose
 
     held_out = None if test is None else (test.x, test.y)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyro_ssbnn.analysis import Report
     from pyro_ssbnn.data import Preprocessing
-    from pyro_ssbnn.inference import Fit
+    from pyro_ssbnn.inference import Fit, Mixture
     from pyro_ssbnn.models import CompactNetwork
     from pyro_ssbnn.selection.rules import Selection
     from pyro_ssbnn.structure.network import Network
@@ -65,6 +65,8 @@ class RunFolder:
     ``config.json``           where the data came from, scaling, network, options, versions
     ``fit.safetensors``       model, guide, optimizer, history: ``pyro_ssbnn.load_fit``; the last checkpoint while the
                               run is trained, and ``fit.previous.safetensors`` the one before
+    ``mixture.safetensors``   all fits of a run of several, and their weights: ``pyro_ssbnn.load_mixture``; the first of
+                              them is ``fit.safetensors``. While they are trained, ``fits/`` has their checkpoints
     ``posterior.nc``          draws from the posterior: ``pyro_ssbnn.analysis.read_netcdf``
     ``history.csv``           ELBO, its parts and active nodes, one row an epoch
     ``inclusion.csv``         one row a gated node or predictor; absent without gates
@@ -85,6 +87,8 @@ class RunFolder:
 
     config_file = _Entry("config.json")
     fit_file = _Entry("fit.safetensors")
+    mixture_file = _Entry("mixture.safetensors")
+    members = _Entry("fits")
     posterior_file = _Entry("posterior.nc")
     history_file = _Entry("history.csv")
     inclusion_file = _Entry("inclusion.csv")
@@ -170,24 +174,37 @@ class RunFolder:
     def load(
         self, device: str = "cpu", *, unfinished: bool = False
     ) -> tuple[dict[str, Any], Fit, Preprocessing]:
-        """Record, fit and preprocessing.
+        """Record, fit and preprocessing; of several fits the best.
 
         :param unfinished: whether a run will do that is not trained yet; its fit is then its last checkpoint.
         :raises CheckpointError: also when ``fit.safetensors`` is foreign, damaged, or of another run.
         """
+        config, answer, preprocessing = self.load_answer(device, unfinished=unfinished)
+        return config, answer.best, preprocessing
+
+    def load_answer(
+        self, device: str = "cpu", *, unfinished: bool = False
+    ) -> tuple[dict[str, Any], Fit | Mixture, Preprocessing]:
+        """As :meth:`load`, with all fits together where there are several."""
         from pyro_ssbnn.data import Preprocessing
         from pyro_ssbnn.inference.checkpoints import last_checkpoint
+        from pyro_ssbnn.inference.mixture_saving import load_mixture
         from pyro_ssbnn.inference.saving import load_fit
 
         config = self.read_config(unfinished=unfinished)
-        result = last_checkpoint(self.fit_file) if unfinished else load_fit(self.fit_file, device)
+        result: Fit | Mixture | None
+        if self.mixture_file.is_file():
+            result, file = load_mixture(self.mixture_file, device), self.mixture_file
+        else:
+            file = self.fit_file
+            result = last_checkpoint(file) if unfinished else load_fit(file, device)
         if result is None:
             raise CheckpointError(
                 f"{self.path}: training had not begun. Begin: {resume_command(self.path)}"
             )
         if json.loads(json.dumps(result.model.to_config())) != config["network"]:
             raise CheckpointError(
-                f"{self.fit_file}: holds another network than {self.config_file.name} describes; the files are of"
+                f"{file}: holds another network than {self.config_file.name} describes; the files are of"
                 " different runs. Fit again, or put the right file back."
             )
         with unpacking(self.config_file, "the scaling of the data"):

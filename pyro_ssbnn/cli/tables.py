@@ -17,13 +17,15 @@ from pyro_ssbnn.analysis import (
     predictor_norms,
 )
 from pyro_ssbnn.cli.console import print_scores, print_table, results
-from pyro_ssbnn.inference import Fit, History
+from pyro_ssbnn.guides import MixtureGuide
+from pyro_ssbnn.inference import Fit, History, Mixture
 from pyro_ssbnn.selection.error_control import select_fdr
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = [
     "as_record",
     "print_error_control",
+    "print_fits",
     "print_latency",
     "print_layers",
     "print_metrics",
@@ -49,6 +51,7 @@ _PREDICTORS = {
     "norm": "norm of weights",
     "selected": "selected",
 }
+_RANGE = {"lowest": "lowest", "highest": "highest"}
 _LINEAR = {"linear": "linear", "nonlinear": "nonlinear", "effect": "linear effect"}
 _OF_MEMBERS = [
     "scale_50%",
@@ -56,29 +59,49 @@ _OF_MEMBERS = [
 ]  # of those in the network: removed ones have none
 
 
-def as_record(result: Fit, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What :func:`print_layers` and :func:`print_metrics` print, as plain numbers."""
-    history, guide = result.history, result.guide
+def as_record(answer: Fit | Mixture, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What :func:`print_layers` and :func:`print_metrics` print, as plain numbers; the history is the best fit's."""
+    history, guide = answer.best.history, answer.guide
     table = layer_summary(guide) if guide.description.gate_groups else pd.DataFrame()
+    several = {}
+    if isinstance(answer, Mixture):
+        several = {"fits": json.loads(answer.summary().to_json(orient="records"))}
     return {
+        **several,
         "epochs": history.epoch,
         "seconds": history.seconds[-1] if len(history) else 0.0,
         "elbo": float(history.elbo[-1]) if len(history) else None,
-        "collapsed": result.collapsed,
+        "collapsed": answer.collapsed,
         "layers": json.loads(table.to_json(orient="index")),
         "metrics": metrics,
     }
 
 
-def print_layers(guide: Guide) -> None:
+def print_fits(answer: Fit | Mixture) -> None:
+    """Print the weights of several fits, and what they were made of."""
+    if not isinstance(answer, Mixture):
+        return
+    table = answer.summary().set_index("seed")
+    headers = {"": "seed", "weight": "weight", "score": "left out, nats a row", "elbo": "ELBO"}
+    headers |= {str(c): str(c) for c in table if str(c).startswith("active")}
+    table["weight"] = table["weight"].map("{:.3f}".format)
+    note = "weights by stacking; predictions and scores are those of all fits together, nodes and plots the best's"
+    print_table(f"{len(table)} fits", table, headers, note)
+
+
+def print_layers(guide: Guide | MixtureGuide) -> None:
     """Print inclusion layer by layer."""
     if not guide.description.gate_groups:
         results.print("\nThis network has no gates: every node and predictor is in it.")
         return
     table = layer_summary(guide)
-    table["share"] = [
-        f"{100 * a / n:.3g} %" for a, n in zip(table["active"], table["nodes"], strict=True)
-    ]
+    if isinstance(guide, MixtureGuide):
+        pairs = zip(table["fewest_active"], table["most_active"], strict=True)
+        table["active"] = [str(a) if a == b else f"{a} to {b}" for a, b in pairs]
+    else:
+        table["share"] = [
+            f"{100 * a / n:.3g} %" for a, n in zip(table["active"], table["nodes"], strict=True)
+        ]
     for column in ("expected_active", "sd_active"):
         table[column] = table[column].map("{:.2f}".format)
     headers = {
@@ -90,6 +113,7 @@ def print_layers(guide: Guide) -> None:
         "sd_active": "sd",
         "prior_expected": "prior expected",
     }
+    headers = {name: told for name, told in headers.items() if not name or name in table}
     note = "active: inclusion above 1/2; expected, sd: of the number of active nodes under the posterior"
     print_table("Inclusion by layer", table, headers, note)
 
@@ -138,15 +162,19 @@ def _shown(
     return shown, headers, "; ".join(notes)
 
 
-def print_predictors(guide: Guide, history: History, every: bool) -> None:
+def print_predictors(guide: Guide | MixtureGuide, history: History, every: bool) -> None:
     """Print predictors, the likeliest (without gates: those of the largest weights) first."""
     inputs = guide.description.inputs
     if inputs.gated:
-        table = inclusion_summary(guide, history=history)
-        table = _likeliest_first(table[table["group"] == inputs.name])
         title, headers = "Predictors, likeliest first", _PREDICTORS
+        if isinstance(guide, MixtureGuide):
+            table = inclusion_summary(guide)
+            headers = {"": "predictor", "inclusion": "inclusion", **_RANGE, **_PREDICTORS}
+        else:
+            table = inclusion_summary(guide, history=history)
+        table = _likeliest_first(table[table["group"] == inputs.name])
         if guide.description.linear is not None:
-            headers = {**_PREDICTORS, **_LINEAR}
+            headers = {**headers, **_LINEAR}
     else:
         table = pd.DataFrame({"norm": predictor_norms(guide)}, index=list(inputs.names))
         table = table.sort_values("norm", ascending=False)

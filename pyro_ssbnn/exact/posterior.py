@@ -18,8 +18,7 @@ from pyro_ssbnn.checks import check_rows
 from pyro_ssbnn.exact.convergence import standard_error
 from pyro_ssbnn.exact.structures import Structures
 from pyro_ssbnn.isolation import isolated
-from pyro_ssbnn.posterior.draws import predictions
-from pyro_ssbnn.posterior.networks import outputs
+from pyro_ssbnn.posterior.networks import outputs, predictions
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Estimate", "ExactPosterior", "ExactPredictions"]

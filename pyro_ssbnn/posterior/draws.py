@@ -28,9 +28,8 @@ from pyro_ssbnn.distributions import CoupledNormal, GatedNormal
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.isolation import isolated, without_parameters
-from pyro_ssbnn.posterior.networks import MEMORY, outputs
+from pyro_ssbnn.posterior.networks import MEMORY, outputs, predictions
 from pyro_ssbnn.posterior.parts import parts_of
-from pyro_ssbnn.posterior.summary import check_targets
 from pyro_ssbnn.posterior.weights import effective_weights
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -44,7 +43,6 @@ __all__ = [
 ]
 
 _BLOCK_WEIGHTS = 2**22  # weights drawn at a time; 16 MB in float32
-_BLOCK_OUTPUTS = 2**20  # outputs turned into predictions at a time
 MOST_BYTES = 2**31
 """Bytes that draws take together at most, unless the caller allows more."""
 
@@ -242,33 +240,6 @@ def _latents(model: Network, values: Mapping[str, Tensor]) -> dict[str, Any]:
             k: v if k.rpartition(".")[0] in nodes else v.squeeze(1) for k, v in kept.items()
         }
     }
-
-
-def predictions(
-    model: Network, values: Mapping[str, Tensor], f: Tensor, y: Tensor | None
-) -> dict[str, Any]:
-    """Means, draws of y and log-likelihoods of some draws at all rows, in the precision of f, ``[d, N, K]``."""
-    likelihood = model.likelihood
-    own = likelihood.latents_of(values, model.description.prefix)
-    latents = {k: v.cpu().double() for k, v in own.items()}
-    parts = []
-    # The size of the pieces follows from the draws alone: a row is given the same random numbers in any memory.
-    rows = max(1, _BLOCK_OUTPUTS // (f.shape[0] * f.shape[2]))
-    for at in range(0, f.shape[1], rows):
-        piece, target = f[:, at : at + rows].double(), None
-        if y is not None:
-            target = likelihood.as_target(y[at : at + rows], piece)
-            piece, target, _ = likelihood.unpacked(piece, target)
-        distribution = likelihood.distribution(piece, latents)
-        found = {
-            "mean": likelihood.mean(piece, latents),
-            "predictive": distribution.sample(),
-        }
-        if target is not None:
-            check_targets(target, distribution)
-            found["log_likelihood"] = distribution.log_prob(target)
-        parts.append({k: v.to(f.dtype) if v.is_floating_point() else v for k, v in found.items()})
-    return {k: torch.cat([part[k] for part in parts], 1) for k in parts[0]}
 
 
 def _log_density(trace: Trace, values: Mapping[str, Tensor]) -> Tensor:

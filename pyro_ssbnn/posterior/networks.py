@@ -14,16 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.isolation import full_precision
+from pyro_ssbnn.posterior.summary import check_targets
 from pyro_ssbnn.posterior.weights import cut_weights, folded_weights
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["MEMORY", "Block", "DrawnNetworks", "drawn_networks", "outputs"]
+__all__ = ["MEMORY", "Block", "DrawnNetworks", "drawn_networks", "outputs", "predictions"]
 
 MEMORY = 2**28
 """Bytes that predictions use beside what they are given and what they return."""
@@ -31,6 +33,7 @@ MEMORY = 2**28
 _LIVE = 6  # copies of the largest layer held in a pass
 # Numbers of a layer that pass together on the CPU: more leave its cache, and cost up to three times.
 _CACHE = 2**19
+_PREDICTED = 2**20  # outputs turned into predictions at a time
 _ROWS = 1024  # rows of a pass, at most, before draws are put beside each other
 
 
@@ -129,6 +132,33 @@ def outputs(
             f[at : at + networks.num_draws, row : row + len(rows)] = networks(rows.to(like))
         at += networks.num_draws
     return f
+
+
+def predictions(
+    model: Network, values: Mapping[str, Tensor], f: Tensor, y: Tensor | None
+) -> dict[str, Any]:
+    """Means, draws of y and log-likelihoods of some draws at all rows, in the precision of f, ``[d, N, K]``."""
+    likelihood = model.likelihood
+    own = likelihood.latents_of(values, model.description.prefix)
+    latents = {k: v.cpu().double() for k, v in own.items()}
+    parts = []
+    # The size of the pieces follows from the draws alone: a row is given the same random numbers in any memory.
+    rows = max(1, _PREDICTED // (f.shape[0] * f.shape[2]))
+    for at in range(0, f.shape[1], rows):
+        piece, target = f[:, at : at + rows].double(), None
+        if y is not None:
+            target = likelihood.as_target(y[at : at + rows], piece)
+            piece, target, _ = likelihood.unpacked(piece, target)
+        distribution = likelihood.distribution(piece, latents)
+        found = {
+            "mean": likelihood.mean(piece, latents),
+            "predictive": distribution.sample(),
+        }
+        if target is not None:
+            check_targets(target, distribution)
+            found["log_likelihood"] = distribution.log_prob(target)
+        parts.append({k: v.to(f.dtype) if v.is_floating_point() else v for k, v in found.items()})
+    return {k: torch.cat([part[k] for part in parts], 1) for k in parts[0]}
 
 
 def _foldable(model: Network) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pyro_ssbnn.checks import is_number
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.selection.joint import GateTable, gate_tables
 from pyro_ssbnn.selection.rules import Selection, check_inclusion, select
 from pyro_ssbnn.structure.guide import Guide
@@ -94,10 +95,11 @@ def expected_false_omissions(
     }
 
 
-def model_size(inclusion: Mapping[str, Tensor] | Guide) -> dict[str, Tensor]:
+def model_size(inclusion: Mapping[str, Tensor] | Guide | MixtureGuide) -> dict[str, Tensor]:
     r"""Distribution of the number of members of each group that are in the model.
 
-    Of a guide: under its joint law, blocks of dependent gates included. Of probabilities alone: under independent
+    Of a guide: under its joint law, blocks of dependent gates included; of a mixture the average of its members'. Of
+    probabilities alone: under independent
     gates, the Poisson-binomial distribution by exact convolution, one member after the other,
     :math:`p_j(k) = (1 - \gamma_j)\,p_{j-1}(k) + \gamma_j\,p_{j-1}(k - 1)`: sums of non-negative terms only, so that
     small probabilities keep their digits too (a fast Fourier transform's do not). Quadratic in the size: 5,000 members
@@ -107,6 +109,11 @@ def model_size(inclusion: Mapping[str, Tensor] | Guide) -> dict[str, Tensor]:
     :returns: ``{group: [size + 1]}``, probabilities of 0, 1, ..., size members, float64 on the CPU.
     :raises ConfigurationError: for values that are no probabilities.
     """
+    if isinstance(inclusion, MixtureGuide):
+        each = [(weight, model_size(member)) for _, member, weight in inclusion.members]
+        return {
+            name: torch.stack([w * size[name] for w, size in each]).sum(0) for name in each[0][1]
+        }
     if not isinstance(inclusion, Mapping):
         groups = inclusion.description.gate_groups
         return {group.name: _size_of(gate_tables(inclusion, group.name)) for group in groups}

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from pyro_ssbnn.distributions import BlockGate, CoupledGate
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.guide import Guide
 
@@ -88,13 +89,17 @@ def gate_tables(guide: Guide, name: str) -> list[GateTable]:
     return [GateTable((member,), table) for member, table in enumerate(tables)]
 
 
-def set_inclusion(guide: Guide, members: Sequence[int | str], group: str = "input") -> float:
-    """Probability that at least one of these members is in the network.
+def set_inclusion(
+    guide: Guide | MixtureGuide, members: Sequence[int | str], group: str = "input"
+) -> float:
+    """Probability that at least one of these members is in the network; of a mixture the average of its fits'.
 
     :param members: indices, or names of predictors.
     :param group: their group, the predictors by default.
     :raises ConfigurationError: for unknown members, or a group without gates.
     """
+    if isinstance(guide, MixtureGuide) and group in guide.inclusion():
+        return sum(weight * set_inclusion(one, members, group) for _, one, weight in guide.members)
     chosen = _indices(guide, members, group)
     none = 1.0
     for table in gate_tables(guide, group):

@@ -183,6 +183,13 @@ class TestTables:
         assert table["sd_active"] == pytest.approx(np.sqrt(variance), rel=1e-6)
         assert (table["fewest_active"], table["most_active"]) == (4, 4)
 
+    def test_sizes_and_sets_are_averages(self, mixture):
+        sizes = ss.model_size(mixture.guide)["hidden1"]
+        each = [ss.model_size(one.guide)["hidden1"] for one in mixture.fits]
+        torch.testing.assert_close(sizes, 0.25 * each[0] + 0.75 * each[1])
+        found = ss.set_inclusion(mixture.guide, ["x1", "x3"])
+        assert found == pytest.approx(0.25 * (1 - 0.4**2) + 0.75 * (1 - 0.1**2), rel=1e-6)
+
     def test_arviz_has_one_chain_of_the_mixture(self, mixture):
         data = ss.to_arviz(mixture.model, mixture.guide, x=X, y=Y, num_draws=40)
         assert data["posterior"].sizes["chain"] == 1
