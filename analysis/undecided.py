@@ -24,7 +24,7 @@ from pyro_ssbnn.selection.error_control import model_size
 from pyro_ssbnn.structure.groups import InputGroup
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Undecided"]
+__all__ = ["Undecided", "correlations"]
 
 
 class Undecided:
@@ -50,7 +50,7 @@ class Undecided:
             if name in self.layers:
                 _add_least_sure(free, gamma)
             elif correlated < 1:
-                alike = _correlations(self.whole.inputs, x) >= correlated
+                alike = correlations(self.whole.inputs, x) >= correlated
                 free = free | (alike.fill_diagonal_(False) & (free | (gamma > 0.5))).any(1)
                 free = free | (alike & free).any(1) & (gamma > 0.5)
             self.free[name] = free
@@ -110,7 +110,7 @@ def _add_least_sure(free: Tensor, gamma: Tensor) -> None:
             free[torch.where(side, (gamma - 0.5).abs(), torch.inf).argmin()] = True
 
 
-def _correlations(inputs: InputGroup, x: Tensor) -> Tensor:
+def correlations(inputs: InputGroup, x: Tensor) -> Tensor:
     """Largest absolute correlation of any columns of two predictors, ``[p, p]``."""
     centred = x.detach().double().cpu()
     centred = centred - centred.mean(0)

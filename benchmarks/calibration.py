@@ -1,12 +1,17 @@
 r"""Reported against exact inclusion probabilities, on problems drawn from the prior.
 
-    python benchmarks/calibration.py --json calibration.json     # everything; problems in the file are not run again
-    python benchmarks/calibration.py --quick                     # four problems at each correlation, a minute or two
+    python benchmarks/calibration.py --json benchmarks/results/calibration.json --plots docs
+    python benchmarks/calibration.py --quick                     # four problems at each correlation, a minute
 
-A linear network of p gated predictors (p is drawn from 8 to 12), n = 64 rows, known noise 1: gates open with
+Problems in the file are not run again. All are drawn anew by their seeds, 0, 1, ...; none is chosen.
+
+``exact``: a linear network of p gated predictors (p is drawn from 8 to 12), n = 64 rows, known noise 1: gates open with
 probability 0.3, weights and bias are Normal(0, 0.5^2), any two predictors correlate at 0, 0.6 or 0.95. All of it is
 drawn from the prior, so that a predictor of exact inclusion q is real with probability q, and the exact answer is a sum
-over 2^p sets (:func:`pyro_ssbnn.exact.linear_evidence`). Networks are fitted by package defaults.
+over 2^p sets (:func:`pyro_ssbnn.exact.linear_evidence`). ``blocks``: 50 predictors in five blocks of ten that correlate
+so, n = 150, five expected to act, and an unknown noise variance drawn from its prior, InverseGamma(5, 4). Both are
+settled from random starting values (:func:`pyro_ssbnn.settle`), which is what ends a default fit of such a network;
+``--fits`` counts the problems of ``exact`` that are fitted by package defaults as well.
 
 Reported for each correlation: mean absolute difference from the exact inclusion, mean difference (positive: too high),
 the largest, and that of the sum over a problem's predictors; predictors above 0.9 whose exact inclusion is below 0.7;
@@ -18,9 +23,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +41,8 @@ from pyro_ssbnn.files.atomic import write_text
 CORRELATIONS = (0.0, 0.6, 0.95)
 ROWS, INCLUSION, SLAB, NOISE = 64, 0.3, 0.5, 1.0
 FDR = 0.1
+BLOCKS, SIZE, BLOCK_ROWS, ACTING = 5, 10, 150, 5  # of the case with blocks
+CONCENTRATION, RATE = 5.0, 4.0  # of its noise variance
 BINS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
 
 
@@ -62,53 +71,108 @@ def make_network(p: int) -> ss.MLP:
     )
 
 
-def run_one(correlation: float, seed: int, options: ss.TrainingOptions) -> dict:
-    """Fit one problem, and put its exact answer beside."""
+def draw_blocks(correlation: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of the case with blocks."""
+    options = {"generator": torch.Generator().manual_seed(1_000_000 + seed), "dtype": torch.float64}
+    p = BLOCKS * SIZE
+    common = torch.randn(BLOCK_ROWS, BLOCKS, **options).repeat_interleave(SIZE, 1)
+    own = torch.randn(BLOCK_ROWS, p, **options)
+    x = correlation**0.5 * common + (1 - correlation) ** 0.5 * own
+    gates = (torch.rand(p, **options) < ACTING / p).double()
+    weights = SLAB * torch.randn(p + 1, **options)
+    chi_squared = torch.randn(int(2 * CONCENTRATION), **options).square().sum()
+    noise = (2 * RATE / chi_squared).sqrt()  # InverseGamma(5, 4)
+    y = x @ (gates * weights[:p]) + weights[p] + noise * torch.randn(BLOCK_ROWS, **options)
+    return x, y, gates
+
+
+def settled(net: ss.MLP, x: Tensor, y: Tensor, seed: int) -> ss.BlockGuide:
+    """The guide that a fit of a linear network ends with, from random starting values."""
+    torch.manual_seed(seed)
+    guide = ss.BlockGuide(net).double()
+    ss.settle(net, guide, x, y)
+    return guide
+
+
+def reported(guide: ss.BlockGuide, gates: Tensor, began: float) -> dict:
+    """What is reported of a problem."""
+    seconds = time.process_time() - began
+    summary = ss.inclusion_summary(guide)
+    kept = ss.select_fdr(guide.inclusion(), level=FDR).mask("input")
+    return {
+        "real": gates.tolist(),
+        "reported": summary["inclusion"].tolist(),
+        "log_bayes_factor": summary["log_bayes_factor"].tolist(),
+        "kept": kept.tolist(),
+        "seconds": round(seconds, 3),
+    }
+
+
+def run_exact(correlation: float, seed: int, by_default: bool) -> dict:
+    """Settle one problem, and put its exact answer beside; on request the default fit's, too."""
     x, y, gates = draw_problem(correlation, seed)
     evidence = linear_evidence(x, y, noise_scale=NOISE, inclusion=INCLUSION, slab_scale=SLAB)
     table, mass = evidence.structures.table.bool(), evidence.probability.log().unsqueeze(-1)
     never = mass.new_full((), -np.inf)
     odds = [torch.where(rows, mass, never).logsumexp(0) for rows in (table, ~table)]
     prior_logit = np.log(INCLUSION / (1 - INCLUSION))
-    start = time.process_time()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapseWarning)  # no predictor may be the right answer
-        fit = ss.fit(make_network(x.shape[1]), x, y, options, progress=False)
-    seconds = time.process_time() - start
-    summary = ss.inclusion_summary(fit.guide)
-    kept = ss.select_fdr(fit.guide.inclusion(), level=FDR).mask("input")
-    return {
-        "real": gates.tolist(),
-        "exact": evidence.inclusion()["input"].tolist(),
-        "exact_log_bayes_factor": (odds[0] - odds[1] - prior_logit).tolist(),
-        "reported": summary["inclusion"].tolist(),
-        "log_bayes_factor": summary["log_bayes_factor"].tolist(),
-        "kept": kept.tolist(),
-        "seconds": round(seconds, 2),
-    }
+    net = make_network(x.shape[1])
+    began = time.process_time()
+    record = reported(settled(net, x, y, seed), gates, began)
+    record["exact"] = evidence.inclusion()["input"].tolist()
+    record["exact_log_bayes_factor"] = (odds[0] - odds[1] - prior_logit).tolist()
+    if by_default:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CollapseWarning)  # no predictor may be the right answer
+            fit = ss.fit(net, x, y, progress=False)
+        record["by_default"] = fit.guide.inclusion()["input"].tolist()
+    return record
+
+
+def run_blocks(correlation: float, seed: int) -> dict:
+    """Settle one problem with blocks."""
+    x, y, gates = draw_blocks(correlation, seed)
+    net = ss.MLP(
+        x.shape[1],
+        [],
+        prior=ss.Gaussian(),
+        output_prior=ss.Gaussian(scale=SLAB),
+        likelihood=ss.GaussianLikelihood(concentration=CONCENTRATION, rate=RATE),
+        input_inclusion=ACTING / x.shape[1],
+    )
+    began = time.process_time()
+    return reported(settled(net, x, y, seed), gates, began)
 
 
 def figures(records: list[dict]) -> dict[str, float]:
-    """What is reported of the problems of one correlation."""
-    each = {
-        key: np.concatenate([r[key] for r in records]) for key in records[0] if key != "seconds"
+    """What is reported of the problems of one correlation; exact answers where there are any."""
+    names = ["real", "reported", "log_bayes_factor", "kept"]
+    names += ["exact", "exact_log_bayes_factor"] if "exact" in records[0] else []
+    each = {key: np.concatenate([r[key] for r in records]) for key in names}
+    kept, real = each["kept"].astype(bool), each["real"].astype(bool)
+    found = {
+        "problems": len(records),
+        "predictors": len(kept),
+        "kept": int(kept.sum()),
+        "false": int((kept & ~real).sum()),
+        "seconds": float(np.mean([r["seconds"] for r in records])),
     }
+    if "exact" not in each:
+        return found
     difference = each["reported"] - each["exact"]
     sums = [sum(r["reported"]) - sum(r["exact"]) for r in records]
+    fits = [np.subtract(r["by_default"], r["exact"]) for r in records if "by_default" in r]
     exact, factor = each["exact_log_bayes_factor"], each["log_bayes_factor"]
     judged = np.isfinite(factor) & (exact < 25)
-    kept, real = each["kept"].astype(bool), each["real"].astype(bool)
-    return {
-        "predictors": len(difference),
+    return found | {
         "error": float(np.abs(difference).mean()),
         "bias": float(difference.mean()),
         "worst": float(np.abs(difference).max()),
         "sum": float(np.abs(sums).max()),
         "confident_wrong": int(((each["reported"] > 0.9) & (each["exact"] < 0.7)).sum()),
         "slope": float(np.polyfit(exact[judged], factor[judged], 1)[0]),
-        "kept": int(kept.sum()),
-        "false": int((kept & ~real).sum()),
-        "seconds": float(np.mean([r["seconds"] for r in records])),
+        "by_default": len(fits),
+        "worst_by_default": float(np.abs(np.concatenate(fits)).max()) if fits else math.nan,
     }
 
 
@@ -126,22 +190,44 @@ def reliability(records: list[dict]) -> list[tuple[float, float, int, int]]:
     return rows
 
 
-def print_report(results: dict[str, dict[str, dict]]) -> None:
-    """Print all figures, one correlation a row, and the reliability table."""
-    print(
-        "correlation  predictors  error  bias    worst  sum    >.9 and <.7  slope  kept  false  s"
-    )
-    for correlation, problems in results.items():
-        f = figures(list(problems.values()))
-        print(
-            f"{correlation:>11}  {f['predictors']:>10}  {f['error']:.3f}  {f['bias']:+.3f}  {f['worst']:.3f}"
-            f"  {f['sum']:.3f}  {f['confident_wrong']:>11}  {f['slope']:>5.2f}  {f['kept']:>4}  {f['false']:>5}"
-            f"  {f['seconds']:.1f}"
-        )
-    print("reported  real   (of)   z")
-    for mean, share, count, all_ in reliability([r for p in results.values() for r in p.values()]):
-        error = max(np.sqrt(mean * (1 - mean) / all_), 1e-9)
-        print(f"{mean:>8.3f}  {share:.3f}  {count}/{all_}  {(share - mean) / error:+.1f}")
+def standardised(row: tuple[float, float, int, int]) -> float:
+    """How many standard errors the share of real ones is above the mean reported inclusion."""
+    mean, share, _, all_ = row
+    return float((share - mean) / max(np.sqrt(mean * (1 - mean) / all_), 1e-9))
+
+
+def print_report(results: dict[str, dict[str, dict[str, dict]]]) -> None:
+    """Print all figures, and the reliability table of each case."""
+    for case, correlations in results.items():
+        print(case)
+        for correlation, problems in correlations.items():
+            found = figures(list(problems.values()))
+            parts = [f"{k} {v:.3g}" for k, v in found.items()]
+            print(f"  correlation {correlation}: {', '.join(parts)}")
+        print("  reported  real   (of)   z")
+        for row in reliability([r for p in correlations.values() for r in p.values()]):
+            mean, share, count, all_ = row
+            print(f"  {mean:>8.3f}  {share:.3f}  {count}/{all_}  {standardised(row):+.1f}")
+
+
+def draw_plot(results: dict[str, dict[str, dict[str, dict]]], folder: Path) -> None:
+    """Share of real predictors against reported inclusion, with two standard errors."""
+    import matplotlib.pyplot as plt
+
+    _, panels = plt.subplots(1, len(results), figsize=(4.4 * len(results), 4.2), squeeze=False)
+    for panel, (case, correlations) in zip(panels[0], results.items(), strict=True):
+        panel.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+        for marker, (correlation, problems) in zip("osD", correlations.items(), strict=True):
+            rows = np.array(reliability(list(problems.values())))
+            error = 2 * np.sqrt(rows[:, 0] * (1 - rows[:, 0]) / rows[:, 3])
+            label = f"correlation {correlation}"
+            panel.errorbar(
+                rows[:, 0], rows[:, 1], error, fmt=marker, markersize=4, capsize=2, label=label
+            )
+        panel.set(title=case, xlabel="reported inclusion", ylabel="share that are real")
+        panel.legend(frameon=False)
+    plt.tight_layout()
+    plt.savefig(folder / "calibration.png", dpi=110)
 
 
 def main() -> None:
@@ -149,26 +235,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--problems", type=int, default=200, help="problems of each correlation")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first problem")
-    parser.add_argument("--quick", action="store_true", help="four problems of each correlation")
-    parser.add_argument("--compile", default="auto", help="how steps are run; see TrainingOptions")
+    parser.add_argument("--problems", type=int, default=200, help="exact ones, each correlation")
+    parser.add_argument("--blocks", type=int, default=40, help="those with blocks")
+    parser.add_argument("--fits", type=int, default=2, help="of the exact ones, by default as well")
+    parser.add_argument("--quick", action="store_true", help="four problems of each")
     parser.add_argument("--json", type=Path, help="all figures; problems it holds are kept")
+    parser.add_argument("--plots", type=Path, help="folder for calibration.png")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    counts = {"exact": arguments.problems, "blocks": arguments.blocks}
+    counts = dict.fromkeys(counts, 4) if arguments.quick else counts
     held = arguments.json is not None and arguments.json.exists()
     results = json.loads(arguments.json.read_text()) if held else {}
-    options = ss.TrainingOptions(compile=arguments.compile)
-    for seed in range(
-        arguments.first, arguments.first + (4 if arguments.quick else arguments.problems)
-    ):
-        for correlation in CORRELATIONS:
-            problems = results.setdefault(str(correlation), {})
-            if str(seed) not in problems:
-                problems[str(seed)] = run_one(correlation, seed, options)
-        if arguments.json:
-            write_text(arguments.json, json.dumps(results) + "\n")
+    for case, count in counts.items():
+        for seed in range(count):
+            for correlation in CORRELATIONS:
+                problems = results.setdefault(case, {}).setdefault(str(correlation), {})
+                if str(seed) in problems:
+                    continue
+                if case == "exact":
+                    problems[str(seed)] = run_exact(correlation, seed, seed < arguments.fits)
+                else:
+                    problems[str(seed)] = run_blocks(correlation, seed)
+            if arguments.json:
+                write_text(arguments.json, json.dumps(rounded(results)) + "\n")
     print_report(results)
+    if arguments.plots:
+        draw_plot(results, arguments.plots)
+
+
+def rounded(value: Any) -> Any:
+    """Numbers with six digits, which keep the file small."""
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [rounded(entry) for entry in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

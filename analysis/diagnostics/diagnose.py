@@ -21,6 +21,7 @@ from pyro_ssbnn.analysis.diagnostics.restarts import (
     check_prediction_agreement,
     check_predictor_agreement,
 )
+from pyro_ssbnn.analysis.diagnostics.rivals import check_rivals
 from pyro_ssbnn.analysis.diagnostics.selection import check_temperature, check_threshold
 from pyro_ssbnn.analysis.diagnostics.signal import check_signal
 from pyro_ssbnn.analysis.diagnostics.training import (
@@ -127,6 +128,7 @@ def diagnose(
         check_leave_one_out(judged),
         check_importance(own),
         check_threshold(result),
+        check_rivals(result, x, y, seed=seed),
         check_prior_odds(result),
         check_power_scaling(result, own.x, num_draws=num_draws, seed=seed),
     ]

@@ -14,7 +14,7 @@ from pyro_ssbnn.structure.flow import downstream
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["gains_of_opening"]
+__all__ = ["gains_of_opening", "log_likelihood"]
 
 _NUMBERS = 2**20  # of a layer, held at a time
 _ROWS = 512
@@ -62,11 +62,11 @@ def _by_rank_one(
             networks = BranchedNetworks(model, part, x)
             if not networks.whole:
                 return None
-            as_drawn = _log_likelihood(model, part, networks.f, y)
+            as_drawn = log_likelihood(model, part, networks.f, y)
             for group in groups:
                 sign = 2 * part[group.gate_site].double().cpu() - 1
                 for members in _pieces(model, group, live, len(sign) * len(x)):
-                    other = _log_likelihood(model, part, networks.flipped(group, members), y)
+                    other = log_likelihood(model, part, networks.flipped(group, members), y)
                     gain = sign[:, members] * (as_drawn - other).T
                     found[group.name][at : at + draws, members] += gain
     return {g.name: _closed_as_nan(found[g.name], live[g.name]) for g in groups}
@@ -96,12 +96,12 @@ def _by_passes(
     """Gains in any network: a pass for each flip, several together."""
     gates = values[group.gate_site]
     found = torch.full((len(gates), group.size), math.nan, dtype=torch.float64)
-    as_drawn = _log_likelihood(model, values, outputs(model, values, data[0]), data[1])
+    as_drawn = log_likelihood(model, values, outputs(model, values, data[0]), data[1])
     block = max(1, _PASSED // (len(gates) * max(model.description.num_weights, len(data[0]))))
     for at in range(0, len(live), block):
         members = live[at : at + block]
         flipped = _flipped(values, group.gate_site, members)
-        other = _log_likelihood(model, flipped, outputs(model, flipped, data[0]), data[1])
+        other = log_likelihood(model, flipped, outputs(model, flipped, data[0]), data[1])
         sign = (2 * gates[:, members] - 1).double().cpu()
         found[:, members] = sign * (as_drawn - other.reshape(len(members), -1)).T
     return found
@@ -119,7 +119,7 @@ def _flipped(values: Mapping[str, Tensor], site: str, members: Sequence[int]) ->
     return {**repeated, site: gates.flatten(0, 1)}
 
 
-def _log_likelihood(model: Network, values: Mapping[str, Tensor], f: Tensor, y: Tensor) -> Tensor:
+def log_likelihood(model: Network, values: Mapping[str, Tensor], f: Tensor, y: Tensor) -> Tensor:
     """Log p(y | f), the rows together, ``[..., S]``, float64 on the CPU.
 
     :param f: outputs ``[..., S, N, K]``.

@@ -20,6 +20,7 @@ ALWAYS = [
     "leave-one-out",
     "importance ratios",
     "threshold",
+    "rival predictors",
     "prior odds",
     "prior power",
 ]

@@ -1,0 +1,76 @@
+"""Rivals of selected predictors: who could stand in, and who could not."""
+
+import math
+
+import pytest
+import torch
+
+import pyro_ssbnn as ss
+from pyro_ssbnn.analysis.diagnostics.rivals import check_rivals
+
+
+def fitted(correlation, rows=200, guide=None, **options):
+    """A network whose guide knows f = x1, and its data; x2 correlates with x1."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, 3, generator=generator)
+    x = torch.linalg.qr(x - x.mean(0)).Q * rows**0.5  # correlations as they are given
+    x[:, 1] = correlation * x[:, 0] + (1 - correlation**2) ** 0.5 * x[:, 1]
+    y = x[:, 0] + 0.5 * torch.randn(rows, generator=generator)
+    net = ss.MLP(
+        3,
+        [],
+        prior=ss.Gaussian(),
+        likelihood=ss.GaussianLikelihood(scale=0.5),
+        input_inclusion=0.3,
+        **options,
+    )
+    quick = ss.TrainingOptions(epochs=1, compile=False, dtype="float64")
+    fit = ss.fit(net, x, y, quick, guide=guide or ss.StructuredGuide(net), progress=False)
+    if guide is None:
+        with torch.no_grad():
+            fit.guide.gate_logits("input").copy_(torch.tensor([9.0, -9.0, -9.0]))
+            fit.guide.output.weight.loc.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+            fit.guide.output.weight.log_scale.fill_(-12.0)
+    return fit, x, y
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_that_says_the_same(sign, process_unchanged):
+    fit, x, y = fitted(0.0)
+    x[:, 1] = 3 + sign * 2 * x[:, 0]
+    with process_unchanged():
+        check = check_rivals(fit, x, y)
+    (pair,) = check.values["pairs"]
+    assert (pair["in"], pair["rival"]) == ("x1", "x2")
+    assert pair["log_odds"] == pytest.approx(0, abs=1e-3)
+    assert check.verdict == "warning"
+    assert "x2 for x1" in check.finding
+
+
+def test_log_odds_are_those_of_known_weights():
+    """Weights without spread: the loss of squares when x1 is put in terms of x2, over twice the noise variance."""
+    fit, x, y = fitted(0.6)
+    (pair,) = check_rivals(fit, x, y).values["pairs"]
+    explained = 0.6 * x[:, 1]
+    lost = (y - explained).square().sum() - (y - x[:, 0]).square().sum()
+    assert pair["log_odds"] == pytest.approx(float(-2 * lost), rel=1e-3)
+    assert pair["log_odds"] < -math.log(19)
+
+
+def test_a_rival_that_could_not():
+    assert check_rivals(*fitted(0.6)).verdict == "ok"
+    assert check_rivals(*fitted(0.99, rows=40)).verdict == "warning"
+
+
+def test_nothing_to_say():
+    fit, x, y = fitted(0.2)
+    assert check_rivals(fit, x, y).finding.startswith("No predictor that is in")
+    net = fit.model
+    joint, x, y = fitted(0.9, guide=ss.BlockGuide(net))
+    assert check_rivals(joint, x, y).finding.startswith("No predictor was chosen")
+
+
+def test_diagnose_asks():
+    fit, x, y = fitted(0.999)
+    report = ss.diagnose(fit, x, y, num_draws=100)
+    assert report["rival predictors"].verdict == "warning"
