@@ -24,8 +24,7 @@ class GuideMembers(GuideMoments):
 
         :param closed: indices ``{group: [closed]}``; for sums, the places to which nobody writes any more.
         """
-        sums = {total.name for total in self.description.sums}
-        for name in closed.keys() - sums:
+        for name in closed.keys() & {group.name for group in self.description.gate_groups}:
             self.gate_logits(name)[closed[name]] = CLOSED_LOGIT
         for group in self.description.groups:
             weight = getattr(self, group.name).weight

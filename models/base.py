@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from pyro.nn import PyroModule
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from pyro_ssbnn.checks import check_that
@@ -106,7 +106,8 @@ class GatedNetwork(PyroModule):
         for group in self.description.groups:
             self.add_module(group.name, _layer_of(group))
         for total in description.sums:
-            self.add_module(total.name, Addition(total))
+            if not total.whole:
+                self.add_module(total.name, Addition(total))
 
     def _check_names(self, description: NetworkDescription) -> None:
         """Names of layers and sums become modules, plates and prefixes of sites."""
@@ -196,7 +197,7 @@ class GatedNetwork(PyroModule):
         same = (self.prior, self.output_prior, self.likelihood)
         network = deepcopy(self, {id(part): part for part in same})
         network._build(self.description.narrowed(kept))
-        axes = self.statistics_axes()
+        axes, kept = self.statistics_axes(), self.description.with_sums(kept)
         state = {name: take(v, axes[name], kept) for name, v in self.state_dict().items()}
         network.load_state_dict(state, assign=True)
         return network.train(self.training)
@@ -214,6 +215,14 @@ class GatedNetwork(PyroModule):
     def fold(self, name: str, weight: Tensor, amplitude: Tensor | None) -> Tensor:
         """Effective weights of a layer in evaluation mode; see :meth:`pyro_ssbnn.layers.GroupLayer.fold`."""
         return self.layer(name).fold(weight, amplitude)
+
+    def passed_on(self) -> float | Mapping[str, Tensor]:
+        """What closed nodes pass on: the activation of 0, to every layer."""
+        return self.closed_activation
+
+    def passes_nothing(self, name: str) -> bool:
+        """Whether the closed nodes of a group pass on 0 to everyone."""
+        return self.closed_activation == 0.0
 
     def to_config(self) -> dict[str, Any]:
         """Plain record from which :func:`network_from_config` makes the network again.
@@ -247,7 +256,12 @@ class GatedNetwork(PyroModule):
             num_inputs=description.inputs.num_columns,
             input_index=layers[first.name].columns if description.inputs.gated else None,
             sums=description.narrowed(kept).sums,
+            parts=self._plain_parts(description.with_sums(kept)),
         )
+
+    def _plain_parts(self, kept: Mapping[str, Tensor]) -> dict[str, nn.Module]:
+        """What is left of parts without weights in the posterior when groups and sums keep only these; by name."""
+        return {}
 
     @classmethod
     def compact_from_state(

@@ -14,6 +14,7 @@ from torch.nn.functional import linear
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.layers.convolution import convolve
 from pyro_ssbnn.models.activations import ACTIVATIONS
+from pyro_ssbnn.models.parts import parts_from_config, parts_to_config
 from pyro_ssbnn.models.wiring import Addition, sums_from_config, sums_to_config
 from pyro_ssbnn.registry import record_of
 from pyro_ssbnn.structure.cut import CutLayer
@@ -105,6 +106,7 @@ class CompactNetwork(nn.Module):
     :param num_inputs: p, number of original columns of x; None for a file that does not say it.
     :param input_index: original indices of the kept predictors' columns, or None when all are kept.
     :param sums: sums of kept channels.
+    :param parts: what has no weights in the posterior, such as a batch norm that follows no layer.
     """
 
     input_index: Tensor | None
@@ -120,6 +122,7 @@ class CompactNetwork(nn.Module):
         num_inputs: int | None,
         input_index: Tensor | None = None,
         sums: Sequence[PlacedSum] = (),
+        parts: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.shape, self.num_inputs = network, shape, num_inputs
@@ -131,7 +134,8 @@ class CompactNetwork(nn.Module):
             self.register_buffer(f"kept_{name}", indices)
         self.layers = nn.ModuleDict(layers)
         self._placed = tuple(sums)
-        self.sums = nn.ModuleDict({total.name: Addition(total) for total in sums})
+        self.sums = nn.ModuleDict({s.name: Addition(s) for s in sums if not s.whole})
+        self.parts = nn.ModuleDict(parts or {})
         bias = next(iter(layers.values())).bias
         self._draws = len(bias) if bias.ndim == 2 else 1
 
@@ -174,9 +178,14 @@ class CompactNetwork(nn.Module):
         result: Tensor = self.layers[name](h)
         return result
 
-    def add(self, name: str, *terms: Tensor) -> Tensor:
+    def add(self, name: str, *terms: Tensor, dim: int = -3) -> Tensor:
         """The sum of that name."""
-        result: Tensor = self.sums[name](*terms)
+        result: Tensor = self.sums[name](*terms, dim=dim)
+        return result
+
+    def part(self, name: str, *h: Tensor) -> Tensor:
+        """A part without weights in the posterior."""
+        result: Tensor = self.parts[name](*h)
         return result
 
     def to_config(self) -> dict[str, Any]:
@@ -194,6 +203,7 @@ class CompactNetwork(nn.Module):
             "shape": {**self.shape},
             "layers": {name: _geometry_config(layer) for name, layer in self.layers.items()},
             "sums": sums_to_config(self._placed),
+            **({"parts": parts_to_config(self.parts)} if self.parts else {}),
         }
 
     @classmethod
@@ -221,6 +231,7 @@ class CompactNetwork(nn.Module):
             num_inputs=math.prod(image) if image else config.get("num_inputs"),
             input_index=state.get("input_index"),
             sums=sums_from_config(config["sums"]),
+            parts=parts_from_config(config.get("parts", {}), state),
         )
 
 
@@ -230,9 +241,8 @@ def plain_layer(group: NodeGroup, cut: CutLayer) -> CompactConv2d | CompactLinea
     if geometry is None:
         index = cut.columns if isinstance(group, LinearGroup) else None  # it reads x itself
         return CompactLinear(cut.weight, cut.bias, index)
-    side = geometry.kernel_size
-    channels = cut.weight.shape[-1] // side**2
-    kernel = cut.weight.unflatten(-1, (channels, side, side))
+    channels = cut.weight.shape[-1] // geometry.pixels
+    kernel = cut.weight.unflatten(-1, (channels, *geometry.sides))
     return CompactConv2d(kernel, cut.bias, geometry)
 
 

@@ -104,7 +104,7 @@ class Layout:
         self._check_size(name, size)
         maps = self.current
         rows, columns = geometry.output_size(maps.rows, maps.columns)
-        pixels = geometry.kernel_size**2
+        pixels = geometry.pixels
         self._layers.append(
             {
                 "name": name,

@@ -33,8 +33,14 @@ class Wiring(Protocol):
     def phi(self, h: Tensor) -> Tensor:
         """The network's activation."""
 
-    def add(self, name: str, *terms: Tensor) -> Tensor:
-        """The sum of that name, of its terms in the description's order, ``[..., N, places, H, W]``."""
+    def add(self, name: str, *terms: Tensor, dim: int = -3) -> Tensor:
+        """The sum of that name, of its terms in the description's order, ``[..., N, places, H, W]``.
+
+        :param dim: where the places lie, counted from the end.
+        """
+
+    def part(self, name: str, *h: Tensor) -> Tensor:
+        """What a part of the network without weights of its own in the posterior makes of h."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,14 @@ class SampledWiring:
         result: Tensor = self.network.phi(h)
         return result
 
-    def add(self, name: str, *terms: Tensor) -> Tensor:
+    def add(self, name: str, *terms: Tensor, dim: int = -3) -> Tensor:
         """The sum of that name."""
-        result: Tensor = getattr(self.network, name)(*terms)
+        result: Tensor = getattr(self.network, name)(*terms, dim=dim)
+        return result
+
+    def part(self, name: str, *h: Tensor) -> Tensor:
+        """A part without weights in the posterior."""
+        result: Tensor = getattr(self.network, name)(*h)
         return result
 
 
@@ -91,42 +102,52 @@ class Addition(nn.Module):
         self.total = total
         everywhere = tuple(range(total.size))
         self.whole = [places == everywhere for _, places in total.terms]
+        self.beside = sum((places for _, places in total.terms), ()) == everywhere
         for number, (_, places) in enumerate(total.terms):
             # Not saved: the record of the network has them.
             self.register_buffer(f"places{number}", torch.tensor(places, dtype=torch.long), False)
 
-    def forward(self, *terms: Tensor) -> Tensor:
-        """Sum ``[..., N, places, H, W]`` of terms ``[..., N, members, H, W]``."""
+    def forward(self, *terms: Tensor, dim: int = -3) -> Tensor:
+        """Sum ``[..., N, places, H, W]`` of terms ``[..., N, members, H, W]``.
+
+        :param dim: where members and places lie, counted from the end.
+        """
+        if self.beside:
+            lead = torch.broadcast_shapes(*(term.shape[:dim] for term in terms))
+            return torch.cat([term.expand(*lead, *term.shape[dim:]) for term in terms], dim)
         result: Tensor | None = None
         for term, whole in zip(terms, self.whole, strict=True):
             if whole:
                 result = term if result is None else result + term
         for number, (term, whole) in enumerate(zip(terms, self.whole, strict=True)):
-            if whole or not term.shape[-3]:
+            if whole or not term.shape[dim]:
                 continue
             if result is None:
-                shape = (*term.shape[:-3], self.total.size, *term.shape[-2:])
+                shape = (*term.shape[:dim], self.total.size, *term.shape[dim:][1:])
                 result = term.new_zeros(shape)
-            result = self._placed(result, term, self.get_buffer(f"places{number}"))
+            result = _placed(result, term, self.get_buffer(f"places{number}"), dim)
         if result is None:  # all terms are empty
             return terms[0]
         return result
 
-    @staticmethod
-    def _placed(result: Tensor, term: Tensor, places: Tensor) -> Tensor:
-        draws = torch.broadcast_shapes(result.shape[:-3], term.shape[:-3])
-        result = result.expand(*draws, *result.shape[-3:])
-        return result.index_add(-3, places, term.expand(*draws, *term.shape[-3:]))
+
+def _placed(result: Tensor, term: Tensor, places: Tensor, dim: int) -> Tensor:
+    draws = torch.broadcast_shapes(result.shape[:dim], term.shape[:dim])
+    result = result.expand(*draws, *result.shape[dim:])
+    return result.index_add(dim, places, term.expand(*draws, *term.shape[dim:]))
 
 
 def sums_to_config(sums: Sequence[PlacedSum]) -> list[list[Any]]:
     """Plain record of sums."""
-    return [[s.name, s.size, [[name, list(at)] for name, at in s.terms]] for s in sums]
+    return [
+        [s.name, s.size, [[name, list(at)] for name, at in s.terms], *([True] if s.whole else [])]
+        for s in sums
+    ]
 
 
 def sums_from_config(record: Sequence[Sequence[Any]]) -> tuple[PlacedSum, ...]:
     """Sums of :func:`sums_to_config`'s record."""
     return tuple(
-        PlacedSum(name, size, tuple((term, tuple(at)) for term, at in terms))
-        for name, size, terms in record
+        PlacedSum(name, size, tuple((term, tuple(at)) for term, at in terms), *whole)
+        for name, size, terms, *whole in record
     )

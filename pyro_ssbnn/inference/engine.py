@@ -175,7 +175,7 @@ class Engine:
         present = {
             group.name: self.live.present[group.name]
             for group in model.description.groups
-            if group.gated and shrinks and may_lose_members(model, group.name)
+            if group.name in self.live.present and shrinks and may_lose_members(model, group.name)
         }
         random = random_state(self.x.device)
         x, y = next(self.minibatches.of_steps(0, 1))

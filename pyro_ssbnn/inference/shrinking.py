@@ -78,7 +78,8 @@ def may_lose_members(model: Network, name: str) -> bool:
     """Whether closed members of a group pass on 0, so that the network without them computes the same."""
     linear = model.description.linear
     passes_nothing = (model.description.inputs.name, linear.name if linear else None)
-    return name in passes_nothing or model.closed_activation == 0.0
+    name = model.description.leader_of(name)
+    return name in passes_nothing or model.passes_nothing(name)
 
 
 def narrowed_guide(guide: Guide, model: Network, kept: Mapping[str, Tensor]) -> Guide:
@@ -104,7 +105,7 @@ class LiveNetwork:
 
     ``model``, ``guide`` are the live ones: the whole's own until it is narrowed. ``kept`` are the members that have not
     been closed, in those groups that have lost some; ``present`` are 1 for them and 0 for the closed ones among the
-    live members of each gated group.
+    live members of each gated group, and of those that follow one.
     """
 
     def __init__(self, model: Network, guide: Guide) -> None:
@@ -245,7 +246,8 @@ class LiveNetwork:
 
     def _all_present(self) -> dict[str, Tensor]:
         like = next(self.guide.parameters())
-        groups = self.model.description.gate_groups
+        description = self.model.description
+        groups = [*description.gate_groups, *map(description.layer, dict(description.follows))]
         return {group.name: like.detach().new_ones(group.size) for group in groups}
 
     def _groups_and_sums(self) -> list[Any]:

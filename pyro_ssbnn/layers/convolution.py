@@ -33,18 +33,28 @@ def convolve(
 ) -> Tensor:
     """Convolve images with one set of filters, or with those of S draws.
 
+    Filters whose kernels have fewer channels than the maps read them in turn: the first ones the first channels, and so
+    on, as in a convolution of C / c groups.
+
     :param x: ``[..., N, C, H, W]``, its leading dimensions broadcastable with the filters'.
-    :param kernel: ``[..., size, C, k, k]``.
+    :param kernel: ``[..., size, c, k, k]``, c = C or a divisor of it.
     :param bias: ``[..., size]``, or None.
     :returns: ``[..., N, size, H', W']``, equal to a loop over draws up to rounding.
     """
     stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
+    groups = max(1, x.shape[-3] // max(1, kernel.shape[-3]))
     if kernel.ndim == 4:
-        flat = conv2d(x.flatten(0, -4), kernel, bias, stride, padding, dilation)
+        flat = conv2d(x.flatten(0, -4), kernel, bias, stride, padding, dilation, groups)
         return flat.unflatten(0, x.shape[:-3])
     draws = torch.broadcast_shapes(x.shape[:-4], kernel.shape[:-4])
-    kernel = kernel.expand(*draws, *kernel.shape[-4:]).flatten(0, -5)  # [S, size, C, k, k]
+    kernel = kernel.expand(*draws, *kernel.shape[-4:]).flatten(0, -5)  # [S, size, c, k, k]
     bias = None if bias is None else bias.expand(*draws, bias.shape[-1]).flatten(0, -2)
+    if groups > 1:  # so many groups of channels more
+        maps = x.expand(*draws, *x.shape[-4:]).flatten(0, -5).transpose(0, 1).flatten(1, 2)
+        all_biases = None if bias is None else bias.flatten()
+        each = (kernel.flatten(0, 1), all_biases, stride, padding, dilation, groups * len(kernel))
+        out = conv2d(maps, *each)
+        return out.unflatten(1, kernel.shape[:2]).transpose(0, 1).unflatten(0, draws)
     if x.ndim == 4:  # all filters of all draws on the same maps
         all_biases = None if bias is None else bias.flatten()
         out = conv2d(x, kernel.flatten(0, 1), all_biases, stride, padding, dilation)
@@ -67,8 +77,7 @@ def convolution(x: Tensor, weight: Tensor, geometry: ConvolutionGeometry, own: i
     is all that filters own (own = 1), otherwise the last columns are left to a batch norm. The same kind of effectful
     operation as :func:`~pyro_ssbnn.layers.affine`, so that handlers of one serve the other.
     """
-    side = geometry.kernel_size
-    kernel = weight[..., :-own].unflatten(-1, (-1, side, side))
+    kernel = weight[..., :-own].unflatten(-1, (-1, *geometry.sides))
     return convolve(x, kernel, weight[..., -1] if own == 1 else None, geometry)
 
 
@@ -87,22 +96,17 @@ def gated_convolution(
 
 
 class GroupConv2d(GroupLayer):
-    """Convolution of gated filters; a filter owns its kernels on all source channels and its bias, or batch norm.
+    """Convolution of gated filters; a filter owns its kernels on the channels it reads and its bias, or batch norm.
 
-    :param group: ``size`` filters of ``fan_in`` = C k k weights; ``own`` = 2 where a batch norm follows.
+    :param group: ``size`` filters of ``fan_in`` = c k k weights, c = C, or fewer where they read the channels in turn
+        (:class:`~pyro_ssbnn.structure.channels.ChannelGroup`); ``own`` = 2 where a batch norm follows.
     :param geometry: kernel size, stride, padding and dilation.
-    :param groups: only 1: each filter reads all channels.
-    :raises ConfigurationError: for grouped convolutions, or a fan-in that holds no whole number of channels.
+    :raises ConfigurationError: for a fan-in that holds no whole number of channels.
     """
 
-    def __init__(self, group: NodeGroup, geometry: ConvolutionGeometry, groups: int = 1) -> None:
+    def __init__(self, group: NodeGroup, geometry: ConvolutionGeometry) -> None:
         super().__init__(group)
-        if groups != 1:
-            raise ConfigurationError(
-                f"GroupConv2d {group.name!r}: groups must be 1; got {groups}. A filter that reads only some channels"
-                " cannot be cut when one of them closes; use groups=1."
-            )
-        pixels = geometry.kernel_size**2
+        pixels = geometry.pixels
         if group.fan_in % pixels:
             raise ConfigurationError(
                 f"GroupConv2d {group.name!r}: fan_in must be channels times {pixels} (kernel_size squared); got"

@@ -108,7 +108,7 @@ def drawn_networks(
         if size == 1:
             of_part = {k: w[0] for k, w in of_part.items()}
         open = {name: gate[part].any(0).nonzero().flatten() for name, gate in gates.items()}
-        layers = cut_weights(description, of_part, open, model.closed_activation)
+        layers = cut_weights(description, of_part, open, model.passed_on())
         yield DrawnNetworks(model.assemble(layers), {k: v[part] for k, v in latents.items()}, size)
 
 
@@ -123,7 +123,7 @@ def outputs(
     """
     description = model.description
     like = values[description.groups[0].weight_site]
-    num_draws, size = len(like), description.groups[-1].size
+    num_draws, size = len(like), description.num_outputs
     block = Block.of(description.widest, num_draws, len(x), like, memory)
     f = torch.empty(num_draws, len(x), size, dtype=like.dtype)
     at = 0

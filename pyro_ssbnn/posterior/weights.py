@@ -82,13 +82,13 @@ def cut_weights(
     description: NetworkDescription,
     weights: Mapping[str, Tensor],
     kept: Mapping[str, Tensor],
-    closed_activation: float,
+    passed_on: float | Mapping[str, Tensor],
 ) -> dict[str, CutLayer]:
     """Cut rows and columns of every layer, folding the closed nodes' constants into the biases.
 
     :param weights: weights of the *open* nodes as plain layers, bias last, ``{group: [..., size, fan_in + 1]}``.
     :param kept: ascending indices of the members to keep, ``{group: [kept]}``; groups not named stay whole.
-    :param closed_activation: what a closed node passes on, the activation of 0.
+    :param passed_on: what closed nodes pass on, see :meth:`~pyro_ssbnn.structure.network.Network.passed_on`.
     :raises ConfigurationError: when a zero-padded layer, or one that reads a sum, would lose sources that pass on a
         constant other than 0.
     """
@@ -106,10 +106,13 @@ def cut_weights(
         bias, left = weight[..., -1], weight[..., :-1]
         if len(columns) < group.fan_in:
             left = left.index_select(-1, columns)
-        constant = 0.0 if group.source == description.inputs.name else closed_activation
-        if constant != 0.0:
+        if not isinstance(passed_on, float):
+            if group.name in passed_on and len(columns) < group.fan_in:
+                constants = passed_on[group.name].to(weight)
+                bias = bias + weight[..., :-1] @ constants - left @ constants[columns]
+        elif passed_on != 0.0 and group.source != description.inputs.name:
             _require_foldable(description, group, lost=group.fan_in - len(columns))
-            bias = bias + constant * (weight[..., :-1].sum(-1) - left.sum(-1))
+            bias = bias + passed_on * (weight[..., :-1].sum(-1) - left.sum(-1))
         layers[group.name] = CutLayer(left.contiguous(), bias.contiguous(), rows, columns)
     return layers
 

@@ -121,7 +121,7 @@ def prune(
     if num_draws is None:
         open = {name: selection.mask(name) for name in selection.kept}
         weights = mean_weights(model, guide, open)
-        layers = cut_weights(description, weights, selection.kept, model.closed_activation)
+        layers = cut_weights(description, weights, selection.kept, model.passed_on())
     else:
         layers = _joined(_cut_draws(model, guide, selection, selection, num_draws, seed))
     return _assembled(model, selection, layers)
@@ -205,7 +205,7 @@ def _cut_draws(
     with isolated(seed, next(guide.parameters())):
         for start in range(0, num_draws, chunk):
             weights = draw_open_weights(model, guide, selection, min(chunk, num_draws - start))
-            parts.append(cut_weights(description, weights, kept.kept, model.closed_activation))
+            parts.append(cut_weights(description, weights, kept.kept, model.passed_on()))
     return parts
 
 

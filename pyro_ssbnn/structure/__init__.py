@@ -4,6 +4,7 @@ Model, guide, selection and pruning meet only here and in the names of sites.
 """
 
 from pyro_ssbnn.structure.axes import Axis, put, take
+from pyro_ssbnn.structure.channels import ChannelGroup
 from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import cut_off, without_unread
@@ -18,6 +19,7 @@ from pyro_ssbnn.structure.sums import PlacedSum, with_sums
 
 __all__ = [
     "Axis",
+    "ChannelGroup",
     "ConvolutionGeometry",
     "CutLayer",
     "GateGroup",

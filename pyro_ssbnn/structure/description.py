@@ -31,6 +31,10 @@ class NetworkDescription:
 
     A network with linear terms has their group before the output layer.
 
+    :param follows: layers without gates whose nodes leave with those of another layer that read them alone, each by
+        its name and that of the other: the convolution before a depthwise one.
+    :param output: name of the layer or sum that is the network's output; empty for the last layer.
+
     >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood
     >>> net = MLP(4, [8], prior=SSIG(inclusion=0.1), likelihood=GaussianLikelihood())
     >>> net.description
@@ -42,6 +46,8 @@ class NetworkDescription:
     inputs: InputGroup
     groups: tuple[NodeGroup, ...]
     sums: tuple[PlacedSum, ...] = ()
+    follows: tuple[tuple[str, str], ...] = ()
+    output: str = ""
 
     def __repr__(self) -> str:
         return f"NetworkDescription: {self.in_words()}; {self.num_weights:,} weights"
@@ -109,6 +115,24 @@ class NetworkDescription:
         """Layers whose nodes carry gates, in forward order."""
         return tuple(g for g in self.layers if g.gated)
 
+    def leader_of(self, name: str) -> str:
+        """The group with whose members those of a group leave: itself, unless it follows another."""
+        leaders = dict(self.follows)
+        while name in leaders:
+            name = leaders[name]
+        return name
+
+    @property
+    def output_name(self) -> str:
+        """Name of the layer or sum that is the network's output f."""
+        return self.output or self.groups[-1].name
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of outputs, columns of f."""
+        sizes = {part.name: part.size for part in (*self.groups, *self.sums)}
+        return sizes[self.output_name]
+
     @property
     def num_weights(self) -> int:
         """Weights of all layers: biases count, scales and shifts of batch norms do not."""
@@ -139,11 +163,15 @@ class NetworkDescription:
     def with_sums(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Kept members of groups with what follows: the places that sums keep then, the predictors' linear terms.
 
-        See :class:`PlacedSum`. A linear term goes with its predictor, unless ``kept`` says which of them stay.
+        See :class:`PlacedSum`. A linear term goes with its predictor, unless ``kept`` says which of them stay, and so
+        do nodes with those that they follow.
         """
         linear = self.linear
         if linear is not None and self.inputs.name in kept:
             kept = {linear.name: kept[self.inputs.name], **kept}
+        for follower, leader in self.follows:  # a leader that follows another comes after it
+            if leader in kept:
+                kept = {follower: kept[leader], **kept}
         return with_sums(self.sums, kept)
 
     def narrowed(self, kept: Mapping[str, Tensor]) -> NetworkDescription:
@@ -166,7 +194,7 @@ class NetworkDescription:
                 left = left.narrowed_to(kept[group.name])
             groups.append(left)
         sums = tuple(total.narrowed(kept) for total in self.sums)
-        return NetworkDescription(inputs, tuple(groups), sums)
+        return replace(self, inputs=inputs, groups=tuple(groups), sums=sums)
 
     def layer(self, name: str) -> NodeGroup:
         """Look up the layer of that name.

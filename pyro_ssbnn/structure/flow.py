@@ -38,9 +38,12 @@ def without_unread(
     :param kept: ascending indices by group; groups not named stay whole.
     """
     left = {**kept}
-    read = {description.groups[-1].name}
+    for follower, leader in description.follows:
+        if leader in left:
+            left.setdefault(follower, left[leader])
+    read = _groups_behind(description, description.output_name)
     for group in reversed(description.layers):
-        if group.name not in read:
+        if description.leader_of(group.name) not in read:
             left[group.name] = torch.zeros(0, dtype=torch.long)
         if group.name not in left or len(left[group.name]):
             read |= _groups_behind(description, group.source)
@@ -85,7 +88,7 @@ def _reaches_output(description: NetworkDescription, empty: Collection[str]) -> 
 
     for group in description.layers:
         alive[group.name] = group.name not in empty and lives(group.source)
-    return alive[description.groups[-1].name]
+    return lives(description.output_name)
 
 
 def _groups_behind(description: NetworkDescription, name: str) -> set[str]:

@@ -119,7 +119,7 @@ class NodeGroup(GateGroup):
     @property
     def zero_padded(self) -> bool:
         """Whether some positions read zeros in place of sources: what a source passes on to all is then no bias."""
-        return self.geometry is not None and self.geometry.padding > 0
+        return self.geometry is not None and self.geometry.zero_padded
 
     def count_weights(self, nodes: int, incoming: int) -> int:
         """Weights of so many nodes that read so many weights each: biases count, scales and shifts do not.

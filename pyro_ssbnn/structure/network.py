@@ -21,7 +21,7 @@ class Network(Protocol):
     description: NetworkDescription
     likelihood: Likelihood
     closed_activation: float
-    """What a closed node passes on: the activation of 0."""
+    """What a closed node passes on: the activation of 0; see :meth:`passed_on`."""
     training: bool
     """Whether batch norms take the statistics of the batch (and move the running ones), or the running ones."""
 
@@ -51,6 +51,15 @@ class Network(Protocol):
 
     def statistics_axes(self) -> dict[str, tuple[Axis, ...]]:
         """Axes of every entry of the ``state_dict``."""
+
+    def passed_on(self) -> float | Mapping[str, Tensor]:
+        """What closed nodes pass on to the layers that read them, in evaluation mode.
+
+        One number for all, the activation of 0; or, where it is not 0, ``{layer: [fan_in]}`` for each incoming weight.
+        """
+
+    def passes_nothing(self, name: str) -> bool:
+        """Whether the closed nodes of a group pass on 0 to everyone, so that they may leave during training."""
 
     def fold(self, name: str, weight: Tensor, amplitude: Tensor | None) -> Tensor:
         """Effective weights of a layer in evaluation mode, ``[..., size, fan_in + 1]``, bias last.

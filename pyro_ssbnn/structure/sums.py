@@ -1,4 +1,7 @@
-"""Sums of several groups' maps, as in residual networks: which channel of which group is added where, as data."""
+"""Sums of several groups' maps, as in residual networks: which channel of which group is added where, as data.
+
+Maps put beside each other are such a sum, too: no two of them have a place in common.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ class PlacedSum:
     :param name: name of the sum, unlike any group's.
     :param size: number of places.
     :param terms: what is added: name of a group, or of an earlier sum, and the place of each of its members.
+    :param whole: nothing is ever cut: what is made of the terms mixes their members, as a layer norm does. It has one
+        place, and terms without places.
 
     Two channels are padded to four (as a residual network's shortcut does) and added to four others. Without the second
     of the two, and the first and third of the four, one place is left without a writer, the first:
@@ -36,12 +41,15 @@ class PlacedSum:
     name: str
     size: int
     terms: tuple[tuple[str, tuple[int, ...]], ...]
+    whole: bool = False
 
     def places(self, kept: Mapping[str, Tensor]) -> Tensor:
         """Places to which someone still writes, ascending, when the terms keep only these members.
 
         :param kept: ascending indices by name, earlier sums included; what is absent stays whole.
         """
+        if self.whole:
+            return torch.arange(self.size)
         written = torch.zeros(self.size, dtype=torch.bool)
         for name, _ in self.terms:
             written[self._places_of(name, kept)] = True
@@ -49,6 +57,8 @@ class PlacedSum:
 
     def narrowed(self, kept: Mapping[str, Tensor]) -> PlacedSum:
         """The sum of what is kept, over the places that are left."""
+        if self.whole:
+            return self
         left = self.places(kept)
         terms = tuple(
             (name, tuple(torch.searchsorted(left, self._places_of(name, kept)).tolist()))

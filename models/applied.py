@@ -1,0 +1,166 @@
+"""Operations that apply the layers of a traced network, and its parts without weights in the posterior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from pyro_ssbnn.models.following import Following, Signal
+from pyro_ssbnn.models.operations import OPERATIONS, Operation
+from pyro_ssbnn.models.wiring import Wiring
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+
+__all__ = ["Convolution", "Dense", "Layer", "Norm"]
+
+
+@dataclass(frozen=True)
+class Layer(Operation):
+    """A layer whose nodes are a group of the network, with the batch norm that follows it.
+
+    :param module: path of the layer in the module it came from.
+    :param size: number of its nodes.
+    :param norm: path of the batch norm, whose scale and shift the nodes own; None without one.
+    :param eps: of the batch norm.
+    :param momentum: of its running statistics.
+    """
+
+    module: str
+    size: int
+    norm: str | None = None
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    @property
+    def own(self) -> int:
+        """Weights of a node beside the incoming ones."""
+        return 1 if self.norm is None else 2
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A dense layer on the last dimension of each row.
+
+    :param rank: dimensions of a row. With more than one the layer is applied to each of their places; with a batch
+        norm it is a convolution of a map of one pixel.
+    """
+
+    kind = "dense"
+    rank: int = 1
+
+    def __call__(self, net: Wiring, name: str, *h: Tensor) -> Tensor:
+        (x,) = h
+        if self.norm is not None:
+            return net.layer(name, x.unflatten(-1, (-1, 1, 1))).flatten(-3)
+        if self.rank == 1:
+            return net.layer(name, x)
+        places = x.shape[-self.rank - 1 : -1]
+        return net.layer(name, x.flatten(-self.rank - 1, -2)).unflatten(-2, places)
+
+    def follow(self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal) -> Signal:
+        (signal,) = signals
+        fan_in, last = signal.shape[-1], len(signal.shape) - 1
+        if not seen.whole(signal) and signal.axis != last:
+            reason = f"{name} reads along another dimension than that of the nodes"
+            signal = seen.mixed(f"{name}_inputs", signal.shape, signals, reason)
+        seen.layer(
+            signal,
+            name=name,
+            size=self.size,
+            fan_in=fan_in,
+            columns_per_source=fan_in if seen.whole(signal) else signal.width,
+            positions=math.prod(shape[:-1]),
+            geometry=None if self.norm is None else ConvolutionGeometry(1),
+            own=self.own,
+        )
+        return Signal(shape, name, len(shape) - 1)
+
+
+@dataclass(frozen=True)
+class Convolution(Layer):
+    """A convolution of maps ``[C, H, W]``, or ``[C, L]``.
+
+    :param geometry: record of how the kernel moves; that of ``[C, L]`` has kernels of one row.
+    :param groups: the filters read so many parts of the channels in turn.
+    :param dims: 2, or 1.
+    """
+
+    kind = "convolution"
+    geometry: Mapping[str, Any] | None = None
+    groups: int = 1
+    dims: int = 2
+
+    def __call__(self, net: Wiring, name: str, *h: Tensor) -> Tensor:
+        if self.dims == 2:
+            return net.layer(name, h[0])
+        return net.layer(name, h[0].unsqueeze(-2)).squeeze(-2)
+
+    def follow(self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal) -> Signal:
+        (signal,) = signals
+        geometry = ConvolutionGeometry(**self.geometry or {})
+        channels = signal.shape[0]
+        if not seen.whole(signal) and (signal.axis, signal.width) != (0, 1):
+            reason = f"{name} reads along another dimension than that of the nodes"
+            signal = seen.mixed(f"{name}_inputs", signal.shape, signals, reason)
+        fan_in = channels // self.groups * geometry.pixels
+        per_source = fan_in if seen.whole(signal) else geometry.pixels
+        if self.groups > 1:
+            self._read_in_turn(seen, name, signal, channels)
+            signal = replace(signal, chain=())  # closed channels leave with the filters that read them
+        seen.layer(
+            signal,
+            name=name,
+            size=self.size,
+            fan_in=fan_in,
+            columns_per_source=per_source,
+            positions=math.prod(shape[1:]),
+            geometry=geometry,
+            own=self.own,
+            groups=self.groups,
+        )
+        return Signal(shape, name)
+
+    def _read_in_turn(self, seen: Following, name: str, signal: Signal, channels: int) -> None:
+        if self.groups == channels == self.size and not seen.stays(signal):
+            seen.together(name, signal.source, name)
+            return
+        reason = f"{name} is a convolution in {self.groups} groups, which reads its channels in turn"
+        seen.block(signal.source, reason)
+        seen.block(name, reason)
+
+
+@dataclass(frozen=True)
+class Norm(Operation):
+    """A batch norm that follows no layer, or not that layer alone: its scale and shift stay as they came.
+
+    :param module: path of the batch norm.
+    :param dims: dimensions of a map behind the channels.
+    """
+
+    kind = "norm"
+    module: str
+    dims: int
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def __call__(self, net: Wiring, name: str, *h: Tensor) -> Tensor:
+        return net.part(name, h[0])
+
+    def follow(self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal) -> Signal:
+        (signal,) = signals
+        if not seen.stays(signal) and (signal.axis, signal.width) != (0, 1):
+            signal = seen.mixed(name, shape, signals, f"{name} does not norm node by node")
+        source = None if seen.stays(signal) else signal.source
+        seen.norms[name] = (source, shape[0])
+        return replace(signal, chain=(*signal.chain, (name, self)))
+
+    def of_constant(self, net: Any, name: str, value: Tensor) -> Tensor:
+        part = net.get_submodule(name).plain(None)
+        return value * part.scale.to(value) + part.shift.to(value)
+
+
+for _cls in (Dense, Convolution, Norm):
+    OPERATIONS[_cls.kind] = _cls

@@ -1,0 +1,341 @@
+"""A network made of operations that were read from a torch module: a Pyro model with a description like any other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.likelihoods import Likelihood
+from pyro_ssbnn.models.applied import Layer, Norm
+from pyro_ssbnn.models.base import GatedNetwork
+from pyro_ssbnn.models.compact import CompactNetwork
+from pyro_ssbnn.models.following import INPUT, Following, Signal
+from pyro_ssbnn.models.operations import Operation, operation
+from pyro_ssbnn.models.parts import ChannelNorm
+from pyro_ssbnn.models.wiring import Wiring
+from pyro_ssbnn.priors import Prior, TheoryInclusion
+from pyro_ssbnn.registry import register
+from pyro_ssbnn.structure.axes import Axis
+from pyro_ssbnn.structure.channels import ChannelGroup
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.groups import InputGroup, NodeGroup
+
+__all__ = ["Program", "Step", "TracedNetwork"]
+
+
+class Step(NamedTuple):
+    """One operation at its place in a network.
+
+    :param of: names of the steps, or of the input, that it reads.
+    :param shape: of its result, a row.
+    :param last: names of what no later step reads.
+    """
+
+    name: str
+    operation: Operation
+    of: tuple[str, ...]
+    shape: tuple[int, ...]
+    last: tuple[str, ...]
+
+
+class Program(list[dict[str, Any]]):
+    """The steps of a network as plain records, ``{name, of, shape, does: {op, ...}}``, and read once.
+
+    :raises ConfigurationError: for records that are no steps.
+    """
+
+    def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(dict(record) for record in records)
+        self.steps: list[Step] = []
+        last = {name: record["name"] for record in self for name in record["of"]}
+        for record in self:
+            what = operation(record["does"])
+            name, of, shape = record["name"], tuple(record["of"]), tuple(record["shape"])
+            gone = tuple(dict.fromkeys(n for n in of if last[n] == name))
+            self.steps.append(Step(name, what, of, shape, gone))
+        if not self.steps:
+            raise ConfigurationError("traced network: there are no operations.")
+
+    def layers(self) -> Iterator[tuple[str, Layer]]:
+        """Name and operation of every layer with weights in the posterior, in forward order."""
+        for step in self.steps:
+            if isinstance(step.operation, Layer):
+                yield step.name, step.operation
+
+    def follow(self, shape: tuple[int, ...], ungated: Sequence[str]) -> tuple[Following, Signal]:
+        """Follow the members of all layers to the output.
+
+        :param shape: of the input, a row.
+        :raises ConfigurationError: for names of no layer.
+        """
+        seen = Following()
+        signals = {INPUT: Signal(shape, INPUT)}
+        for step in self.steps:
+            read = (signals[name] for name in step.of)
+            signals[step.name] = step.operation.follow(seen, step.name, step.shape, *read)
+        output = signals[self.steps[-1].name]
+        if len(output.shape) != 1:
+            raise ConfigurationError(
+                f"traced network: the output must be [N, K]; {self.steps[-1].name} gives [N, "
+                f"{', '.join(map(str, output.shape))}]. Flatten it in the module."
+            )
+        if output.width != 1 or seen.stays(output):
+            name = f"{self.steps[-1].name}_whole"
+            output = seen.mixed(name, output.shape, [output], "it is the network's output", output.shape[0])
+        unknown = [name for name in ungated if name not in seen.layers]
+        if unknown:
+            raise ConfigurationError(
+                f"from_module: ungated names {unknown[0]!r}, which is no layer; the layers are {list(seen.layers)}."
+            )
+        seen.finish(output, ungated)
+        return seen, output
+
+
+@register("traced")
+class TracedNetwork(GatedNetwork):
+    """The network of an ordinary torch module, as :func:`pyro_ssbnn.from_module` makes it.
+
+    Dense layers and convolutions are node groups, with the batch norm that follows them; what stands between them is
+    kept as it was, and says what must be cut together. Data are rows ``[N, p]``, each the flattened input of the
+    module.
+
+    :param input_shape: of the module's input, a row.
+    :param steps: records of its operations in forward order.
+    :param prior: prior of the nodes.
+    :param likelihood: distribution of the targets.
+    :param output_prior: ungated prior of the layers that give the output, by default Normal(0, 1) weights.
+    :param ungated: names of layers that are to carry no gates.
+    :param notes: what was done to other parts of the module, ``[module, what]``.
+    :param prefix: what all site names begin with, see :class:`GatedNetwork`.
+    :raises ConfigurationError: for operations that make no network, and the theory's prior inclusion, which is known
+        for perceptrons only.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        steps: Sequence[Mapping[str, Any]],
+        *,
+        prior: Prior,
+        likelihood: Likelihood,
+        output_prior: Prior | None = None,
+        activation: str = "identity",
+        ungated: Sequence[str] = (),
+        notes: Sequence[Sequence[str]] = (),
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(prior, likelihood, output_prior, activation, prefix)
+        if activation != "identity":
+            raise ConfigurationError("TracedNetwork: activations are among its operations.")
+        self.input_shape = tuple(input_shape)
+        self.image_shape = self.input_shape if len(self.input_shape) > 1 else ()
+        self.program, self.ungated = Program(steps), list(ungated)
+        self.notes = [list(note) for note in notes]
+        self.seen, output = self.program.follow(self.input_shape, self.ungated)
+        description = self._described(output)
+        if description.num_outputs != likelihood.num_outputs:
+            raise ConfigurationError(
+                f"from_module: {type(likelihood).__name__} takes {likelihood.num_outputs} outputs; the module gives"
+                f" {description.num_outputs}."
+            )
+        self._build(description)
+
+    def _described(self, output: Signal) -> NetworkDescription:
+        """The layers as node groups, with the sums and what follows what."""
+        seen, outputs = self.seen, self.seen.behind(output.source)
+        gated = seen.gated()
+        inclusion = _inclusion(self.prior, gated)
+        groups = []
+        for fields in seen.layers.values():
+            fields = dict(fields)
+            kind = ChannelGroup if fields.pop("groups", 1) > 1 else NodeGroup
+            last = fields["name"] in outputs
+            group = kind(
+                inclusion=inclusion.get(fields["name"]),
+                prior=self.output_prior if last else self.prior,
+                scope="output.global" if last else "global",
+                **fields,
+            )
+            groups.append(group)
+        if not groups:
+            raise ConfigurationError("from_module: the module has no dense layer and no convolution.")
+        size = math.prod(self.input_shape)
+        inputs = InputGroup(INPUT, size, None, tuple(f"x{i + 1}" for i in range(size)))
+        sums, follows = tuple(seen.sums.values()), tuple(seen.follows.items())
+        return NetworkDescription(inputs, tuple(groups), sums, follows, output.source)
+
+    def _build(self, description: NetworkDescription) -> None:
+        super()._build(description)
+        sizes = {part.name: part.size for part in (*description.groups, *description.sums)}
+        for step in self.program.steps:
+            what = step.operation
+            if isinstance(what, Layer) and what.norm is not None:
+                statistics = self.get_submodule(f"{step.name}.statistics")
+                statistics.momentum, statistics.eps = what.momentum, what.eps
+            elif isinstance(what, Norm):
+                source, size = self.seen.norms[step.name]
+                size = size if source is None else sizes[source]
+                part = ChannelNorm(size, what.dims, what.momentum, what.eps)
+                self.add_module(step.name, part)
+
+    @staticmethod
+    def wire(net: Wiring, x: Tensor) -> Tensor:
+        """Run the operations, one after another."""
+        program = net.shape["steps"]
+        values = {INPUT: net.inputs(x)}
+        for step in program.steps:
+            read = [values[name] for name in step.of]
+            for name in step.last:
+                del values[name]
+            values[step.name] = step.operation(net, step.name, *read)
+        return values[program.steps[-1].name]
+
+    def passed_on(self) -> dict[str, Tensor]:
+        """What closed nodes pass on to those layers where it is not 0, ``{layer: [fan_in]}``."""
+        constants = {}
+        for name, signal in self.seen.passed.items():
+            group = self.description.layer(name)
+            value = next(self.buffers(), torch.zeros(())).new_zeros((), dtype=torch.float64)
+            for step, what in signal.chain:
+                value = what.of_constant(self, step, value)
+            sources = group.incoming.size
+            width = group.fan_in // sources
+            constants[name] = value.expand(sources).repeat_interleave(width)
+        return constants
+
+    def passes_nothing(self, name: str) -> bool:
+        """Whether the closed nodes of a group pass on 0 to everyone."""
+        passing = (self.seen.behind(signal.source) for signal in self.seen.passed.values())
+        return not any(name in sources for sources in passing)
+
+    def statistics_axes(self) -> dict[str, tuple[Axis, ...]]:
+        """Axes of running statistics, and of the scales and shifts of batch norms that follow no layer."""
+        axes: dict[str, tuple[Axis, ...]] = {}
+        for key in self.state_dict():
+            name = key.partition(".")[0]
+            if name in self.seen.norms:
+                source, _ = self.seen.norms[name]
+                size = len(self.get_submodule(name).get_buffer("scale"))
+                axes[key] = (Axis(source, size),) if source is not None else ()
+            else:
+                axes[key] = (self.description.layer(name).rows,)
+        return axes
+
+    def _plain_parts(self, kept: Mapping[str, Tensor]) -> dict[str, nn.Module]:
+        norms = self.seen.norms.items()
+        return {n: self.get_submodule(n).plain(kept.get(s or "")) for n, (s, _) in norms}
+
+    def weights_of(self, module: nn.Module) -> dict[str, Tensor]:
+        """Weights of the module's layers, as ``StructuredGuide.start_from`` takes them.
+
+        :param module: the module this network was read from, or one of the same layers.
+        :returns: ``{group: [size, group_size]}``, biases last (0 where a layer has none), or scales and shifts.
+        """
+        return {name: _weights_of(module, layer) for name, layer in self.program.layers()}
+
+    @torch.no_grad()
+    def take_statistics(self, module: nn.Module) -> Self:
+        """Take the running statistics of the module's batch norms, and what has no weights in the posterior."""
+        for step in self.program.steps:
+            what = step.operation
+            if isinstance(what, Layer) and what.norm is not None:
+                norm, bias = module.get_submodule(what.norm), module.get_submodule(what.module).bias
+                statistics = self.get_submodule(f"{step.name}.statistics")
+                mean = norm.running_mean if bias is None else norm.running_mean - bias
+                statistics.running_mean.copy_(mean)
+                statistics.running_var.copy_(norm.running_var)
+            elif isinstance(what, Norm):
+                norm, part = module.get_submodule(what.module), self.get_submodule(step.name)
+                part.statistics.running_mean.copy_(norm.running_mean)
+                part.statistics.running_var.copy_(norm.running_var)
+                if norm.affine:
+                    part.scale.copy_(norm.weight)
+                    part.shift.copy_(norm.bias)
+        return self
+
+    def report(self) -> pd.DataFrame:
+        """What became of each layer: one row each.
+
+        Columns: ``module``, its path in the module it came from; ``nodes``; ``weights``; ``treatment``: gated, or
+        ungated, or cut with the layer that reads it; ``reason``. Other parts of the module that were changed or stay
+        fixed come last.
+        """
+        rows = []
+        for name, layer in self.program.layers():
+            group = self.description.layer(name)
+            treatment, reason = "gated", ""
+            if name in self.seen.blocked:
+                treatment, reason = "ungated", self.seen.blocked[name]
+            elif name in self.seen.follows:
+                treatment, reason = "cut with", self.seen.follows[name]
+            elif not group.gated:
+                treatment, reason = "ungated", "its prior has no gates"
+            rows.append((name, layer.module, group.size, group.num_weights, treatment, reason))
+        for step in self.program.steps:
+            if isinstance(step.operation, Norm):
+                fixed = "scale and shift of a batch norm that follows no layer alone"
+                rows.append((step.name, step.operation.module, step.shape[0], 0, "fixed", fixed))
+        rows += [(name, name, 0, 0, what, why) for name, what, why in self.notes]
+        columns = ["layer", "module", "nodes", "weights", "treatment", "reason"]
+        return pd.DataFrame(rows, columns=columns).set_index("layer")
+
+    @classmethod
+    def compact_from_state(
+        cls, config: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> CompactNetwork:
+        """Make the pruned form from its record and its tensors."""
+        shape = {**config["shape"], "steps": Program(config["shape"]["steps"])}
+        return super().compact_from_state({**config, "shape": shape}, state)
+
+    def _shape_config(self) -> dict[str, Any]:
+        return {
+            "input_shape": list(self.input_shape),
+            "steps": self.program,
+            "ungated": self.ungated,
+            "notes": self.notes,
+        }
+
+    def _wire_config(self) -> dict[str, Any]:
+        image = {"image_shape": list(self.image_shape)} if self.image_shape else {}
+        return {**image, "steps": self.program, "axes": self.seen.axes}
+
+
+def _inclusion(prior: Prior, gated: list[str]) -> dict[str, float]:
+    """Prior inclusion probability of each gated layer."""
+    given = prior.inclusion
+    if given is None:
+        return {}
+    if isinstance(given, TheoryInclusion):
+        raise ConfigurationError(
+            "from_module: the theory's prior inclusion is known for perceptrons only; give a number, or one per gated"
+            " layer."
+        )
+    if isinstance(given, int | float):
+        return dict.fromkeys(gated, given)
+    if len(given) != len(gated):
+        raise ConfigurationError(
+            f"from_module: inclusion gives {len(given)} probabilities for {len(gated)} gated layers; give one number"
+            f" for all, or one for each of {gated}."
+        )
+    return dict(zip(gated, given, strict=True))
+
+
+def _weights_of(module: nn.Module, layer: Layer) -> Tensor:
+    """A layer's weights, ``[size, group_size]``."""
+    found = module.get_submodule(layer.module)
+    weight = found.weight.detach().flatten(1)
+    if layer.norm is None:
+        bias = weight.new_zeros(len(weight)) if found.bias is None else found.bias.detach()
+        return torch.cat([weight, bias.unsqueeze(-1)], -1)
+    norm = module.get_submodule(layer.norm)
+    ones, zeros = weight.new_ones(len(weight)), weight.new_zeros(len(weight))
+    own = [norm.weight.detach(), norm.bias.detach()] if norm.affine else [ones, zeros]
+    return torch.cat([weight, torch.stack(own, -1)], -1)

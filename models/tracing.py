@@ -1,0 +1,173 @@
+"""From an ordinary torch module to the operations of a network: what ``torch.fx`` traces, translated node by node.
+
+The module is traced symbolically, so that its own code says what it does, and then run on two batches of different
+size: what they show of the shapes of all tensors must agree but for the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.models.following import INPUT
+from pyro_ssbnn.models.operations import Operation
+from pyro_ssbnn.models.traced import TracedNetwork
+
+__all__ = ["Graph", "graph_of"]
+
+_RESERVED = ("input", "output", "linear", "global", "data", "obs", "draws", "noise", "temperature")
+
+
+@dataclass
+class Graph:
+    """A module's graph, with the shapes of all tensors, and the steps that have been made of it.
+
+    :param nodes: in forward order.
+    :param module: a copy of the module, in evaluation mode.
+    :param values: what each node gave for a batch of two rows.
+    :param moving: nodes that depend on the input.
+    """
+
+    nodes: list[fx.Node]
+    module: nn.Module
+    values: dict[fx.Node, Any]
+    moving: set[fx.Node]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[tuple[str, str, str]] = field(default_factory=list)
+    names: dict[fx.Node, str] = field(default_factory=dict)
+
+    def refuse(self, node: fx.Node, what: str) -> ConfigurationError:
+        """The error for a node that has no translation."""
+        place = f" (module {node.target})" if node.op == "call_module" else ""
+        return ConfigurationError(f"from_module: {node.name}{place}: {what}")
+
+    def shape(self, node: fx.Node) -> tuple[int, ...]:
+        """Shape of a node's tensor, a row."""
+        return tuple(self.values[node].shape[1:])
+
+    def emit(self, node: fx.Node, what: Operation, *of: fx.Node) -> None:
+        """A step for a node."""
+        read = [self.names[n] for n in of]
+        name = _name(node.name)
+        shape = list(self.shape(node))
+        record = {"name": name, "of": read, "shape": shape, "does": what.to_config()}
+        self.steps.append(record)
+        self.names[node] = name
+
+    def same(self, node: fx.Node, as_node: fx.Node) -> None:
+        """A node that gives what another gave."""
+        self.names[node] = self.names[as_node]
+
+    def rename(self, node: fx.Node, name: str) -> None:
+        """A node whose result is that of a step that was there before."""
+        self.names[node] = name
+
+    def alone(self, node: fx.Node) -> bool:
+        """Whether one node reads this one."""
+        return len(node.users) == 1
+
+    def constant(self, node: Any) -> Any:
+        """Value of an argument that does not depend on the input."""
+        return self.values[node] if isinstance(node, fx.Node) else node
+
+
+def graph_of(module: nn.Module, example: Tensor) -> Graph:
+    """Trace a module; nothing is translated yet.
+
+    :param example: some rows of its input, ``[n, ...]``.
+    :raises ConfigurationError: where it cannot be traced, with the place.
+    """
+    copy = deepcopy(module).eval()
+    traced = _traced(copy)
+    nodes = list(traced.graph.nodes)
+    if sum(node.op == "placeholder" for node in nodes) != 1:
+        raise ConfigurationError("from_module: the module must take one tensor; others need defaults.")
+    like = next((p for p in copy.parameters() if p.is_floating_point()), example)
+    row = example[:1].detach().to(like.device, like.dtype)
+    two, three = (_run(traced, row.repeat_interleave(rows, 0)) for rows in (2, 3))
+    moving: set[fx.Node] = set()
+    for node in nodes:
+        if node.op == "placeholder" or moving.intersection(node.all_input_nodes):
+            moving.add(node)
+            _check_rows(node, two[node], three[node])
+    moving = {n for n in moving if not isinstance(two[n], int | float | torch.Size)}
+    return Graph(nodes, copy, two, moving)
+
+
+class _Tracer(fx.Tracer):
+    """A tracer that knows which module it is in."""
+
+    place = ""
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        before, self.place = self.place, self.path_of_module(m)
+        result = super().call_module(m, forward, args, kwargs)
+        self.place = before
+        return result
+
+
+def _traced(module: nn.Module) -> fx.GraphModule:
+    tracer = _Tracer()
+    names = list(_defaults(module))
+    try:
+        graph = tracer.trace(module, concrete_args={n: _defaults(module)[n] for n in names})
+    except Exception as error:  # whatever the module's own code makes of a proxy
+        place = tracer.place or type(module).__name__
+        raise ConfigurationError(
+            f"from_module: {place}: its forward cannot be traced by torch.fx ({error}). It may not depend on the values"
+            " in a tensor; write it without such a branch or loop."
+        ) from error
+    return fx.GraphModule(module, graph)
+
+
+def _defaults(module: nn.Module) -> dict[str, Any]:
+    """Arguments of ``forward`` beside the first that have a default."""
+    import inspect
+
+    parameters = list(inspect.signature(module.forward).parameters.values())[1:]
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+@torch.no_grad()
+def _run(module: fx.GraphModule, x: Tensor) -> dict[fx.Node, Any]:
+    values: dict[fx.Node, Any] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            values[n] = super().run_node(n)
+            return values[n]
+
+    try:
+        Recorder(module, garbage_collect_values=False).run(x)
+    except Exception as error:
+        raise ConfigurationError(
+            f"from_module: the module cannot take the example, [n, {', '.join(map(str, x.shape[1:]))}] ({error})."
+        ) from error
+    return values
+
+
+def _check_rows(node: fx.Node, two: Any, three: Any) -> None:
+    if isinstance(two, tuple | list) and not isinstance(two, torch.Size):
+        for a, b in zip(two, three, strict=True):
+            _check_rows(node, a, b)
+    elif isinstance(two, Tensor):
+        rows = two.ndim and two.shape[0] == 2 and three.shape[0] == 3
+        if not rows or two.shape[1:] != three.shape[1:]:
+            raise ConfigurationError(
+                f"from_module: {node.name}: its first dimension must be that of the rows; two and three rows give"
+                f" {list(two.shape)} and {list(three.shape)}."
+            )
+
+
+def _name(name: str) -> str:
+    """The name of a step: a Python name, unlike those that networks and guides need for themselves."""
+    name = f"layer{name}" if name.startswith("_") else name
+    return f"{name}_layer" if name in _RESERVED or hasattr(TracedNetwork, name) else name
