@@ -8,6 +8,7 @@ from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.models.lenet import LeNet
 from pyro_ssbnn.models.mlp import MLP
 from pyro_ssbnn.models.resnet import ResNet, WideResNet
+from pyro_ssbnn.models.traced import PlainModule, TracedNetwork, from_module, plain_module
 from pyro_ssbnn.models.wiring import Wiring
 
 __all__ = [
@@ -20,9 +21,13 @@ __all__ = [
     "ImageNetwork",
     "Layout",
     "LeNet",
+    "PlainModule",
     "ResNet",
+    "TracedNetwork",
     "WideResNet",
     "Wiring",
     "compact_from_state",
+    "from_module",
     "network_from_config",
+    "plain_module",
 ]

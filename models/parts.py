@@ -158,12 +158,15 @@ class FixedLayerNorm(Part):
         return {**super().to_config(), "eps": self.eps}
 
 
-_OF_PRUNED = {part.kind: part for part in (ChannelScale, FixedTensor, FixedLayerNorm)}
+_OF_PRUNED: dict[str, Any] = {
+    part.kind: part for part in (ChannelScale, FixedTensor, FixedLayerNorm)
+}
 
 
 def parts_to_config(parts: nn.ModuleDict) -> dict[str, dict[str, Any]]:
     """Plain record of a pruned network's parts."""
-    return {name: part.to_config() for name, part in parts.items()}
+    found: dict[str, Any] = dict(parts.items())
+    return {name: part.to_config() for name, part in found.items()}
 
 
 def parts_from_config(
@@ -182,5 +185,7 @@ def parts_from_config(
         try:
             parts[name] = _OF_PRUNED[entry["kind"]](**tensors, **options)
         except (KeyError, TypeError) as error:
-            raise ConfigurationError(f"the part {name} cannot be made again ({error!r}).") from error
+            raise ConfigurationError(
+                f"the part {name} cannot be made again ({error!r})."
+            ) from error
     return parts

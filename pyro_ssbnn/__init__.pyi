@@ -33,6 +33,8 @@ from .models import MLP as MLP
 from .models import LeNet as LeNet
 from .models import ResNet as ResNet
 from .models import WideResNet as WideResNet
+from .models import from_module as from_module
+from .models import TracedNetwork as TracedNetwork
 
 # Guides
 from .guides import StructuredGuide as StructuredGuide
@@ -124,6 +126,10 @@ from .selection import set_inclusion as set_inclusion
 from .selection import prune as prune
 from .selection import Pruning as Pruning
 from .models import CompactNetwork as CompactNetwork
+from .models import plain_module as plain_module
+from .models import PlainModule as PlainModule
+from .compression import compress as compress
+from .compression import Compression as Compression
 
 # Files, speed, export
 from .inference import save_fit as save_fit

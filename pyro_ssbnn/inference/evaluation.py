@@ -210,9 +210,15 @@ def _kl(model: Network, guide: Guide, data: _Data) -> tuple[float, float]:
     """KL of all latents, and the variance of its estimate: it follows draws of the latents that others depend on."""
     elbo = AnalyticELBO()
     y = model.likelihood.as_target(data.y[:1].to(data.x.device), data.x)
-    layers = [group for group in model.description.groups if group.gated]
+    description = model.description
+    gated = {group.name for group in description.groups if group.gated}
+    leaders = {group: description.leader_of(group.name) for group in description.groups}
+    layers = {group: leader for group, leader in leaders.items() if leader in gated}
     # The scales of nodes that are closed for good may follow their prior: nobody asks what they are.
-    present = {g.path: (guide.inclusion_logits(g.name) > CLOSED_LOGIT).to(data.x) for g in layers}
+    present = {
+        group.path: (guide.inclusion_logits(leader) > CLOSED_LOGIT).to(data.x)
+        for group, leader in layers.items()
+    }
     other = {site for g in layers for site in (g.gate_site, g.weight_site)}
     with PresentScales(present, other):
         each = [sum(elbo.terms(model, guide, data.x[:1], y).kl.values()) for _ in range(_KL_DRAWS)]

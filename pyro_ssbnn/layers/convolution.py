@@ -52,8 +52,9 @@ def convolve(
     if groups > 1:  # so many groups of channels more
         maps = x.expand(*draws, *x.shape[-4:]).flatten(0, -5).transpose(0, 1).flatten(1, 2)
         all_biases = None if bias is None else bias.flatten()
-        each = (kernel.flatten(0, 1), all_biases, stride, padding, dilation, groups * len(kernel))
-        out = conv2d(maps, *each)
+        all_groups = groups * len(kernel)
+        filters = kernel.flatten(0, 1)
+        out = conv2d(maps, filters, all_biases, stride, padding, dilation, all_groups)
         return out.unflatten(1, kernel.shape[:2]).transpose(0, 1).unflatten(0, draws)
     if x.ndim == 4:  # all filters of all draws on the same maps
         all_biases = None if bias is None else bias.flatten()

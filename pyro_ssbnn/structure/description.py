@@ -130,7 +130,8 @@ class NetworkDescription:
     @property
     def num_outputs(self) -> int:
         """Number of outputs, columns of f."""
-        sizes = {part.name: part.size for part in (*self.groups, *self.sums)}
+        sizes = {group.name: group.size for group in self.groups}
+        sizes |= {total.name: total.size for total in self.sums}
         return sizes[self.output_name]
 
     @property

@@ -67,7 +67,9 @@ class ConvolutionGeometry:
         """
         padding, dilation, stride = map(_pair, (self.padding, self.dilation, self.stride))
         reach = [d * (k - 1) for d, k in zip(dilation, self.sides, strict=True)]
-        if any(side + 2 * p <= r for side, p, r in zip((height, width), padding, reach, strict=True)):
+        if any(
+            side + 2 * p <= r for side, p, r in zip((height, width), padding, reach, strict=True)
+        ):
             spans = " x ".join(str(r + 1) for r in dict.fromkeys(reach))
             raise ConfigurationError(
                 f"convolution: a kernel that spans {spans} pixels does not fit on a map of {height} x {width}"

@@ -40,6 +40,7 @@ ROOMS = [
     "data",
     "analysis",
     "results",
+    "compression",
     "sklearn",
     "cli",
 ]

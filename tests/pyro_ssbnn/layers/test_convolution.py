@@ -15,6 +15,7 @@ from pyro_ssbnn.layers import (
     GroupConv2d,
     LocalReparameterization,
     convolution,
+    convolve,
     max_pool,
 )
 from pyro_ssbnn.structure.groups import NodeGroup
@@ -173,9 +174,21 @@ def test_bad_geometries_are_refused(make, message):
         make()
 
 
-def test_grouped_convolutions_and_odd_fan_ins_are_refused():
+@pytest.mark.parametrize("draws", [(), (3,)])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_filters_of_fewer_channels_read_them_in_turn(groups, draws):
+    geometry = ConvolutionGeometry((3, 1), stride=(1, 2), padding=(1, 0))
+    x, kernel, bias = torch.randn(5, 4, 6, 7), torch.randn(*draws, 8, 4 // groups, 3, 1), None
+    for x_draws in ((), draws):
+        maps = x.expand(*x_draws, *x.shape)
+        found = convolve(maps, kernel, bias, geometry)
+        for s in range(3 if draws else 1):
+            at = (s,) if draws else ()
+            expected = conv2d(x, kernel[at], bias, (1, 2), (1, 0), 1, groups)
+            torch.testing.assert_close(found[at], expected)
+
+
+def test_odd_fan_ins_are_refused():
     group = NodeGroup("conv1", SIZE, 0.5, 18, SSGL(), "input", 9)
-    with pytest.raises(ConfigurationError, match=r"conv1.*groups must be 1; got 2"):
-        GroupConv2d(group, ConvolutionGeometry(3), groups=2)
     with pytest.raises(ConfigurationError, match="fan_in must be channels times 4"):
         GroupConv2d(group, ConvolutionGeometry(2))

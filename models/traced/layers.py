@@ -1,4 +1,4 @@
-"""Operations that apply the layers of a traced network, and its parts without weights in the posterior."""
+"""Operations that apply layers, and batch norms without weights in the posterior."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
-from pyro_ssbnn.models.following import Following, Signal
-from pyro_ssbnn.models.operations import OPERATIONS, Operation
+from pyro_ssbnn.models.traced.following import Following, Signal
+from pyro_ssbnn.models.traced.operations import Operation, known
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
@@ -40,6 +41,7 @@ class Layer(Operation):
         return 1 if self.norm is None else 2
 
 
+@known
 @dataclass(frozen=True)
 class Dense(Layer):
     """A dense layer on the last dimension of each row.
@@ -51,6 +53,7 @@ class Dense(Layer):
     kind = "dense"
     rank: int = 1
 
+    @override
     def __call__(self, net: Wiring, name: str, *h: Tensor) -> Tensor:
         (x,) = h
         if self.norm is not None:
@@ -60,7 +63,10 @@ class Dense(Layer):
         places = x.shape[-self.rank - 1 : -1]
         return net.layer(name, x.flatten(-self.rank - 1, -2)).unflatten(-2, places)
 
-    def follow(self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal) -> Signal:
+    @override
+    def follow(
+        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
+    ) -> Signal:
         (signal,) = signals
         fan_in, last = signal.shape[-1], len(signal.shape) - 1
         if not seen.whole(signal) and signal.axis != last:
@@ -79,6 +85,7 @@ class Dense(Layer):
         return Signal(shape, name, len(shape) - 1)
 
 
+@known
 @dataclass(frozen=True)
 class Convolution(Layer):
     """A convolution of maps ``[C, H, W]``, or ``[C, L]``.
@@ -93,12 +100,16 @@ class Convolution(Layer):
     groups: int = 1
     dims: int = 2
 
+    @override
     def __call__(self, net: Wiring, name: str, *h: Tensor) -> Tensor:
         if self.dims == 2:
             return net.layer(name, h[0])
         return net.layer(name, h[0].unsqueeze(-2)).squeeze(-2)
 
-    def follow(self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal) -> Signal:
+    @override
+    def follow(
+        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
+    ) -> Signal:
         (signal,) = signals
         geometry = ConvolutionGeometry(**self.geometry or {})
         channels = signal.shape[0]
@@ -109,7 +120,9 @@ class Convolution(Layer):
         per_source = fan_in if seen.whole(signal) else geometry.pixels
         if self.groups > 1:
             self._read_in_turn(seen, name, signal, channels)
-            signal = replace(signal, chain=())  # closed channels leave with the filters that read them
+            signal = replace(
+                signal, chain=()
+            )  # closed channels leave with the filters that read them
         seen.layer(
             signal,
             name=name,
@@ -127,11 +140,14 @@ class Convolution(Layer):
         if self.groups == channels == self.size and not seen.stays(signal):
             seen.together(name, signal.source, name)
             return
-        reason = f"{name} is a convolution in {self.groups} groups, which reads its channels in turn"
+        reason = (
+            f"{name} is a convolution in {self.groups} groups, which reads its channels in turn"
+        )
         seen.block(signal.source, reason)
         seen.block(name, reason)
 
 
+@known
 @dataclass(frozen=True)
 class Norm(Operation):
     """A batch norm that follows no layer, or not that layer alone: its scale and shift stay as they came.
@@ -146,10 +162,14 @@ class Norm(Operation):
     eps: float = 1e-5
     momentum: float = 0.1
 
+    @override
     def __call__(self, net: Wiring, name: str, *h: Tensor) -> Tensor:
         return net.part(name, h[0])
 
-    def follow(self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal) -> Signal:
+    @override
+    def follow(
+        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
+    ) -> Signal:
         (signal,) = signals
         if not seen.stays(signal) and (signal.axis, signal.width) != (0, 1):
             signal = seen.mixed(name, shape, signals, f"{name} does not norm node by node")
@@ -157,10 +177,7 @@ class Norm(Operation):
         seen.norms[name] = (source, shape[0])
         return replace(signal, chain=(*signal.chain, (name, self)))
 
+    @override
     def of_constant(self, net: Any, name: str, value: Tensor) -> Tensor:
         part = net.get_submodule(name).plain(None)
         return value * part.scale.to(value) + part.shift.to(value)
-
-
-for _cls in (Dense, Convolution, Norm):
-    OPERATIONS[_cls.kind] = _cls

@@ -6,7 +6,7 @@ size: what they show of the shapes of all tensors must agree but for the rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.models.following import INPUT
-from pyro_ssbnn.models.operations import Operation
-from pyro_ssbnn.models.traced import TracedNetwork
+from pyro_ssbnn.models.traced.network import TracedNetwork
+from pyro_ssbnn.models.traced.operations import Operation
 
 __all__ = ["Graph", "graph_of"]
 
@@ -85,9 +84,12 @@ def graph_of(module: nn.Module, example: Tensor) -> Graph:
     """
     copy = deepcopy(module).eval()
     traced = _traced(copy)
+    traced.graph.eliminate_dead_code()
     nodes = list(traced.graph.nodes)
     if sum(node.op == "placeholder" for node in nodes) != 1:
-        raise ConfigurationError("from_module: the module must take one tensor; others need defaults.")
+        raise ConfigurationError(
+            "from_module: the module must take one tensor; others need defaults."
+        )
     like = next((p for p in copy.parameters() if p.is_floating_point()), example)
     row = example[:1].detach().to(like.device, like.dtype)
     two, three = (_run(traced, row.repeat_interleave(rows, 0)) for rows in (2, 3))
@@ -96,7 +98,7 @@ def graph_of(module: nn.Module, example: Tensor) -> Graph:
         if node.op == "placeholder" or moving.intersection(node.all_input_nodes):
             moving.add(node)
             _check_rows(node, two[node], three[node])
-    moving = {n for n in moving if not isinstance(two[n], int | float | torch.Size)}
+    moving = {n for n in moving if not isinstance(two[n], int | float | torch.Size | None)}
     return Graph(nodes, copy, two, moving)
 
 
@@ -105,9 +107,7 @@ class _Tracer(fx.Tracer):
 
     place = ""
 
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         before, self.place = self.place, self.path_of_module(m)
         result = super().call_module(m, forward, args, kwargs)
         self.place = before

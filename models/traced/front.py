@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.likelihoods import Likelihood
-from pyro_ssbnn.models.traced import TracedNetwork
-from pyro_ssbnn.models.tracing import graph_of
-from pyro_ssbnn.models.translation import translate
+from pyro_ssbnn.models.traced.graph import graph_of
+from pyro_ssbnn.models.traced.network import TracedNetwork
+from pyro_ssbnn.models.traced.translation import translate
 from pyro_ssbnn.priors import Prior
 
 __all__ = ["from_module"]

@@ -111,7 +111,9 @@ class Following:
         self.sums[name] = PlacedSum(name, size, terms, whole=True)
         return Signal(tuple(shape), name, len(shape) - 1, shape[-1] if shape else 1)
 
-    def placed(self, name: str, signals: Sequence[Signal], starts: Sequence[int], size: int) -> Signal:
+    def placed(
+        self, name: str, signals: Sequence[Signal], starts: Sequence[int], size: int
+    ) -> Signal:
         """Signals added up, or put beside each other: each from a place on.
 
         Closed members must pass on 0 there: those that do not are kept.
@@ -119,9 +121,12 @@ class Following:
         for signal in signals:
             self.read(signal)
             if signal.chain:
-                self.block(signal.source, f"{name} adds up what closed nodes pass on, and that is not 0")
+                self.block(
+                    signal.source, f"{name} adds up what closed nodes pass on, and that is not 0"
+                )
         terms = tuple(
-            (s.source, tuple(range(at, at + s.members))) for s, at in zip(signals, starts, strict=True)
+            (s.source, tuple(range(at, at + s.members)))
+            for s, at in zip(signals, starts, strict=True)
         )
         self.sums[name] = PlacedSum(name, size, terms)
         self.axes[name] = signals[0].dim
@@ -136,7 +141,9 @@ class Following:
         padded = geometry is not None and geometry.zero_padded
         if signal.chain and not self.stays(signal):
             if padded:
-                reason = f"{name} pads its maps with zeros, and closed nodes pass on another constant"
+                reason = (
+                    f"{name} pads its maps with zeros, and closed nodes pass on another constant"
+                )
                 self.block(signal.source, reason)
             else:
                 self.passed[name] = signal

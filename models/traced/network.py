@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,12 +13,12 @@ from typing_extensions import Self
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
-from pyro_ssbnn.models.applied import Layer, Norm
 from pyro_ssbnn.models.base import GatedNetwork
 from pyro_ssbnn.models.compact import CompactNetwork
-from pyro_ssbnn.models.following import INPUT, Following, Signal
-from pyro_ssbnn.models.operations import Operation, operation
 from pyro_ssbnn.models.parts import ChannelNorm
+from pyro_ssbnn.models.traced.following import INPUT, Signal
+from pyro_ssbnn.models.traced.layers import Layer, Norm
+from pyro_ssbnn.models.traced.program import Program
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.priors import Prior, TheoryInclusion
 from pyro_ssbnn.registry import register
@@ -28,75 +27,7 @@ from pyro_ssbnn.structure.channels import ChannelGroup
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.groups import InputGroup, NodeGroup
 
-__all__ = ["Program", "Step", "TracedNetwork"]
-
-
-class Step(NamedTuple):
-    """One operation at its place in a network.
-
-    :param of: names of the steps, or of the input, that it reads.
-    :param shape: of its result, a row.
-    :param last: names of what no later step reads.
-    """
-
-    name: str
-    operation: Operation
-    of: tuple[str, ...]
-    shape: tuple[int, ...]
-    last: tuple[str, ...]
-
-
-class Program(list[dict[str, Any]]):
-    """The steps of a network as plain records, ``{name, of, shape, does: {op, ...}}``, and read once.
-
-    :raises ConfigurationError: for records that are no steps.
-    """
-
-    def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(dict(record) for record in records)
-        self.steps: list[Step] = []
-        last = {name: record["name"] for record in self for name in record["of"]}
-        for record in self:
-            what = operation(record["does"])
-            name, of, shape = record["name"], tuple(record["of"]), tuple(record["shape"])
-            gone = tuple(dict.fromkeys(n for n in of if last[n] == name))
-            self.steps.append(Step(name, what, of, shape, gone))
-        if not self.steps:
-            raise ConfigurationError("traced network: there are no operations.")
-
-    def layers(self) -> Iterator[tuple[str, Layer]]:
-        """Name and operation of every layer with weights in the posterior, in forward order."""
-        for step in self.steps:
-            if isinstance(step.operation, Layer):
-                yield step.name, step.operation
-
-    def follow(self, shape: tuple[int, ...], ungated: Sequence[str]) -> tuple[Following, Signal]:
-        """Follow the members of all layers to the output.
-
-        :param shape: of the input, a row.
-        :raises ConfigurationError: for names of no layer.
-        """
-        seen = Following()
-        signals = {INPUT: Signal(shape, INPUT)}
-        for step in self.steps:
-            read = (signals[name] for name in step.of)
-            signals[step.name] = step.operation.follow(seen, step.name, step.shape, *read)
-        output = signals[self.steps[-1].name]
-        if len(output.shape) != 1:
-            raise ConfigurationError(
-                f"traced network: the output must be [N, K]; {self.steps[-1].name} gives [N, "
-                f"{', '.join(map(str, output.shape))}]. Flatten it in the module."
-            )
-        if output.width != 1 or seen.stays(output):
-            name = f"{self.steps[-1].name}_whole"
-            output = seen.mixed(name, output.shape, [output], "it is the network's output", output.shape[0])
-        unknown = [name for name in ungated if name not in seen.layers]
-        if unknown:
-            raise ConfigurationError(
-                f"from_module: ungated names {unknown[0]!r}, which is no layer; the layers are {list(seen.layers)}."
-            )
-        seen.finish(output, ungated)
-        return seen, output
+__all__ = ["TracedNetwork"]
 
 
 @register("traced")
@@ -166,7 +97,9 @@ class TracedNetwork(GatedNetwork):
             )
             groups.append(group)
         if not groups:
-            raise ConfigurationError("from_module: the module has no dense layer and no convolution.")
+            raise ConfigurationError(
+                "from_module: the module has no dense layer and no convolution."
+            )
         size = math.prod(self.input_shape)
         inputs = InputGroup(INPUT, size, None, tuple(f"x{i + 1}" for i in range(size)))
         sums, follows = tuple(seen.sums.values()), tuple(seen.follows.items())
@@ -174,11 +107,12 @@ class TracedNetwork(GatedNetwork):
 
     def _build(self, description: NetworkDescription) -> None:
         super()._build(description)
-        sizes = {part.name: part.size for part in (*description.groups, *description.sums)}
+        sizes = {group.name: group.size for group in description.groups}
+        sizes |= {total.name: total.size for total in description.sums}
         for step in self.program.steps:
             what = step.operation
             if isinstance(what, Layer) and what.norm is not None:
-                statistics = self.get_submodule(f"{step.name}.statistics")
+                statistics: Any = self.get_submodule(f"{step.name}.statistics")
                 statistics.momentum, statistics.eps = what.momentum, what.eps
             elif isinstance(what, Norm):
                 source, size = self.seen.norms[step.name]
@@ -231,7 +165,8 @@ class TracedNetwork(GatedNetwork):
 
     def _plain_parts(self, kept: Mapping[str, Tensor]) -> dict[str, nn.Module]:
         norms = self.seen.norms.items()
-        return {n: self.get_submodule(n).plain(kept.get(s or "")) for n, (s, _) in norms}
+        parts: dict[str, Any] = {name: self.get_submodule(name) for name, _ in norms}
+        return {name: parts[name].plain(kept.get(source or "")) for name, (source, _) in norms}
 
     def weights_of(self, module: nn.Module) -> dict[str, Tensor]:
         """Weights of the module's layers, as ``StructuredGuide.start_from`` takes them.
@@ -245,20 +180,18 @@ class TracedNetwork(GatedNetwork):
     def take_statistics(self, module: nn.Module) -> Self:
         """Take the running statistics of the module's batch norms, and what has no weights in the posterior."""
         for step in self.program.steps:
-            what = step.operation
+            what, norm, part = step.operation, None, None
             if isinstance(what, Layer) and what.norm is not None:
-                norm, bias = module.get_submodule(what.norm), module.get_submodule(what.module).bias
-                statistics = self.get_submodule(f"{step.name}.statistics")
-                mean = norm.running_mean if bias is None else norm.running_mean - bias
-                statistics.running_mean.copy_(mean)
-                statistics.running_var.copy_(norm.running_var)
+                norm = module.get_submodule(what.norm)
+                part = self.get_submodule(step.name)
             elif isinstance(what, Norm):
                 norm, part = module.get_submodule(what.module), self.get_submodule(step.name)
-                part.statistics.running_mean.copy_(norm.running_mean)
-                part.statistics.running_var.copy_(norm.running_var)
-                if norm.affine:
-                    part.scale.copy_(norm.weight)
-                    part.shift.copy_(norm.bias)
+            if norm is not None:
+                _take(part, norm)
+            if isinstance(what, Layer) and what.norm is not None:
+                layer: Any = module.get_submodule(what.module)
+                if layer.bias is not None:  # which the norm takes out again
+                    self.get_buffer(f"{step.name}.statistics.running_mean").sub_(layer.bias)
         return self
 
     def report(self) -> pd.DataFrame:
@@ -328,14 +261,23 @@ def _inclusion(prior: Prior, gated: list[str]) -> dict[str, float]:
     return dict(zip(gated, given, strict=True))
 
 
+def _take(part: Any, norm: Any) -> None:
+    """Take a batch norm's running statistics, and its scale and shift where the part has them."""
+    part.statistics.running_mean.copy_(norm.running_mean)
+    part.statistics.running_var.copy_(norm.running_var)
+    if norm.affine and isinstance(part, ChannelNorm):
+        part.scale.copy_(norm.weight)
+        part.shift.copy_(norm.bias)
+
+
 def _weights_of(module: nn.Module, layer: Layer) -> Tensor:
     """A layer's weights, ``[size, group_size]``."""
-    found = module.get_submodule(layer.module)
-    weight = found.weight.detach().flatten(1)
+    found: Any = module.get_submodule(layer.module)
+    weight: Tensor = found.weight.detach().flatten(1)
     if layer.norm is None:
         bias = weight.new_zeros(len(weight)) if found.bias is None else found.bias.detach()
         return torch.cat([weight, bias.unsqueeze(-1)], -1)
-    norm = module.get_submodule(layer.norm)
+    norm: Any = module.get_submodule(layer.norm)
     ones, zeros = weight.new_ones(len(weight)), weight.new_zeros(len(weight))
     own = [norm.weight.detach(), norm.bias.detach()] if norm.affine else [ones, zeros]
     return torch.cat([weight, torch.stack(own, -1)], -1)

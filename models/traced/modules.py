@@ -1,0 +1,173 @@
+"""Modules of a traced module as operations."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import fx, nn
+
+from pyro_ssbnn.models.traced.functions import POOL_OPTIONS, activation, pool, reshape
+from pyro_ssbnn.models.traced.graph import Graph
+from pyro_ssbnn.models.traced.layers import Convolution, Dense, Norm
+from pyro_ssbnn.structure.geometry import ConvolutionGeometry
+
+__all__ = ["translate_module"]
+
+_ELEMENTWISE: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
+    nn.Identity: ("identity", ()),
+    nn.ReLU: ("relu", ()),
+    nn.ReLU6: ("relu6", ()),
+    nn.SiLU: ("silu", ()),
+    nn.GELU: ("gelu", ("approximate",)),
+    nn.ELU: ("elu", ("alpha",)),
+    nn.CELU: ("celu", ("alpha",)),
+    nn.SELU: ("selu", ()),
+    nn.LeakyReLU: ("leaky_relu", ("negative_slope",)),
+    nn.Sigmoid: ("sigmoid", ()),
+    nn.Tanh: ("tanh", ()),
+    nn.Softplus: ("softplus", ("beta", "threshold")),
+    nn.Softsign: ("softsign", ()),
+    nn.Hardswish: ("hardswish", ()),
+    nn.Hardsigmoid: ("hardsigmoid", ()),
+    nn.Hardtanh: ("hardtanh", ("min_val", "max_val")),
+    nn.Mish: ("mish", ()),
+}
+_POOLS: dict[type[nn.Module], str] = {
+    nn.MaxPool1d: "max_pool1d",
+    nn.MaxPool2d: "max_pool2d",
+    nn.AvgPool1d: "avg_pool1d",
+    nn.AvgPool2d: "avg_pool2d",
+    nn.AdaptiveAvgPool1d: "adaptive_avg_pool1d",
+    nn.AdaptiveAvgPool2d: "adaptive_avg_pool2d",
+    nn.AdaptiveMaxPool1d: "adaptive_max_pool1d",
+    nn.AdaptiveMaxPool2d: "adaptive_max_pool2d",
+    nn.Upsample: "interpolate",
+}
+_DROPPED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+
+
+def translate_module(graph: Graph, node: fx.Node) -> None:
+    """A step of a call of a module.
+
+    :raises ConfigurationError: for one without a translation.
+    """
+    module: Any = graph.module.get_submodule(str(node.target))
+    (x,) = (a for a in node.all_input_nodes if a in graph.moving)
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+        _require_one_use(graph, node)
+        if isinstance(module, nn.Linear):
+            _dense(graph, node, x, module)
+        else:
+            _convolution(graph, node, x, module)
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        dims = len(graph.shape(node)) - 1
+        options = _norm_options(graph, node, module)
+        graph.emit(node, Norm(str(node.target), dims, **options), x)
+    elif isinstance(module, _DROPPED) or type(module).__name__ == "StochasticDepth":
+        graph.notes.append(
+            (str(node.target), "removed", f"{type(module).__name__} is for training")
+        )
+        graph.same(node, x)
+    elif isinstance(module, nn.Flatten | nn.Unflatten):
+        reshape(graph, node, x)
+    else:
+        _function_of(graph, node, x, module)
+
+
+def _function_of(graph: Graph, node: fx.Node, x: fx.Node, module: nn.Module) -> None:
+    """A module without weights, as the function that it is."""
+    for cls in type(module).__mro__:
+        if cls in _ELEMENTWISE:
+            function, names = _ELEMENTWISE[cls]
+            activation(graph, node, x, function, {n: getattr(module, n) for n in names})
+            return
+        if cls in _POOLS:
+            names = POOL_OPTIONS[_POOLS[cls]]
+            pool(graph, node, x, _POOLS[cls], {n: getattr(module, n) for n in names})
+            return
+    known = "dense layers, convolutions, batch norms, activations, pooling, dropout"
+    raise graph.refuse(
+        node,
+        f"{type(module).__name__} has no translation; known are {known}, sums and concatenations.",
+    )
+
+
+def _require_one_use(graph: Graph, node: fx.Node) -> None:
+    if sum(n.op == "call_module" and n.target == node.target for n in graph.nodes) > 1:
+        raise graph.refuse(node, "it is used more than once; give each use a layer of its own.")
+
+
+def _dense(graph: Graph, node: fx.Node, x: fx.Node, module: nn.Linear) -> None:
+    rank = len(graph.shape(x))
+    norm, options = _norm_behind(graph, node) if rank == 1 else (None, {})
+    what = Dense(
+        str(node.target),
+        module.out_features,
+        None if norm is None else str(norm.target),
+        **options,
+        rank=rank,
+    )
+    _emit_layer(graph, node, what, x, norm)
+
+
+def _convolution(graph: Graph, node: fx.Node, x: fx.Node, module: nn.Conv1d | nn.Conv2d) -> None:
+    dims = len(module.kernel_size)
+    if module.padding_mode != "zeros":
+        raise graph.refuse(
+            node, f"padding_mode={module.padding_mode!r} has no translation; zeros has."
+        )
+    padding: Any = module.padding
+    if isinstance(padding, str):
+        reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        if padding == "same" and any(r % 2 for r in reach):
+            raise graph.refuse(
+                node, "padding='same' of an even kernel is not the same on both sides."
+            )
+        padding = tuple(r // 2 if padding == "same" else 0 for r in reach)
+    given = {
+        "kernel_size": module.kernel_size,
+        "stride": module.stride,
+        "padding": padding,
+        "dilation": module.dilation,
+    }
+    if dims == 1:
+        given = {k: (0 if k == "padding" else 1, *v) for k, v in given.items()}
+    geometry = ConvolutionGeometry(**given)
+    norm, options = _norm_behind(graph, node)
+    what = Convolution(
+        str(node.target),
+        module.out_channels,
+        None if norm is None else str(norm.target),
+        **options,
+        geometry=asdict(geometry),
+        groups=module.groups,
+        dims=dims,
+    )
+    _emit_layer(graph, node, what, x, norm)
+
+
+def _emit_layer(
+    graph: Graph, node: fx.Node, what: Dense | Convolution, x: fx.Node, norm: fx.Node | None
+) -> None:
+    graph.emit(node, what, x)
+    if norm is not None:
+        graph.same(norm, node)
+
+
+def _norm_behind(graph: Graph, node: fx.Node) -> tuple[fx.Node | None, dict[str, float]]:
+    """The batch norm that alone reads a layer, and its options."""
+    (user, *others) = node.users
+    if others or user.op != "call_module":
+        return None, {}
+    module = graph.module.get_submodule(str(user.target))
+    if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        return None, {}
+    _require_one_use(graph, user)
+    return user, _norm_options(graph, user, module)
+
+
+def _norm_options(graph: Graph, node: fx.Node, module: Any) -> dict[str, float]:
+    if not module.track_running_stats or module.momentum is None:
+        raise graph.refuse(node, "a batch norm needs running statistics, with a momentum.")
+    return {"eps": module.eps, "momentum": module.momentum}

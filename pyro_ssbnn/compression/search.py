@@ -1,0 +1,99 @@
+"""The search for a selection that reaches a target, by what its networks cost or lose."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pyro_ssbnn.analysis import measure_latency
+from pyro_ssbnn.compression.targets import largest_within, ranked, smallest_that, work_of
+from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.selection import Selection, prune
+
+__all__ = ["Search"]
+
+_ROWS = 256  # of a pass
+
+
+class Search:
+    """The selection that reaches a target.
+
+    :param module: the original.
+    :param fitted: its fit.
+    :param validation: rows and labels to measure accuracy on.
+    :param rows: of a call whose time is measured.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        fitted: Fit,
+        validation: tuple[Tensor, Tensor] | None,
+        rows: int,
+    ) -> None:
+        self.module, self.fitted, self.validation, self.rows = module, fitted, validation, rows
+        self.description = fitted.model.description
+        self.best, self.number = ranked(fitted.guide, self.description)
+
+    def reach(self, target: str, limit: float) -> Selection:
+        """The selection.
+
+        :raises ConfigurationError: for a limit out of reach.
+        """
+        rule = f"{target} {limit:g}"
+        if target == "accuracy_lost":
+            least = self._accuracy_of_module() - limit
+            k = smallest_that(lambda k: self._accuracy(k) >= least, self.number)
+        else:
+            if target == "multiply_adds" and limit <= 1:
+                limit = limit * self.description.multiply_adds
+            cost = {"nodes": self._nodes, "multiply_adds": self._work, "latency": self._latency}
+            k = largest_within(cost[target], limit, self.number, target)
+        return self.best(k, rule)
+
+    def _nodes(self, k: int) -> float:
+        return sum(self.best(k, "").counts.values())
+
+    def _work(self, k: int) -> float:
+        return work_of(self.description, self.best(k, ""))
+
+    def _pruned(self, k: int) -> nn.Module:
+        return prune(self.fitted.model, self.fitted.guide, self.best(k, "")).network
+
+    def _latency(self, k: int) -> float:
+        size = self.description.inputs.num_columns
+        table = measure_latency(
+            {"pruned": self._pruned(k)}, size, batch_sizes=[self.rows], device="cpu"
+        )
+        return float(table["median_ms"].iloc[0])
+
+    def _accuracy(self, k: int) -> float:
+        x, y = self._validation()
+        network = self._pruned(k)
+        like = next(b for b in network.buffers() if b.is_floating_point())
+        return _accuracy(network, x.flatten(1).to(like), y)
+
+    def _accuracy_of_module(self) -> float:
+        x, y = self._validation()
+        mode = {m: m.training for m in self.module.modules()}
+        try:
+            return _accuracy(self.module.eval(), x, y)
+        finally:
+            for m, training in mode.items():
+                m.training = training
+
+    def _validation(self) -> tuple[Tensor, Tensor]:
+        if self.validation is None:
+            raise ConfigurationError("compress: accuracy_lost needs validation=(x, y).")
+        return self.validation
+
+
+@torch.no_grad()
+def _accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Share of rows whose largest output is their class."""
+    right = [
+        (network(part).argmax(-1).cpu() == labels.cpu()).sum()
+        for part, labels in zip(x.split(_ROWS), y.split(_ROWS), strict=True)
+    ]
+    return float(torch.stack(right).sum()) / len(x)

@@ -1,0 +1,203 @@
+"""Ordinary torch modules that no network of the package was written for, and the shape of a row of each."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Residual(nn.Module):
+    """A perceptron with a residual sum, a batch norm and dropout."""
+
+    rows = (6,)
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.norm, self.dropout = nn.BatchNorm1d(8), nn.Dropout(0.5)
+
+    def forward(self, x):
+        h = torch.relu(self.first(x))
+        h = h + torch.tanh(self.norm(self.second(h)))
+        return self.last(self.dropout(h))
+
+
+class LeNet(nn.Module):
+    """Convolutions with and without padding and bias, pooling, a view of the rows."""
+
+    rows = (1, 10, 10)
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3, padding=1, bias=False)
+        self.hidden, self.last = nn.Linear(24, 10), nn.Linear(10, 3)
+
+    def forward(self, x):
+        h = functional.max_pool2d(functional.relu(self.conv1(x)), 2)
+        h = functional.max_pool2d(functional.relu(self.conv2(h)), 2)
+        return self.last(torch.sigmoid(self.hidden(h.view(x.size(0), -1))))
+
+
+class Block(nn.Module):
+    """A residual block, its shortcut a convolution where the stage changes (option B)."""
+
+    def __init__(self, before, size, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, size, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(size, size, 3, 1, 1, bias=False)
+        self.norm1, self.norm2 = nn.BatchNorm2d(size), nn.BatchNorm2d(size, eps=1e-3)
+        self.shortcut = None
+        if before != size:
+            conv = nn.Conv2d(before, size, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(size))
+
+    def forward(self, x):
+        h = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x)))))
+        h += x if self.shortcut is None else self.shortcut(x)
+        return functional.relu(h)
+
+
+class ResNet(nn.Module):
+    """Two residual blocks."""
+
+    rows = (2, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(2, 4, 3, 1, 1), nn.BatchNorm2d(4)
+        self.blocks = nn.Sequential(Block(4, 4, 1), Block(4, 6, 2))
+        self.pool, self.last = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = self.blocks(functional.relu(self.norm(self.stem(x))))
+        return self.last(torch.flatten(self.pool(h), 1))
+
+
+class Separable(nn.Module):
+    """Depthwise convolutions, one of them scaled by squeeze-and-excitation, in a residual block."""
+
+    rows = (2, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU6(),
+            nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU6(),
+            nn.Conv2d(4, 3, 1, bias=False),
+            nn.BatchNorm2d(3),
+        )
+        self.expand, self.project = nn.Conv2d(3, 9, 1), nn.Conv2d(9, 3, 1)
+        self.depthwise = nn.Conv2d(9, 9, (3, 1), padding=(1, 0), groups=9)
+        self.squeeze, self.excite = nn.Conv2d(9, 2, 1), nn.Conv2d(2, 9, 1)
+        self.last = nn.Linear(3, 3)
+
+    def forward(self, x):
+        h = self.first(x)
+        wide = functional.silu(self.depthwise(functional.silu(self.expand(h))))
+        means = functional.adaptive_avg_pool2d(wide, 1)
+        scale = torch.sigmoid(self.excite(functional.silu(self.squeeze(means))))
+        return self.last((h + self.project(scale * wide)).mean([2, 3]))
+
+
+class DenseNet(nn.Module):
+    """Concatenations under batch norms: closed channels pass on a constant of their own each."""
+
+    rows = (2, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(size) for size in (4, 7))
+        self.narrow = nn.ModuleList(nn.Conv2d(size, 6, 1, bias=False) for size in (4, 7))
+        self.middle = nn.ModuleList(nn.BatchNorm2d(6) for _ in range(2))
+        self.grown = nn.ModuleList(nn.Conv2d(6, 3, 3, padding=1, bias=False) for _ in range(2))
+        self.end, self.transition = nn.BatchNorm2d(10), nn.Conv2d(10, 5, 1, bias=False)
+        self.final, self.last = nn.BatchNorm2d(5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        maps = [functional.relu(self.norm(self.conv(x)))]
+        for norm, narrow, middle, grown in zip(
+            self.norms, self.narrow, self.middle, self.grown, strict=True
+        ):
+            h = functional.relu(norm(torch.cat(maps, 1)))
+            maps.append(grown(functional.relu(middle(narrow(h)))))
+        h = self.transition(functional.relu(self.end(torch.cat(maps, 1))))
+        h = functional.relu(self.final(functional.avg_pool2d(h, 2)))
+        return self.last(h.mean((2, 3)))
+
+
+class UNet(nn.Module):
+    """Skips of the image and of maps to the other side, an output for every pixel."""
+
+    rows = (2, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.down1, self.down2 = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+        self.up, self.joined = nn.Upsample(scale_factor=2), nn.Conv2d(12, 5, 3, padding=1)
+        self.last = nn.Conv2d(5, 1, 1)
+
+    def forward(self, x):
+        high = functional.relu(self.down1(x))
+        low = functional.relu(self.down2(functional.max_pool2d(high, 2)))
+        joined = torch.cat([x, high, self.up(low)], 1)
+        return self.last(functional.relu(self.joined(joined))).flatten(1)
+
+
+class TwoHeads(nn.Module):
+    """A body whose closed nodes pass on 1/2, read by two heads."""
+
+    rows = (5,)
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.mean = nn.Linear(5, 7), nn.Linear(7, 2)
+        self.hidden, self.spread = nn.Linear(7, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        h = torch.sigmoid(self.body(x))
+        return {"mean": self.mean(h), "spread": self.spread(torch.relu(self.hidden(h)))}
+
+
+class Sequence(nn.Module):
+    """Convolutions of sequences, one of them in groups."""
+
+    rows = (2, 9)
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(2, 4, 3, padding="same"), nn.BatchNorm1d(4)
+        self.grouped, self.narrow = nn.Conv1d(4, 4, 3, stride=2, groups=2), nn.Conv1d(4, 5, 1)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x):
+        h = functional.relu(self.norm(self.conv(x)))
+        h = functional.gelu(self.narrow(functional.gelu(self.grouped(h))))
+        return self.last(1.5 * h.mean(-1) - 0.25)
+
+
+MODULES = {
+    cls.__name__: cls
+    for cls in (Residual, LeNet, ResNet, Separable, DenseNet, UNet, TwoHeads, Sequence)
+}
+
+
+def made(name, seed=0):
+    """A module in double precision and evaluation mode, its batch norms away from where new ones stand."""
+    torch.manual_seed(seed)
+    module = MODULES[name]().double().eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            for tensor in (part.running_mean, part.bias):
+                nn.init.normal_(tensor, std=0.3)
+            for tensor in (part.running_var, part.weight):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+    return module, torch.randn(5, *module.rows, dtype=torch.float64)
+
+
+def joined(output):
+    """A module's output as one tensor."""
+    return torch.cat(list(output.values()), -1) if isinstance(output, dict) else output
