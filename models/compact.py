@@ -135,7 +135,7 @@ class CompactNetwork(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self._placed = tuple(sums)
         self.sums = nn.ModuleDict({s.name: Addition(s) for s in sums if not s.whole})
-        self.parts = nn.ModuleDict(parts or {})
+        self.parts: Any = nn.ModuleDict(parts) if parts else {}
         bias = next(iter(layers.values())).bias
         self._draws = len(bias) if bias.ndim == 2 else 1
 

@@ -163,10 +163,9 @@ _OF_PRUNED: dict[str, Any] = {
 }
 
 
-def parts_to_config(parts: nn.ModuleDict) -> dict[str, dict[str, Any]]:
+def parts_to_config(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Plain record of a pruned network's parts."""
-    found: dict[str, Any] = dict(parts.items())
-    return {name: part.to_config() for name, part in found.items()}
+    return {name: part.to_config() for name, part in parts.items()}
 
 
 def parts_from_config(

@@ -42,7 +42,7 @@ class PlainModule(nn.Module):
             if step.name in network.parts:
                 path = getattr(step.operation, "module", step.name)
                 self._put(step.name, path, network.parts[step.name])
-        for part in network.parts.modules():
+        for part in network.parts.values():
             _trainable(part)
         self._sums = network.sums
 

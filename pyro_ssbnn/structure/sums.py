@@ -35,7 +35,7 @@ class PlacedSum:
     >>> total.places(kept)
     tensor([1, 3])
     >>> total.narrowed(kept)
-    PlacedSum(name='block', size=2, terms=(('stem', (0,)), ('conv', (0, 1))))
+    PlacedSum(name='block', size=2, terms=(('stem', (0,)), ('conv', (0, 1))), whole=False)
     """
 
     name: str
