@@ -20,11 +20,12 @@ from pyro_ssbnn.models.traced.following import INPUT, Signal
 from pyro_ssbnn.models.traced.layers import Layer, Norm
 from pyro_ssbnn.models.traced.program import Program
 from pyro_ssbnn.models.wiring import Wiring
-from pyro_ssbnn.priors import Prior, TheoryInclusion
+from pyro_ssbnn.priors import BetaInclusion, Prior, TheoryInclusion
 from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.channels import ChannelGroup
 from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.gates import GateInclusion
 from pyro_ssbnn.structure.groups import InputGroup, NodeGroup
 
 __all__ = ["TracedNetwork"]
@@ -241,7 +242,7 @@ class TracedNetwork(GatedNetwork):
         return {**image, "steps": self.program, "axes": self.seen.axes}
 
 
-def _inclusion(prior: Prior, gated: list[str]) -> dict[str, float]:
+def _inclusion(prior: Prior, gated: list[str]) -> dict[str, GateInclusion]:
     """Prior inclusion probability of each gated layer."""
     given = prior.inclusion
     if given is None:
@@ -251,7 +252,7 @@ def _inclusion(prior: Prior, gated: list[str]) -> dict[str, float]:
             "from_module: the theory's prior inclusion is known for perceptrons only; give a number, or one per gated"
             " layer."
         )
-    if isinstance(given, int | float):
+    if isinstance(given, int | float | BetaInclusion):
         return dict.fromkeys(gated, given)
     if len(given) != len(gated):
         raise ConfigurationError(

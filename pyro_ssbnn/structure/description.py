@@ -33,7 +33,8 @@ class NetworkDescription:
 
     :param follows: layers without gates whose nodes leave with those of another layer that read them alone, each by
         its name and that of the other: the convolution before a depthwise one.
-    :param output: name of the layer or sum that is the network's output; empty for the last layer.
+    :param output: name of the layer or sum that is the network's output; empty for the last layer of a network whose
+        layers are all followed by its one activation.
 
     >>> from pyro_ssbnn import MLP, SSIG, GaussianLikelihood
     >>> net = MLP(4, [8], prior=SSIG(inclusion=0.1), likelihood=GaussianLikelihood())
@@ -146,8 +147,10 @@ class NetworkDescription:
 
     @property
     def is_dense(self) -> bool:
-        """Whether no layer convolves and none reads a sum."""
-        return not self.sums and all(group.geometry is None for group in self.groups)
+        """Whether no layer convolves, none reads a sum, and one activation follows all but the last."""
+        return not (self.sums or self.output) and all(
+            group.geometry is None for group in self.groups
+        )
 
     @property
     def widest(self) -> int:

@@ -146,6 +146,13 @@ class TestModules:
                 assert torch.equal(pruned(x.flatten(1)), one(x.flatten(1)))
 
 
+def test_rank_one_flips_know_one_activation_only():
+    """Every activation of a traced network is an operation: its gates are not flipped behind the network's own."""
+    module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    network = network_of(module, torch.randn(3, 4))
+    assert not network.description.is_dense
+
+
 class TestWhatIsCutTogether:
     def treatments(self, name):
         module, x = made(name)
