@@ -25,9 +25,10 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.effects.axis import Predictor, axis_of, ordered, steps
 from pyro_ssbnn.analysis.effects.effect import Effect
-from pyro_ssbnn.analysis.effects.means import mean_draws, own_units, some_rows
+from pyro_ssbnn.analysis.effects.means import mean_draws, some_rows
 from pyro_ssbnn.checks import check_at_least_one, check_rows
 from pyro_ssbnn.data import Preprocessing
+from pyro_ssbnn.data.own_units import own_units
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
@@ -83,9 +84,11 @@ def partial_dependence(
     x = some_rows(x, rows, seed)
     axis = axis_of("partial_dependence", model, x, predictor, at, num_points, preprocessing)
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
+    if preprocessing is not None and to_target is None:
+        ensemble = own_units(ensemble, preprocessing.target)
     blocks = (axis.moved(x, point) for point in range(len(axis.points)))
     draws, kept = [], []
-    for means in mean_draws(ensemble, blocks, own_units(preprocessing, to_target)):
+    for means in mean_draws(ensemble, blocks, to_target):
         draws.append(means.mean(1))
         if curves:
             kept.append(means.mean(0))
@@ -120,12 +123,14 @@ def accumulated_effects(
     axis = ordered(x, axis_of(owner, model, x, predictor, None, num_points, preprocessing))
     moves, share = steps(x, axis)
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
+    if preprocessing is not None and to_target is None:
+        ensemble = own_units(ensemble, preprocessing.target)
     blocks = (
         axis.moved(x[members], point)
         for step, members in enumerate(moves)
         for point in (step, step + 1)
     )
-    means = mean_draws(ensemble, blocks, own_units(preprocessing, to_target))
+    means = mean_draws(ensemble, blocks, to_target)
     changes = torch.stack([(next(means) - before).mean(1) for before in means], 1)
     draws = torch.cat([torch.zeros_like(changes[:, :1]), changes], 1).cumsum(1)
     centre = torch.einsum("sg...,g->s...", draws, share)

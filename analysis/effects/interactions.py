@@ -21,8 +21,9 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.effects.axis import Predictor, called, places
 from pyro_ssbnn.analysis.effects.dependence import check_effect
-from pyro_ssbnn.analysis.effects.means import mean_draws, own_units, some_rows
+from pyro_ssbnn.analysis.effects.means import mean_draws, some_rows
 from pyro_ssbnn.data import Preprocessing
+from pyro_ssbnn.data.own_units import own_units
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
@@ -89,7 +90,9 @@ def interactions(
             yield _mixed(x, other, chosen[j] + chosen[k])
 
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
-    means = mean_draws(ensemble, blocks(), own_units(preprocessing, to_target))
+    if preprocessing is not None and to_target is None:
+        ensemble = own_units(ensemble, preprocessing.target)
+    means = mean_draws(ensemble, blocks(), to_target)
     base, *single = (next(means) for _ in range(1 + len(chosen)))
     total = _over_rows((base - base.mean(1, keepdim=True)).square())
     records = []

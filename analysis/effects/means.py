@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.posterior.ensemble import Ensemble
 
-__all__ = ["mean_draws", "own_units", "some_rows"]
+__all__ = ["mean_draws", "some_rows"]
 
 
 def some_rows(x: Tensor, rows: int, seed: int) -> Tensor:
@@ -19,13 +18,6 @@ def some_rows(x: Tensor, rows: int, seed: int) -> Tensor:
     if len(x) <= rows:
         return x
     return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:rows]]
-
-
-def own_units(
-    preprocessing: Preprocessing | None, to_target: Callable[[Tensor], Tensor] | None
-) -> Callable[[Tensor], Tensor] | None:
-    """What brings means to the target's own units."""
-    return preprocessing.inverse if to_target is None and preprocessing else to_target
 
 
 def mean_draws(

@@ -155,9 +155,10 @@ def predict(
     config, answer, preprocessing = folder.load_answer()
     options = {"num_draws": config["draws"], "seed": config["seed"], "rows": ROWS}
     if network is NetworkName.full:
-        ensemble = predictions.full_ensemble(answer, **options)
+        ensemble = predictions.full_ensemble(answer, preprocessing, **options)
     else:
-        ensemble = predictions.pruned_ensemble(folder.load_compact(), answer.best, **options)
+        pruned = folder.load_compact()
+        ensemble = predictions.pruned_ensemble(pruned, answer.best, preprocessing, **options)
     shown = messages.is_terminal if progress is None else progress
     if threads is None and answer.model.description.multiply_adds < _SMALL:
         threads = 1

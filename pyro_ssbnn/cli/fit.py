@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from pyro_ssbnn.cli import options as o
-from pyro_ssbnn.cli.kinds import PriorName
+from pyro_ssbnn.cli.kinds import PriorName, TransformName
 from pyro_ssbnn.cli.networks import NetworkChoice
 from pyro_ssbnn.cli.sources import SourceChoice
 from pyro_ssbnn.cli.training_options import option, with_training_options
@@ -37,6 +37,7 @@ def fit(
     missing: o.Missing = "impute",
     delimiter: o.Delimiter = None,
     groups: o.Groups = None,
+    transform_target: o.TransformTarget = TransformName.none,
     hidden: o.Hidden = "64,32",
     activation: o.Activation = "silu",
     input_gates: o.InputGates = None,
@@ -96,7 +97,7 @@ def fit(
         "missing": missing,
     }
     where = (source, format, target, task, split, test_fraction, chosen.seed)
-    data = SourceChoice(*where, of_table, delimiter, groups)
+    data = SourceChoice(*where, of_table, delimiter, groups, transform_target.value)
     network = NetworkChoice(
         hidden,
         activation,

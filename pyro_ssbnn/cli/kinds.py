@@ -2,7 +2,16 @@
 
 from enum import Enum
 
-__all__ = ["Format", "NetworkName", "Picture", "PlotKind", "Precision", "PriorName", "TaskName"]
+__all__ = [
+    "Format",
+    "NetworkName",
+    "Picture",
+    "PlotKind",
+    "Precision",
+    "PriorName",
+    "TaskName",
+    "TransformName",
+]
 
 
 class Format(Enum):
@@ -42,6 +51,14 @@ _OF_DATA = {
     "poisson": "count",
     "negative-binomial": "count",
 }
+
+
+class TransformName(Enum):
+    """Maps of the target."""
+
+    none = "none"
+    log = "log"
+    yeo_johnson = "yeo-johnson"
 
 
 class PriorName(Enum):

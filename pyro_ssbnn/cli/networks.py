@@ -53,14 +53,17 @@ def build_network(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor
     :param y: targets of the training rows, ``[N]``, in their own units.
     :raises ConfigurationError: for options outside their domain, or that do not suit each other.
     """
+    from pyro_ssbnn.data.own_units import check_transform
     from pyro_ssbnn.models import MLP
 
     names = preprocessing.feature_names
+    likelihood = _likelihood(choice, preprocessing, y)
+    check_transform(likelihood, preprocessing.target, "--transform-target")
     return MLP(
         len(names),
         parse_hidden(choice.hidden),
         prior=_prior(choice, len(y)),
-        likelihood=_likelihood(choice, preprocessing, y),
+        likelihood=likelihood,
         activation=choice.activation,
         input_inclusion=_input_inclusion(choice, names),
         input_names=names,
@@ -216,6 +219,10 @@ def _likelihood(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor) 
         if choice.noise_scale is None:
             return likelihoods.GaussianLikelihood()
         check_positive("fit", **{"--noise-scale": choice.noise_scale})
+        if not preprocessing.target.map.is_identity:
+            raise ConfigurationError(
+                "--noise-scale is a scale in the target's own units, which a transformed target has not: leave it out."
+            )
         # The network sees the standardised target.
         return likelihoods.GaussianLikelihood(scale=choice.noise_scale / preprocessing.target.scale)
     if task == "classification":

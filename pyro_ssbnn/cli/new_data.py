@@ -31,7 +31,7 @@ class NewRows:
     :param x: columns of the network ``[N, q]``.
     :param share: of the source that has been read with them, 0 to 1.
     :param labels: what joins predictions to their rows, by the column's name.
-    :param y: scaled targets ``[N]`` to score; None where there are none, or none that can be scored.
+    :param y: targets ``[N]`` in own units to score; None where there are none, or none that can be scored.
     :param observed: targets as they stand in the data, to be written beside the predictions; None where there are none.
     :param why_no_scores: why targets that are there cannot be scored.
     """
@@ -56,7 +56,8 @@ def read_rows(
     dataset = read_new(source)
     if dataset is not None:
         rows = preprocessing.apply(dataset)
-        yield from _parts(rows.x, rows.y, observed_column(rows.observed, preprocessing.class_names))
+        written = observed_column(rows.observed, preprocessing.class_names)
+        yield from _parts(rows.x, rows.observed, written)
     elif _is_idx(Path(source)):
         yield from _parts(_images(source, preprocessing))
     else:
@@ -88,7 +89,7 @@ def _table(table: Table, share: float, first: int, preprocessing: Preprocessing)
     observed = np.where(column.missing, "", column.words).astype(object)
     try:
         scored = preprocessing.encode_target(table)
-        return NewRows(x, share, labels, preprocessing.target.transform(scored), observed)
+        return NewRows(x, share, labels, scored, observed)
     except DataError as error:  # targets not known yet: predictions are wanted all the same
         return NewRows(x, share, labels, None, observed, f"{table.name}: {error}")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pyro_ssbnn.cli.kinds import Format, PriorName, TaskName
+from pyro_ssbnn.cli.kinds import Format, PriorName, TaskName, TransformName
 from pyro_ssbnn.errors import ConfigurationError
 
 _DATA = {"rich_help_panel": "Data"}
@@ -111,6 +111,14 @@ Delimiter = Annotated[
     str | None,
     typer.Option(
         help="Between the fields of a text file. Default: what the first line has most of: comma, semicolon, tab, bar.",
+        **_DATA,
+    ),
+]
+TransformTarget = Annotated[
+    TransformName,
+    typer.Option(
+        help="Map of a skewed target before it is standardised, undone in predictions and scores: log for positive"
+        " ones, yeo-johnson for any.",
         **_DATA,
     ),
 ]

@@ -159,11 +159,12 @@ def _posterior(making: Making) -> None:
         x = y = None
     seed = answer.options.seed
     draws = draw_posterior(answer.model, answer.guide, making.num_draws, x=x, y=y, seed=seed)
-    draws = predictions.in_own_units(draws, making.preprocessing)
+    draws = predictions.in_own_units(draws, making.preprocessing, scaled.observed)
     data = to_arviz(answer.model, answer.guide, draws, y=None if y is None else scaled.observed)
     data.attrs["rows"] = "training"
     data.attrs["units"] = (
         "predictions, observations and log-likelihood: the target's own; latents: those of the standardised data"
+        + ("; mean: the median under each draw" * (not making.preprocessing.target.map.is_identity))
     )
     write_netcdf(data, making.folder.posterior_file)
 

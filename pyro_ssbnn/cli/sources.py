@@ -46,6 +46,7 @@ class SourceChoice:
     :param seed: of the random split.
     :param columns: what is said of a table's columns: options of :class:`~pyro_ssbnn.data.ColumnChoice`.
     :param delimiter: between the fields of a text file; None finds it.
+    :param transform: map of a table's target, learnt from the training rows.
     :param groups: column of a table whose rows of the same value are held out together.
     """
 
@@ -59,6 +60,7 @@ class SourceChoice:
     columns: Mapping[str, Any] = field(default_factory=dict)
     delimiter: str | None = None
     groups: str | None = None
+    transform: str = "none"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class LoadedData:
         if not isinstance(self.train, Table):
             return Preprocessing.fit(self.train)
         choice = ColumnChoice(**self.record["columns"])
-        return Preprocessing.fit(self.train, self.record["target"], self.record["task"], choice)
+        target, task = self.record["target"], self.record["task"]
+        transform = self.record.get("transform", "none")
+        return Preprocessing.fit(self.train, target, task, choice, transform=transform)
 
 
 def detect(source: str) -> Format:
@@ -159,6 +163,7 @@ def load_again(record: Mapping[str, Any], seed: int) -> LoadedData:
             record.get("columns", {}),
             record.get("delimiter"),
             record.get("groups"),
+            record.get("transform", "none"),
         )
     )
     for key in ("rows", "sha256"):
@@ -193,6 +198,7 @@ def _check_options(choice: SourceChoice, format: Format) -> None:
         )
     if format is not Format.table:
         given = {"target": choice.target, "task": choice.task, "groups": choice.groups}
+        given["transform-target"] = None if choice.transform == "none" else choice.transform
         for name, value in {**given, "delimiter": choice.delimiter, **choice.columns}.items():
             if value not in (None, (), "impute"):
                 raise ConfigurationError(
@@ -248,7 +254,8 @@ def _load_table(choice: SourceChoice, how: str) -> LoadedData:
         train, test = (table.take(rows) for rows in parts)
     data = _loaded(choice, Format.table, train, test, how if test is not None else "none")
     record = {"columns": columns, "delimiter": choice.delimiter, "without_target": unknown}
-    return replace(data, record={**data.record, **record, "groups": choice.groups, "task": task})
+    record |= {"groups": choice.groups, "task": task, "transform": choice.transform}
+    return replace(data, record={**data.record, **record})
 
 
 def _whole(choice: SourceChoice, format: Format) -> Dataset:

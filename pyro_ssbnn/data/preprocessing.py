@@ -78,6 +78,7 @@ class Preprocessing:
         choice: ColumnChoice | None = None,
         *,
         pixels: PixelScaling | None = None,
+        transform: str = "none",
     ) -> Preprocessing:
         """Learn from the training rows.
 
@@ -85,6 +86,7 @@ class Preprocessing:
         :param target: of a table: the name of a column, or a column from elsewhere.
         :param task: of a table; None finds it (:func:`~pyro_ssbnn.data.target.encode_target`).
         :param choice: what is said of a table's columns.
+        :param transform: map of a table's target before it is standardised: "log" or "yeo-johnson".
         :param pixels: scaling of images, in place of ``PixelScaling.fit``.
         :raises DataError: everything that is wrong with predictors and target, in one message.
         """
@@ -122,7 +124,7 @@ class Preprocessing:
             if column is not None:
                 known = data.class_names if isinstance(data, Dataset) else ()
                 y, task, classes = encode_target(column, task, table, known)
-                scaling_of_y = TargetScaling.fit(y, task, column.name)
+                scaling_of_y = TargetScaling.fit(y, task, column.name, transform)
         problems.tell()
         if column is None or y is None or task is None:
             raise DataError(f"{table.name}: expected a target column.")
@@ -143,7 +145,12 @@ class Preprocessing:
     @property
     def notes(self) -> list[str]:
         """What was done with columns that a user may not expect."""
-        return self.features.notes if isinstance(self.features, TableDescription) else []
+        found = list(self.features.notes) if isinstance(self.features, TableDescription) else []
+        g = self.target.map
+        if not g.is_identity:
+            power = f" of power {g.power:.3g}" if g.name == "yeo-johnson" else ""
+            found.append(f"target before it is standardised: {g.name}{power}")
+        return found
 
     def apply(self, data: Dataset | Table) -> Encoded:
         """Rows with their targets as the network sees them.
@@ -208,13 +215,9 @@ class Preprocessing:
             return {str(name): np.where(words == None, "", words)}  # noqa: E711
         return {"row": first + rows.places}
 
-    def inverse(self, mean: Tensor) -> Tensor:
-        """Bring predicted means, quantiles or draws of any shape to the target's own units."""
-        return self.target.inverse(mean)
-
-    def inverse_scale(self, standard_deviation: Tensor) -> Tensor:
-        """Bring predictive standard deviations of any shape to the target's own units."""
-        return self.target.inverse_scale(standard_deviation)
+    def inverse(self, values: Tensor) -> Tensor:
+        """Bring quantiles or draws of any shape to the target's own units; see :meth:`TargetScaling.inverse`."""
+        return self.target.inverse(values)
 
     def to_dict(self) -> dict[str, Any]:
         """Give a dictionary of lists, strings and floats that JSON keeps exactly."""

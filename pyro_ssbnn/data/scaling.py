@@ -1,18 +1,20 @@
 """Scaling of pixels and of the target, learnt from the training data alone and undone on predictions.
 
-In regression the model sees ``y' = (y - loc) / scale``. Own units are computed with in double precision; only a run
+In regression the model sees ``y' = (g(y) - loc) / scale``, with g the identity unless one is asked for
+(:mod:`~pyro_ssbnn.data.transforms`). Own units are computed with in double precision; only a run
 rounds the scaled values to its own.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_ssbnn.data.dataset import Dataset, Task
+from pyro_ssbnn.data.transforms import Transform
 from pyro_ssbnn.data.wording import listed
 from pyro_ssbnn.errors import DataError
 
@@ -68,12 +70,13 @@ class PixelScaling:
 
 @dataclass(frozen=True)
 class TargetScaling:
-    """Affine scaling of the target, ``y' = (y - loc) / scale``; the identity unless regression.
+    """Scaling of the target, ``y' = (g(y) - loc) / scale``; the identity unless regression.
 
-    A density follows by the change of variable: ``log p(y) = log p'(y') - log_scale``.
+    A density follows by the change of variable: ``log p(y) = log p'(y') + log_slope(y)``.
 
-    :param loc: mean of the training target, in its own units.
-    :param scale: standard deviation (divisor N) of the training target, in its own units.
+    :param loc: mean of g of the training target.
+    :param scale: standard deviation (divisor N) of g of the training target.
+    :param map: g.
 
     >>> scaling = TargetScaling(loc=10.0, scale=2.0)
     >>> scaling.inverse(scaling.transform(torch.tensor([14.0])))
@@ -82,6 +85,7 @@ class TargetScaling:
 
     loc: float = 0.0
     scale: float = 1.0
+    map: Transform = field(default_factory=Transform)
 
     def __post_init__(self) -> None:
         finite = math.isfinite(self.loc) and math.isfinite(self.scale)
@@ -92,14 +96,21 @@ class TargetScaling:
             )
 
     @classmethod
-    def fit(cls, y: Tensor, task: Task, name: str = "y") -> "TargetScaling":
+    def fit(
+        cls, y: Tensor, task: Task, name: str = "y", transform: str = "none"
+    ) -> "TargetScaling":
         """Standardise a regression target; leave labels and counts as they are.
 
         :param y: ``[N]`` targets in their own units.
         :param name: of the target, for the message.
-        :raises DataError: a constant regression target.
+        :param transform: one of ``TRANSFORMS``, of a regression target.
+        :raises DataError: a constant regression target, one that cannot be transformed.
         """
         if task != "regression":
+            if transform != "none":
+                raise DataError(
+                    f"target {name!r}: only measurements are transformed; the task here is {task}."
+                )
             return cls.identity()
         y = y.to(torch.float64)
         low, high = float(y.min()), float(y.max())
@@ -108,7 +119,9 @@ class TargetScaling:
                 f"target {name!r} is constant, it equals {float(y[0]):g} in all {len(y)} rows: there is nothing to"
                 " predict. Choose another target or other rows."
             )
-        return cls(float(y.mean()), float(y.std(correction=0)))
+        mapped = Transform.fit(transform, y, name)
+        y = mapped(y)
+        return cls(float(y.mean()), float(y.std(correction=0)), mapped)
 
     @classmethod
     def identity(cls) -> "TargetScaling":
@@ -118,41 +131,40 @@ class TargetScaling:
     @property
     def is_identity(self) -> bool:
         """Whether targets pass unchanged."""
-        return self.loc == 0.0 and self.scale == 1.0
+        return self.loc == 0.0 and self.scale == 1.0 and self.map.is_identity
 
-    @property
-    def log_scale(self) -> float:
-        """``log(scale)``: subtract it from a log density of ``y'`` to get the one of ``y``."""
-        return math.log(self.scale)
+    def log_slope(self, y: Tensor) -> Tensor:
+        """``log |dy'/dy|`` at targets in own units: add it to a log density of ``y'`` to get the one of ``y``."""
+        return self.map.log_slope(y) - math.log(self.scale)
 
     def transform(self, y: Tensor) -> Tensor:
         """Scale targets of any shape, dtype kept; labels and counts pass unchanged."""
         if self.is_identity:
             return y
         loc, scale = torch.tensor([self.loc, self.scale], dtype=torch.float64)
-        return _standardised(y, loc, scale)
+        return _standardised(self.map(y), loc, scale)
 
-    def inverse(self, mean: Tensor) -> Tensor:
-        """Bring predicted means, quantiles or draws of any shape back to the target's units.
+    def inverse(self, values: Tensor) -> Tensor:
+        """Bring quantiles or draws of any shape back to the target's units; means, too, where g is the identity.
 
         In float64, since a target such as 1e8 +- 10 has no room in single precision; as they are
         where the target was not scaled.
         """
-        return mean if self.is_identity else _double(mean) * self.scale + self.loc
+        if self.is_identity:
+            return values
+        return self.map.inverse(_double(values) * self.scale + self.loc)
 
-    def inverse_scale(self, standard_deviation: Tensor) -> Tensor:
-        """Bring standard deviations (not variances) back to the target's units, in float64."""
-        return standard_deviation if self.is_identity else _double(standard_deviation) * self.scale
-
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, Any]:
         """Give floats that JSON keeps exactly."""
-        return {"loc": self.loc, "scale": self.scale}
+        affine: dict[str, Any] = {"loc": self.loc, "scale": self.scale}
+        return affine if self.map.is_identity else {**affine, "map": asdict(self.map)}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TargetScaling":
         """Rebuild from ``to_dict``; DataError when an entry is missing."""
         loc, scale = entries(stored, "TargetScaling", "loc", "scale")
-        return cls(float(loc), float(scale))
+        given = stored.get("map", {})
+        return cls(float(loc), float(scale), Transform(**given))
 
 
 def _standardised(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:

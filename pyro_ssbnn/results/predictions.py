@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_ssbnn.data import Preprocessing
+from pyro_ssbnn.data.own_units import own_units
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.models import CompactNetwork
@@ -63,18 +64,27 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the be
 _BINS = 10  # of equal width, for the calibration error
 
 
-def full_ensemble(result: Fit | Mixture, *, num_draws: int, seed: int, rows: int) -> Ensemble:
-    """Draws from the posterior of the full network.
+def full_ensemble(
+    result: Fit | Mixture, preprocessing: Preprocessing, *, num_draws: int, seed: int, rows: int
+) -> Ensemble:
+    """Draws from the posterior of the full network, which predict in own units.
 
     :param rows: to predict at together.
     """
-    return posterior_ensemble(result.model, result.guide, num_draws, seed=seed, rows=rows)
+    ensemble = posterior_ensemble(result.model, result.guide, num_draws, seed=seed, rows=rows)
+    return own_units(ensemble, preprocessing.target)
 
 
 def pruned_ensemble(
-    network: CompactNetwork, result: Fit, *, num_draws: int, seed: int, rows: int
+    network: CompactNetwork,
+    result: Fit,
+    preprocessing: Preprocessing,
+    *,
+    num_draws: int,
+    seed: int,
+    rows: int,
 ) -> Ensemble:
-    """A pruned network of posterior mean weights, or of draws.
+    """A pruned network of posterior mean weights, or of draws, which predicts in own units.
 
     :param num_draws: of the noise, where the network has one set of weights.
     :param rows: to predict at together.
@@ -89,7 +99,8 @@ def pruned_ensemble(
         for values in draw_latents(model, guide, number, seed)
     ]
     latents = {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
-    return compact_ensemble(network, model.likelihood, latents, row, rows=rows)
+    ensemble = compact_ensemble(network, model.likelihood, latents, row, rows=rows)
+    return own_units(ensemble, preprocessing.target)
 
 
 def quantiles(preprocessing: Preprocessing, interval: float, scored: bool) -> tuple[float, ...]:
@@ -117,10 +128,10 @@ def columns(
         raise ValueError("columns: a numeric target's summary has a variance.")
     lower, upper = summary.interval(interval)
     found = {
-        "mean": preprocessing.inverse(summary.mean),
-        "sd": preprocessing.inverse_scale(summary.variance.sqrt()),
-        "lower": preprocessing.inverse(lower),
-        "upper": preprocessing.inverse(upper),
+        "mean": summary.mean,
+        "sd": summary.variance.sqrt(),
+        "lower": lower,
+        "upper": upper,
     }
     return {name: value.numpy() for name, value in found.items()}
 
@@ -132,34 +143,34 @@ class RunningScores:
         self.preprocessing = preprocessing
         self.count = 0
         self._sums: dict[str, float] = {}
-        self._spread = (0.0, 0.0)  # mean of the scaled targets, sum of their squared deviations
+        self._spread = (0.0, 0.0)  # mean of the targets, sum of their squared deviations
         self._bins = np.zeros((2, _BINS))  # confidence and hits of the classes, by confidence
 
     def add(self, summary: PredictiveSummary, y: Tensor) -> None:
         """Take in some rows.
 
-        :param summary: of the scaled target, scored, with :func:`quantiles`.
-        :param y: scaled targets ``[N]``, labels for classes.
+        :param summary: in own units, scored, with :func:`quantiles`.
+        :param y: targets ``[N]`` in own units, labels for classes.
         """
         if summary.log_density is None:
             raise ValueError("RunningScores: the summary is not scored; give it y.")
         self.count += len(y)
-        density = summary.log_density - self.preprocessing.target.log_scale
+        density = summary.log_density
         if self.preprocessing.class_names:
             self._add("nll", -density)
             self._add_classes(_probabilities(summary), y.long().numpy())
             return
+        y = y.double()
         before, (mean, squares) = self.count - len(y), self._spread
-        here = float(y.double().mean())  # moments by Chan, Golub and LeVeque's update
-        squares += float((y.double() - here).square().sum())
+        here = float(y.mean())  # moments by Chan, Golub and LeVeque's update
+        squares += float((y - here).square().sum())
         squares += before * len(y) / self.count * (here - mean) ** 2
         self._spread = (mean + (here - mean) * len(y) / self.count, squares)
-        own = self.preprocessing.inverse(y.double())
-        self._add("squares", (self.preprocessing.inverse(summary.mean) - own).square())
+        self._add("squares", (summary.mean - y).square())
         self._add("log_likelihood", density)
         for level in _LEVELS:
-            lower, upper = (self.preprocessing.inverse(limit) for limit in summary.interval(level))
-            self._add(f"coverage_{100 * level:.0f}", (lower <= own) & (own <= upper))
+            lower, upper = summary.interval(level)
+            self._add(f"coverage_{100 * level:.0f}", (lower <= y) & (y <= upper))
             self._add(f"width_{100 * level:.0f}", upper - lower)
 
     def result(self) -> dict[str, float]:
@@ -167,8 +178,7 @@ class RunningScores:
         found = {name: total / self.count for name, total in self._sums.items()}
         if "squares" in found:
             mean_square = found.pop("squares")
-            scale = float(self.preprocessing.inverse_scale(torch.ones(())))
-            total = self._spread[1] / self.count * scale**2
+            total = self._spread[1] / self.count
             share = {"r2": 1 - mean_square / total} if total > 0 else {}
             return {"rmse": math.sqrt(mean_square), **share, **found}
         error = float(np.abs(self._bins[0] - self._bins[1]).sum()) / self.count
@@ -194,6 +204,8 @@ class RunningScores:
 def digits(preprocessing: Preprocessing) -> int:
     """Significant digits of predictions: nine of the scaled target, as single precision has, and those of its mean."""
     target = preprocessing.target
+    if not target.map.is_identity:
+        return 12
     before = math.ceil(math.log10(1 + abs(float(target.loc)) / float(target.scale)))
     return min(17, 9 + before)
 
@@ -211,8 +223,15 @@ def csv_text(table: Mapping[str, NDArray[Any]], digits: int, *, header: bool) ->
     return f"{','.join(_quoted(list(table)))}\n{body}" if header else body
 
 
-def in_own_units(draws: PosteriorDraws, preprocessing: Preprocessing) -> PosteriorDraws:
-    """Bring mean, draws and log-likelihood of a standardised target to its own units; latents stay as they are."""
+def in_own_units(
+    draws: PosteriorDraws, preprocessing: Preprocessing, observed: Tensor | None = None
+) -> PosteriorDraws:
+    """Bring mean, draws and log-likelihood of a scaled target to its own units; latents stay as they are.
+
+    Where the target is transformed, the mean of a draw becomes the median.
+
+    :param observed: targets of the rows in own units, ``[N]``, of draws with a log-likelihood.
+    """
     if preprocessing.target.is_identity:
         return draws
     score = draws.log_likelihood
@@ -220,7 +239,9 @@ def in_own_units(draws: PosteriorDraws, preprocessing: Preprocessing) -> Posteri
         draws,
         mean=None if draws.mean is None else preprocessing.inverse(draws.mean),
         predictive=None if draws.predictive is None else preprocessing.inverse(draws.predictive),
-        log_likelihood=None if score is None else score - preprocessing.target.log_scale,
+        log_likelihood=None
+        if score is None or observed is None
+        else score + preprocessing.target.log_slope(observed),
     )
 
 

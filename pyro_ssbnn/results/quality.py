@@ -48,9 +48,9 @@ def _scores(results: Results) -> Table:
 
 def _figures(results: Results, rows: Encoded, kind: str) -> list[Figure]:
     fit, prepared = results.fit, results.preprocessing
-    x, y, observed = (part[:_MOST_ROWS] for part in (rows.x, rows.y, rows.observed))
+    x, y = rows.x[:_MOST_ROWS], rows.observed[:_MOST_ROWS]
     ensemble = full_ensemble(
-        fit, num_draws=results.num_draws, seed=fit.options.seed, rows=_MOST_ROWS
+        fit, prepared, num_draws=results.num_draws, seed=fit.options.seed, rows=_MOST_ROWS
     )
     counted = f"{len(x):,} {kind} rows"
     if prepared.class_names:
@@ -67,8 +67,7 @@ def _figures(results: Results, rows: Encoded, kind: str) -> list[Figure]:
     found = ensemble.summary(x, None, [round(p, 10) for p in asked])
     inside = torch.stack([(low <= y) & (y <= high) for low, high in map(found.interval, _LEVELS)])
     covered = inside.double().mean(1).numpy()
-    mean, low, high = (prepared.inverse(v).numpy() for v in (found.mean, *found.interval(0.9)))
-    own = observed.double().numpy()
+    mean, low, high = (v.numpy() for v in (found.mean, *found.interval(0.9)))
     return [
         drawn(
             "coverage",
@@ -79,7 +78,7 @@ def _figures(results: Results, rows: Encoded, kind: str) -> list[Figure]:
         ),
         drawn(
             "observed",
-            lambda: plots.plot_observed(mean, own, low, high, name=prepared.target_name),
+            lambda: plots.plot_observed(mean, y.numpy(), low, high, name=prepared.target_name),
             f"{prepared.target_name} as it was, against its prediction with 90 % intervals.",
             f"Observed {prepared.target_name} against predicted means in {counted}.",
         ),

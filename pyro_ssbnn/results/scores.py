@@ -44,13 +44,13 @@ def scores(
     asked = quantiles(preprocessing, INTERVAL, scored=True)
 
     def scored(ensemble: Ensemble) -> tuple[PredictiveSummary, dict[str, float | None]]:
-        summary = ensemble.summary(rows.x, rows.y, asked)
+        summary = ensemble.summary(rows.x, rows.observed, asked)
         running = RunningScores(preprocessing)
-        running.add(summary, rows.y)
+        running.add(summary, rows.observed)
         found = running.result()
         return summary, {k: v if math.isfinite(v) else None for k, v in found.items()}
 
-    summary, full = scored(full_ensemble(result, **options))
+    summary, full = scored(full_ensemble(result, preprocessing, **options))
     metrics: dict[str, Any] = {
         "rows": "training" if test is None else "test",
         "number_of_rows": len(rows),
@@ -59,5 +59,6 @@ def scores(
         "baselines": baselines(train, rows, preprocessing),
     }
     if network is not None:
-        metrics["pruned"] = scored(pruned_ensemble(network, result.best, **options))[1]
+        pruned = pruned_ensemble(network, result.best, preprocessing, **options)
+        metrics["pruned"] = scored(pruned)[1]
     return summary, metrics

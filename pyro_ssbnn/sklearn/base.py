@@ -27,6 +27,7 @@ from typing_extensions import Self
 from pyro_ssbnn.analysis import Effect, diagnose, partial_dependence
 from pyro_ssbnn.data import ColumnChoice, Encoded, Preprocessing, Table, Task
 from pyro_ssbnn.data.column import Column
+from pyro_ssbnn.data.own_units import check_transform, own_units
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, fit, fit_several
 from pyro_ssbnn.likelihoods import Likelihood
@@ -63,6 +64,7 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         categorical: tuple[str, ...] = (),
         date: tuple[str, ...] = (),
         missing: str = "impute",
+        transform_target: str | None = None,
         epochs: int | None = None,
         options: TrainingOptions | dict[str, Any] | None = None,
         num_draws: int = 200,
@@ -81,6 +83,7 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         self.categorical = categorical
         self.date = date
         self.missing = missing
+        self.transform_target = transform_target
         self.epochs = epochs
         self.options = options
         self.num_draws = num_draws
@@ -102,9 +105,11 @@ class SparseBNN(SelectorMixin, BaseEstimator):
             missing=self.missing,
         )
         target = Column("y", "number", np.array(y, dtype=np.float64), task != "regression")
-        prepared = Preprocessing.fit(table, target, task, choice)
+        transform = self.transform_target or "none"
+        prepared = Preprocessing.fit(table, target, task, choice, transform=transform)
         targets = torch.from_numpy(target.values)
         likelihood = self._likelihood(targets)
+        check_transform(likelihood, prepared.target)
         scaled = prepared.target.transform(targets)
         if task == "classification" and sample_weight is None:
             scaled = scaled.long()
@@ -216,13 +221,13 @@ class SparseBNN(SelectorMixin, BaseEstimator):
         network, guide = self._fitted()
         seed = self.result_.options.seed
         ensemble = posterior_ensemble(network, guide, self.num_draws, seed=seed, rows=_ROWS)
-        return ensemble.summary(x, y, quantiles)
+        return own_units(ensemble, self.preprocessing_.target).summary(x, y, quantiles)
 
     def log_density(self, X: Any, y: ArrayLike) -> NDArray[np.float64]:
         """Log predictive density (per unit of the target) or probability of each y, ``[N]``, nats."""
         rows = self._rows(X, y)
-        density = cast(Tensor, self._summary(rows.x, y=rows.y).log_density)
-        found: NDArray[np.float64] = (density - self.preprocessing_.target.log_scale).numpy()
+        density = cast(Tensor, self._summary(rows.x, y=rows.observed).log_density)
+        found: NDArray[np.float64] = density.numpy()
         return found
 
     def sample_posterior(self, X: Any, num_draws: int = 100, *, seed: int = 0) -> NDArray[Any]:

@@ -54,6 +54,8 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     :param categorical: columns, by name or position, whose numbers are categories.
     :param date: columns that are dates, also where they are not written as ISO dates.
     :param missing: "impute" missing values of predictors within the fit, or "refuse" them.
+    :param transform_target: "log" or "yeo-johnson" where measurements are skewed, under Gaussian or heteroscedastic
+        noise; undone in everything that is predicted (:mod:`pyro_ssbnn.data.own_units`).
     :param epochs: passes over the rows; None takes as many as make 10,000 steps.
     :param options: further :class:`~pyro_ssbnn.TrainingOptions`, or a dictionary of them; their seed is not looked at.
     :param num_draws: posterior draws that predictions average over.
@@ -102,14 +104,14 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
         :returns: The means, or a tuple of what was asked for.
         """
         found = self._summary(self._encoded(X), () if quantiles is None else tuple(quantiles))
-        own, parts = self.preprocessing_, []
+        parts = []
         if return_std:
             if found.variance is None:
                 raise ConfigurationError("return_std: this likelihood has no variance.")
-            parts.append(own.inverse_scale(found.variance.sqrt()).numpy())
+            parts.append(found.variance.sqrt().numpy())
         if found.quantiles is not None:
-            parts.append(own.inverse(found.quantiles).numpy())
-        mean = own.inverse(found.mean).numpy()
+            parts.append(found.quantiles.numpy())
+        mean = found.mean.numpy()
         return (mean, *parts) if parts else mean
 
     def sample_posterior(self, X: Any, num_draws: int = 100, *, seed: int = 0) -> NDArray[Any]:

@@ -120,3 +120,30 @@ def test_large_numbers_that_differ_little_are_predicted_as_their_differences_are
         difference = found["large" + rows] - found["small" + rows] - shift
         assert difference.abs().max().max() < 1e-6 * small["level"].std()
     assert found["large scores"]["full"] == pytest.approx(found["small scores"]["full"], rel=1e-6)
+
+
+def test_a_transformed_target_is_undone_in_everything_written(invoke, tiny, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "z": rng.normal(size=60)})
+    frame["pay"] = np.exp(8 + frame["x"] + 0.2 * rng.normal(size=60))
+    data, run = tmp_path / "pay.csv", tmp_path / "run"
+    frame.to_csv(data, index=False)
+    given = ("fit", data, "--target", "pay", *tiny, "--transform-target")
+    result = invoke(*given, "yeo-johnson", "--out", run)
+    assert result.exit_code == 0, result.output
+    assert "target before it is standardised: yeo-johnson of power" in result.output
+    table = pd.read_csv(run / "test_predictions.csv")
+    np.testing.assert_allclose(table["observed"], frame["pay"][table["row"]], rtol=1e-9)
+    assert (table["lower"] < table["mean"]).all()
+    assert (table["mean"] < table["upper"]).all()
+    again = invoke("predict", run, data, "--network", "pruned", "--out", tmp_path / "new.csv")
+    assert again.exit_code == 0, again.output
+    assert invoke("report", run).exit_code == 0
+    for options, words in (
+        (("log", "--task", "student-t"), "--transform-target: log goes with Gaussian"),
+        (("log", "--noise-scale", "3"), "leave it out"),
+        (("root",), "yeo-johnson"),
+    ):
+        refused = invoke(*given, *options, "--out", tmp_path / "other")
+        assert refused.exit_code == 2
+        assert words in refused.output

@@ -42,7 +42,8 @@ def test_shares_and_a_logistic_model():
 
 def test_r2_is_that_of_the_predictions_also_far_from_zero():
     prepared, rows = made(1e8 + np.random.default_rng(3).normal(size=100))
-    mean = 0.5 * rows.y
+    centre = rows.observed.mean()
+    mean = centre + 0.5 * (rows.observed - centre)
     quantiles = torch.stack([mean - 2, mean - 1, mean + 1, mean + 2])
     running = RunningScores(prepared)
     for part in torch.arange(100).split(17):
@@ -51,5 +52,5 @@ def test_r2_is_that_of_the_predictions_also_far_from_zero():
             probabilities=(0.05, 0.25, 0.75, 0.95),
             quantiles=quantiles[:, part],
         )
-        running.add(summary, rows.y[part])
+        running.add(summary, rows.observed[part])
     assert running.result()["r2"] == pytest.approx(0.75)

@@ -110,6 +110,24 @@ def test_effects_are_in_own_units_by_level(regressor, frame, target):
     np.testing.assert_allclose(day.points, [0, 39, 79], atol=1)
 
 
+def test_a_transformed_target_comes_back(frame, target, tmp_path):
+    skewed = np.exp(target / 1e4)
+    model = SparseBNNRegressor(transform_target="log", **QUICK).fit(frame, skewed)
+    mean, sd, quantiles = model.predict(frame, return_std=True, quantiles=(0.05, 0.5, 0.95))
+    draws = model.sample_posterior(frame, 2000)
+    error = draws.std(0) / np.sqrt(2000) + sd / np.sqrt(model.num_draws)
+    assert (np.abs(draws.mean(0) - mean) < 5 * error).all()
+    assert (quantiles > 0).all()
+    inside = (draws <= quantiles[2]).mean()
+    assert inside == pytest.approx(0.95, abs=0.03)
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(type(model).load(tmp_path / "model").predict(frame), mean)
+    effect = model.effect(frame, "dose", num_draws=20)
+    assert skewed.min() / 2 < effect.draws.mean() < 2 * skewed.max()
+    with pytest.raises(ConfigurationError, match="log goes with Gaussian"):
+        model.set_params(likelihood="student-t").fit(frame, skewed)
+
+
 def test_densities_are_of_the_own_unit(regressor, frame, target):
     """A density per thousandth of the unit is a thousandth of it."""
     small = clone(regressor).fit(frame, target / 1000)
