@@ -49,7 +49,7 @@ def run_one(folder: str, prior: str, split: int, inclusion: float, draws: int) -
     train, test = read_uci_split(Path(folder), split)
     prepared = Preprocessing.fit(train)
     train, test = prepared.apply(train), prepared.apply(test)
-    scale, log_scale = prepared.target.scale, prepared.target.log_scale
+    scale = prepared.target.scale
     priors = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
     model = ss.MLP(
         train.num_features,
@@ -70,7 +70,7 @@ def run_one(folder: str, prior: str, split: int, inclusion: float, draws: int) -
         pruned_rmse = scale * float(rmse(f.squeeze(-1).mean(0), test.y))
     return {
         "rmse": scale * float(rmse(posterior.mean.mean(0), test.y)),
-        "log_likelihood": float(log_predictive_density(posterior.log_likelihood)) - log_scale,
+        "log_likelihood": float(log_predictive_density(posterior.log_likelihood)) - math.log(scale),
         "pruned_rmse": pruned_rmse,
         "nodes": kept,
         "elbo": float(fitted.history.elbo[-1]),
