@@ -1,9 +1,11 @@
 r"""Has the run arrived? The ELBO's trend, the schedule, and how far the gates could move.
 
-**Trend.** Of the epochs at full KL weight the last quarter of the run is regressed on the epoch,
-:math:`e_t = a + b t + \epsilon_t`; the rise is :math:`r = b (T - 1)`, in nats per observation. Epoch ELBOs carry the
-noise of minibatches and draws, correlated where the parameters wander, so the least-squares error of r is multiplied by
-:math:`\sqrt{(1 + \rho)/(1 - \rho)}`, :math:`\rho` the residuals' lag-one autocorrelation (an AR(1) process).
+**Trend.** A run reads its bound five times, from draws of its own (``history.bounds``): what counts is the change from
+the last but one to the last, with the errors of both. Where there are no readings, of the epochs at full KL weight the
+last quarter of the run is regressed on the epoch, :math:`e_t = a + b t + \epsilon_t`; the rise is
+:math:`r = b (T - 1)`, in nats per observation. Epoch ELBOs carry the noise of minibatches and draws, correlated where
+the parameters wander, so the least-squares error of r is multiplied by :math:`\sqrt{(1 + \rho)/(1 - \rho)}`,
+:math:`\rho` the residuals' lag-one autocorrelation (an AR(1) process).
 
 **Schedule.** Rates that have decayed make any ELBO flat. A run that was cut off is seen by its schedule instead: rates
 not yet down, a KL weight below one, a temperature on its way, or epochs missing.
@@ -17,7 +19,7 @@ gradient, is decided by the noise of one minibatch, before any weight has learne
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from pyro_ssbnn.analysis.diagnostics.report import MATTERS, SERIOUS, SIGMAS, Check
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference.history import Reading
 from pyro_ssbnn.inference.schedule import rate_factor
 
 __all__ = ["check_convergence", "check_gate_rate", "check_schedule", "trend"]
@@ -59,6 +62,8 @@ def check_convergence(result: Fit) -> Check:
     history = result.history
     if len(history) == 0:
         raise ConfigurationError("diagnose: the fit holds no history; fit the network first.")
+    if len(history.bounds) >= 2:
+        return _of_readings(history.bounds[-2:], result.num_data)
     full = np.asarray(history.kl_weight) >= 1.0
     elbo = history.elbo[full] / result.num_data
     window = min(len(elbo), max(_FEWEST, math.ceil(_WINDOW * len(history))))
@@ -73,6 +78,29 @@ def check_convergence(result: Fit) -> Check:
     rise, error = trend(elbo[-window:])
     values = {"rise": rise, "error": error, "epochs": window, "elbo_per_row": float(elbo[-1])}
     said = f"Over the last {window} epochs the ELBO changed by {rise:+.3f} ± {error:.3f} nats per observation"
+    return _of_a_rise(rise, error, said, values)
+
+
+def _of_readings(readings: Sequence[Reading], num_data: int) -> Check:
+    """Verdict on the last two readings of the bound."""
+    before, last = readings
+    rise = (last.elbo - before.elbo) / num_data
+    error = math.hypot(last.error, before.error) / num_data
+    values = {
+        "rise": rise,
+        "error": error,
+        "epochs": last.epoch - before.epoch,
+        "elbo_per_row": last.elbo / num_data,
+    }
+    said = (
+        f"From epoch {before.epoch:g} to {last.epoch:g}, its last two readings, the bound changed by {rise:+.3f} ±"
+        f" {error:.3f} nats per observation"
+    )
+    return _of_a_rise(rise, error, said, values)
+
+
+def _of_a_rise(rise: float, error: float, said: str, values: dict[str, float]) -> Check:
+    """Verdict on a change of the bound, in nats per observation."""
     if abs(rise) <= MATTERS:
         return Check("convergence", "ok", f"{said}: it has settled.", values=values)
     if abs(rise) <= SIGMAS * error:

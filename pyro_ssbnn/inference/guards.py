@@ -112,10 +112,14 @@ def warn_of_collapse(layers: Sequence[str]) -> None:
 
 
 class Patience:
-    """Whether the bound, at full KL weight, has stopped rising: what was seen is kept, not read again."""
+    """Whether the bound has stopped rising, at full KL weight and with gates let go; what was seen is kept.
 
-    def __init__(self, options: TrainingOptions, num_data: int) -> None:
+    :param free: first row of the history of which all gates are free.
+    """
+
+    def __init__(self, options: TrainingOptions, num_data: int, free: int = 0) -> None:
         self._least = options.min_delta * num_data
+        self._wait = free
         self._recent: deque[float] | None = None
         if options.patience is not None:
             self._recent = deque(maxlen=options.patience)
@@ -126,7 +130,8 @@ class Patience:
         if self._recent is None:
             return
         for bound, weight in zip(elbo, kl_weight, strict=True):
-            if weight == 1.0:
+            self._wait -= 1
+            if weight == 1.0 and self._wait < 0:
                 if len(self._recent) == self._recent.maxlen:
                     self._before = max(self._before, self._recent[0])
                 self._recent.append(float(bound))

@@ -82,8 +82,8 @@ class TrainingOptions:
     :param hard_gates: straight-through gates, or soft ones.
     :param initial_inclusion: inclusion probability at which every gate starts; None takes 0.995 where gates are held,
         else 0.95.
-    :param patience: stop once the ELBO, at full KL weight, has not risen by ``min_delta`` in so many epochs; None never
-        stops early.
+    :param patience: stop once the ELBO, at full KL weight and with all gates free, has not risen by ``min_delta`` in so
+        many epochs; None never stops early.
     :param min_delta: the smallest rise that counts, in nats per observation.
     :param remove_below: remove nodes and predictors from the network (model, guide, optimizer, data) while it is
         trained, once their inclusion was below this in ``remove_after`` epochs in a row; None keeps all. Results speak

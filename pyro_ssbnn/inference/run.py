@@ -78,7 +78,7 @@ class Run:
         history = result.history
         self._first_step = self.schedule.steps_of(len(history))[0]
         self.guard = FiniteGuard(self.schedule.epoch_steps, self._first_step)
-        self.patience = Patience(result.options, len(x))
+        self.patience = Patience(result.options, len(x), self.schedule.first_free)
         self.patience.watch(history.elbo, history.kl_weight)
         self.search = Search(self.engine, self._first_step)
         if resume is None:

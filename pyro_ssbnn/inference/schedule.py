@@ -124,6 +124,12 @@ class Schedule:
         """Groups whose gates are let go."""
         return {name for name, hold in self._holds.items() if step >= hold * self.steps}
 
+    @property
+    def first_free(self) -> int:
+        """First record of which all gates are free."""
+        epoch, step = divmod(self.let_go, self.epoch_steps)
+        return epoch * self.parts + math.ceil(step * self.parts / self.epoch_steps)
+
     def ascends(self, record: int) -> bool:
         """Whether gates are moved by ascent after a record: a hundred times, once the first of them are let go."""
         if not self.options.ascends:

@@ -35,6 +35,7 @@ from pyro_ssbnn.analysis.diagnostics.training import (
 )
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference import Fit, History, TrainingOptions
+from pyro_ssbnn.inference.history import Reading
 from pyro_ssbnn.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -87,6 +88,18 @@ def test_a_rise_within_the_noise_is_none(build):
     check = check_convergence(with_history(build, noisy))
     assert check.values["error"] > 0.02
     assert check.verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict"), [(-101.0, "ok"), (-80.0, "warning"), (-125.0, "warning"), (-96.0, "note")]
+)
+def test_convergence_goes_by_the_readings_of_the_bound_where_there_are_any(build, last, verdict):
+    result = with_history(build, np.linspace(-9, -1, 100), num_data=100)  # single draws still rise
+    for epoch, elbo in ((60.0, -400.0), (80.0, -100.0), (100.0, last)):
+        result.history.bounds.append(Reading(epoch, elbo, 0.5))
+    check = check_convergence(result)
+    assert check.verdict == verdict
+    assert check.values["rise"] == pytest.approx((last + 100.0) / 100)
 
 
 def test_convergence_looks_at_full_kl_weight_only(build):

@@ -226,6 +226,24 @@ def test_the_loop_reads_nothing_within_a_block(monkeypatch):
     assert readings == [20, 20, 10]
 
 
+@pytest.mark.parametrize("num_data", [40, 2_000, 200_000])
+def test_the_first_free_record_is_the_first_that_begins_with_all_gates_free(num_data):
+    chosen = TrainingOptions(epochs=11, gate_hold=(0.2, 0.55))
+    plan = Schedule(chosen, num_data, network().description)
+    free = [plan.free(plan.steps_of(record)[0]) for record in range(plan.records)]
+    assert plan.first_free == [len(names) == 2 for names in free].index(True)
+
+
+def test_patience_waits_for_the_gates():
+    """A bound that rests while gates are held says nothing of what they will do."""
+    x, y = data()
+    options = TrainingOptions(
+        epochs=60, batch_size=64, kl_warmup=0.0, gate_hold=(0.5, 0.6), patience=2, min_delta=100.0
+    )
+    history = fit(network(), x, y, options, progress=False).history
+    assert len(history) == 40  # read once in 20 steps; the gates are free from 36 on
+
+
 def test_patience_is_that_of_the_whole_series():
     """The incremental verdict is the one made of all rows."""
     torch.manual_seed(1)
