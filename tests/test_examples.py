@@ -47,7 +47,7 @@ def test_a_raw_table_becomes_a_report(epochs, tmp_path, monkeypatch, capsys):
     assert list(table.index) == list(names["frame"].columns)
     if epochs == 300:
         assert table.index[table["selected"]].tolist() == ["area", "town"]
-        assert names["model"].score(names["X_test"], names["y_test"]) > 0.8
+        assert names["model"].score(names["X_test"], names["y_test"]) > 0.7
 
 
 def test_the_vgg_of_the_documents_learns_and_is_pruned_to_rounding(tmp_path):

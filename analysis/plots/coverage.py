@@ -80,6 +80,7 @@ def plot_observed(
             predicted[shown], low, high, color=ACCENT, linewidth=0.8, alpha=0.35, label="interval"
         )
     ax.plot(predicted[shown], seen[shown], ".", color=COLOURS[1], markersize=5, label="rows")
+    ax.locator_params(axis="x", nbins=5)  # long numbers stand apart
     ax.set_xlabel(f"predicted mean of {name}")
     ax.set_ylabel(f"observed {name}")
     left = f"; the first {_MOST_POINTS:,} shown" if len(seen) > _MOST_POINTS else ""

@@ -69,7 +69,8 @@ def _predictions(results: Results) -> str:
     if full.get("r2") is not None:
         others = _compared(simple, "r2")
         held = f"its 90 % intervals hold {100 * full['coverage_90']:.0f} % of them"
-        what = f"{100 * full['r2']:.0f} % of the variance of {target}"
+        share = f"{100 * full['r2']:.0f} %" if full["r2"] > 0 else "nothing"
+        what = f"{share} of the variance of {target}"
         return f"It explains {what} in the {rows}{others}; {held}."
     return f"The error of {target} in the {rows} is {plain(full['rmse'])} (root mean square)."
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pyro_ssbnn.analysis import credible_set_summary, layer_summary, plots
 from pyro_ssbnn.display import cell
 from pyro_ssbnn.results.blocks import Block, Code, Gallery, Section, Table, of_frame
@@ -48,7 +46,7 @@ _CITATION = (
 def sections(results: Results) -> list[Section]:
     """All there is to report, in the order in which it should be read."""
     made = [
-        _section(name, title, make, results)
+        Section(name, title, make(results))
         for name, title, make in (
             ("data", "Data", _data),
             ("trust", "Can it be trusted?", _trust),
@@ -64,20 +62,15 @@ def sections(results: Results) -> list[Section]:
     return [section for section in made if section.blocks]
 
 
-def _section(
-    name: str, title: str, make: Callable[[Results], list[Block]], results: Results
-) -> Section:
-    return Section(name, title, make(results))
-
-
 def _data(results: Results) -> list[Block]:
     prepared, inputs = results.preprocessing, results.fit.model.description.inputs
     rows = [
         ("target", f"{prepared.target_name} ({prepared.task})"),
         ("training rows", cell(results.fit.num_data)),
-        ("test rows", cell(0 if results.test is None else len(results.test))),
-        ("predictors in the network", cell(inputs.size)),
+        ("predictors, before selection", cell(inputs.size)),
     ]
+    if results.train is not None:
+        rows.append(("test rows", cell(0 if results.test is None else len(results.test))))
     if prepared.class_names:
         rows.append(("classes", ", ".join(prepared.class_names)))
     found: list[Block] = [Table("What the model was given", ["", ""], rows, words=(0, 1))]
@@ -113,6 +106,7 @@ def _predictors(results: Results) -> list[Block]:
     inputs = guide.description.inputs
     if not inputs.gated:
         return []
+    words = (0, [name for name in _PREDICTORS if not name or name in table].index("note"))
     inside = table[table["note"] == ""]
     first = inside.index[0]
     told = ", ".join(f"{name} {p:.2f}" for name, p in inside["inclusion"].head(5).items())
@@ -126,20 +120,13 @@ def _predictors(results: Results) -> list[Block]:
         "Inclusion is the posterior probability that a predictor is in the network; the log Bayes factor is what the"
         " data add to the prior odds (natural logarithm; 3 is strong). Predictors above one half are selected.",
         Gallery([figure]),
-        of_frame(
-            "Predictors, likeliest first", table.head(_TOP), _PREDICTORS, words=(0, _note(table))
-        ),
+        of_frame("Predictors, likeliest first", table.head(_TOP), _PREDICTORS, words=words),
     ]
     if len(table) > _TOP:
         caption = f"The other {len(table) - _TOP} predictors"
         rest = table.iloc[_TOP:]
-        found.append(of_frame(caption, rest, _PREDICTORS, (0, _note(table)), folded=True))
+        found.append(of_frame(caption, rest, _PREDICTORS, words, folded=True))
     return [*found, *_credible_sets(results)]
-
-
-def _note(table: object) -> int:
-    """Place of the column of words."""
-    return len([name for name in _PREDICTORS if not name or name in table]) - 1  # type: ignore[operator]
 
 
 def _credible_sets(results: Results) -> list[Block]:

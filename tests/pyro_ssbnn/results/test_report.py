@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from copy import deepcopy
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pyro_ssbnn.analysis import Check, Report
 from pyro_ssbnn.errors import ConfigurationError
@@ -168,6 +170,24 @@ def test_without_rows_it_says_what_the_fit_alone_can_tell(frame, target, tmp_pat
     assert "logistic" in text
     with pytest.raises(ConfigurationError, match="X and y"):
         model.report(tmp_path / "bare.html", frame)
+
+
+def test_findings_say_what_is_open_and_what_failed(results):
+    names = list(results.fit.model.description.inputs.names)
+    logits = torch.tensor([4.0, 0.3, -5.0])
+    guide = deepcopy(results.fit.guide)
+    guide.input.logits.data = logits
+    metrics = {**results.metrics, "full": {**results.metrics["full"], "r2": -0.2}}
+    metrics["baselines"] = {"mean": {"r2": -0.01}, "lasso": {"r2": 0.5}}
+    changed = replace(results, fit=replace(results.fit, guide=guide), metrics=metrics)
+    told = findings(changed)
+    assert told[0].startswith("2 of 3 predictors are in the network: ")
+    assert told[0].endswith(f"; undecided: {names[1]} (0.57).")
+    assert told[1].startswith("It explains nothing of the variance of y in the 20 test rows")
+    assert "(a lasso: 50 %)" in told[1]
+    guide.input.logits.data = torch.full((3,), -9.0)
+    assert "No predictor is in the network" in findings(changed)[0]
+    assert findings(replace(changed, metrics=None, pruning=None))[1:] == []
 
 
 def test_a_figure_takes_the_colours_of_its_page():
