@@ -61,7 +61,8 @@ class Certificate:
 
     :param certified: whether the exact column can be quoted.
     :param finding: what came out, or why it could not be had, in plain sentences.
-    :param table: one row for each undecided predictor or linear term, by name, and ``{group}.size`` for the number of
+    :param table: one row for each undecided predictor or linear term, by name (under ``variational`` the last inclusion
+        of one that was removed in training), and ``{group}.size`` for the number of
         open gates of each group; columns ``variational``, ``exact``, ``error`` (Monte-Carlo standard error) and
         ``r_hat``. Exact columns are NaN where nothing was sampled.
     :param open: names of members taken for open, by group.
@@ -137,6 +138,8 @@ def certify(
 def _certificate(cut: Undecided, finding: str, **found: Any) -> Certificate:
     """An answer with what is known without sampling; ``found`` is what is known beside."""
     closed = {name: ~cut.free[name] & ~is_open for name, is_open in cut.is_open.items()}
+    if cut.screened:
+        finding += f" Not in that: predictors screened out before training ({cut.screened:,})."
     return Certificate(
         finding=finding,
         open=cut.names(cut.is_open),

@@ -1,9 +1,11 @@
 r"""What a fit leaves undecided, and the network cut down to it; :mod:`pyro_ssbnn.analysis.certificate` samples that.
 
 Predictors, and linear terms, whose inclusion is close to 0 or 1 are taken for closed or open, unless they correlate
-with one that is in: then the fit may have settled on the wrong one. Nodes of a layer are exchangeable, so that it is
-their number that is decided; the open and the closed node of which the fit is least sure are always undecided. A
-structure with k of a layer's n nodes open then counts for all that have as many,
+with one that is in: then the fit may have settled on the wrong one. Of a member that was removed in training its last
+inclusion counts, not the 0 that it has now; predictors that were screened out before training are closed. Nodes of a
+layer are exchangeable, so that it is their number that is decided; the open and the closed node of which the fit is
+least sure are always undecided, and more closed ones as long as that is cheap. A structure with k of a layer's n nodes
+open then counts for all that have as many,
 
 .. math:: p(k, \dots) \propto \binom{n}{k} \lambda^k (1 - \lambda)^{n - k} p(y \mid k, \dots),
 
@@ -26,6 +28,8 @@ from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Undecided", "correlations"]
 
+_FEW = 6  # undecided gates up to which closed nodes are added: 64 structures
+
 
 class Undecided:
     """What is decided, and the network without what is closed.
@@ -38,11 +42,21 @@ class Undecided:
     :ivar free: masks of the undecided members, by group.
     :ivar is_open: masks of those that are taken for open.
     :ivar layers: groups whose members are exchangeable.
+    :ivar screened: predictors that were screened out before training.
     """
 
     def __init__(self, fit: Fit, x: Tensor, decided: float, correlated: float) -> None:
         self.fit, self.whole = fit, fit.model.description
         self.inclusion = {k: v.double().cpu() for k, v in fit.guide.inclusion().items()}
+        gone = {k: v == 0 for k, v in self.inclusion.items()}
+        self.screened = 0
+        for move in fit.history.removed:
+            if not gone[move.group][move.node]:
+                continue  # it came back
+            if move.epoch:
+                self.inclusion[move.group][move.node] = move.inclusion
+            else:
+                self.screened += 1
         self.layers = [group.name for group in self.whole.gated_layers]
         self.free = {}
         for name, gamma in self.inclusion.items():
@@ -54,8 +68,22 @@ class Undecided:
                 free = free | (alike.fill_diagonal_(False) & (free | (gamma > 0.5))).any(1)
                 free = free | (alike & free).any(1) & (gamma > 0.5)
             self.free[name] = free
+        self._add_spare_nodes()
         self.is_open = {k: (v > 0.5) & ~self.free[k] for k, v in self.inclusion.items()}
-        self.number = sum(int(free.sum()) for free in self.free.values())
+
+    @property
+    def number(self) -> int:
+        """Undecided gates."""
+        return sum(int(free.sum()) for free in self.free.values())
+
+    def _add_spare_nodes(self) -> None:
+        """Leave more closed nodes undecided, the likeliest of every layer in turn, as long as there are few gates."""
+        for _ in range(_FEW):
+            for name in self.layers:
+                gamma = self.inclusion[name]
+                closed = ~self.free[name] & (gamma <= 0.5)
+                if closed.any() and self.number < _FEW:
+                    self.free[name][torch.where(closed, gamma, -1.0).argmax()] = True
 
     def names(self, masks: Mapping[str, Tensor]) -> dict[str, list[str]]:
         """Names of the members of a mask, by group."""

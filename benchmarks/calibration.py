@@ -43,6 +43,7 @@ ROWS, INCLUSION, SLAB, NOISE = 64, 0.3, 0.5, 1.0
 FDR = 0.1
 BLOCKS, SIZE, BLOCK_ROWS, ACTING = 5, 10, 150, 5  # of the case with blocks
 CONCENTRATION, RATE = 5.0, 4.0  # of its noise variance
+FEWEST = 10  # predictors of a bin that is drawn
 BINS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
 
 
@@ -211,7 +212,7 @@ def print_report(results: dict[str, dict[str, dict[str, dict]]]) -> None:
 
 
 def draw_plot(results: dict[str, dict[str, dict[str, dict]]], folder: Path) -> None:
-    """Share of real predictors against reported inclusion, with two standard errors."""
+    """Share of real predictors against reported inclusion, with two standard errors; bins of ten predictors or more."""
     import matplotlib.pyplot as plt
 
     _, panels = plt.subplots(1, len(results), figsize=(4.4 * len(results), 4.2), squeeze=False)
@@ -219,12 +220,14 @@ def draw_plot(results: dict[str, dict[str, dict[str, dict]]], folder: Path) -> N
         panel.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         for marker, (correlation, problems) in zip("osD", correlations.items(), strict=True):
             rows = np.array(reliability(list(problems.values())))
+            rows = rows[rows[:, 3] >= FEWEST]
             error = 2 * np.sqrt(rows[:, 0] * (1 - rows[:, 0]) / rows[:, 3])
             label = f"correlation {correlation}"
             panel.errorbar(
                 rows[:, 0], rows[:, 1], error, fmt=marker, markersize=4, capsize=2, label=label
             )
         panel.set(title=case, xlabel="reported inclusion", ylabel="share that are real")
+        panel.set_ylim(-0.03, 1.03)
         panel.legend(frameon=False)
     plt.tight_layout()
     plt.savefig(folder / "calibration.png", dpi=110)

@@ -156,16 +156,37 @@ class TestUndecided:
     def test_nodes_are_counted(self):
         x, y = data()
         cut = Undecided(node_fit(x, y, SURE), x, 0.005, 0.7)
-        assert cut.free["hidden1"].tolist() == [True, False, False, True]
+        assert cut.free["hidden1"].tolist() == [True, False, True, True]  # few gates: one more
         assert {k: v.tolist() for k, v in cut.kept.items()} == {
             "input": [0, 3, 4],
-            "hidden1": [0, 1, 3],
+            "hidden1": [0, 1, 2, 3],
         }
         gamma = torch.tensor([9.0, 9.0, -9.0, -8.0]).double().sigmoid()
-        beyond = gamma[0] * gamma[1] * gamma[2] * gamma[3]  # four nodes
         none = (1 - gamma).prod()
         of_predictors = 4 * float(1 - gamma[0])
-        assert cut.left_out == pytest.approx(of_predictors + float(beyond + none), rel=1e-4)
+        assert cut.left_out == pytest.approx(of_predictors + float(none), rel=1e-4)
+
+    def test_spare_nodes_as_long_as_gates_are_few(self):
+        x, y = data()
+        gates = {"input": [0.0] * 4 + [9.0], "hidden1": [9.0] + [-9.0] * 5}
+        cut = Undecided(node_fit(x, y, gates, hidden=[6]), x, 0.005, 0.7)
+        assert cut.number == 6
+        assert int(cut.free["hidden1"].sum()) == 2
+        gates["input"] = [9.0] * 5
+        cut = Undecided(node_fit(x, y, gates, hidden=[6]), x, 0.005, 0.7)
+        assert cut.free["hidden1"].all()
+
+    def test_removed_members_count_by_their_last_inclusion(self):
+        x, y = data()
+        fit = node_fit(x, y, SURE)
+        fit.guide.close({"input": torch.tensor([1, 2])})
+        fit.history.removed += [ss.Removal("input", 1, 0, 0.3), ss.Removal("input", 2, 4, 0.08)]
+        cut = Undecided(fit, x, 0.005, 0.7)
+        assert cut.free["input"].tolist() == [False, False, True, False, True]
+        assert float(cut.inclusion["input"][2]) == pytest.approx(0.08)
+        found = ss.certify(fit, x, y, budget=1e-3)
+        assert "screened out before training (1)" in found.finding
+        assert found.table.loc["x3", "variational"] == pytest.approx(0.08)
 
     @pytest.mark.parametrize("inclusion", [0.2, ss.BetaInclusion(1, 3)], ids=["fixed", "beta"])
     def test_a_structure_counts_for_all_of_as_many_nodes(self, inclusion):
@@ -198,7 +219,7 @@ class TestUndecided:
         assert cut.kept["input"].tolist() == cut.kept["linear"].tolist() == [0, 1, 3, 4]
         network = cut.fit.model.narrowed(cut.kept)
         structures = cut.structures(network)
-        assert len(structures) == 2 ** (1 + 1 + 2)
+        assert len(structures) == 2 ** (1 + 1 + 3)
         columns = structures.table[:, structures.columns("linear")]
         assert columns[:, [0, 2, 3]].unique(dim=0).tolist() == [[0, 1, 0]]
 
