@@ -61,10 +61,10 @@ class Certificate:
 
     :param certified: whether the exact column can be quoted.
     :param finding: what came out, or why it could not be had, in plain sentences.
-    :param table: one row for each undecided predictor or linear term, by name (under ``variational`` the last inclusion
-        of one that was removed in training), and ``{group}.size`` for the number of
-        open gates of each group; columns ``variational``, ``exact``, ``error`` (Monte-Carlo standard error) and
-        ``r_hat``. Exact columns are NaN where nothing was sampled.
+    :param table: one row for each undecided predictor or linear term, by name, and ``{group}.size`` for the number of
+        open gates of each group; columns ``variational`` (of members removed in training their last inclusion),
+        ``exact``, ``error`` (Monte-Carlo standard error) and ``r_hat``. Exact columns are NaN where nothing was
+        sampled.
     :param open: names of members taken for open, by group.
     :param closed: numbers of members taken for closed, by group.
     :param left_out: probability under the guide of everything that was left out.

@@ -191,9 +191,9 @@ def _rate(guide: Guide, group: GateGroup) -> dict[str, float]:
     a, b = group.inclusion.a + number, group.inclusion.b + group.size - number
     mean = a / (a + b)
     variance = mean * (1 - mean) / (a + b + 1)
-    center = mass @ mean
-    spread = mass @ (variance + (mean - center) ** 2)
-    return {"inclusion_rate": center, "sd_inclusion_rate": np.sqrt(spread)}
+    average = mass @ mean
+    spread = mass @ (variance + (mean - average) ** 2)
+    return {"inclusion_rate": average, "sd_inclusion_rate": np.sqrt(spread)}
 
 
 def slab_norms(guide: Guide, name: str) -> NDArray[np.float64]:

@@ -119,8 +119,9 @@ class Undecided:
     @property
     def left_out(self) -> float:
         """Probability under the guide of what the structures leave out, at most."""
-        total = 0.0
-        sizes = model_size(self.fit.guide)
+        total, sizes = 0.0, model_size(self.inclusion)
+        joint = getattr(self.fit.guide, "coupled", ())
+        sizes |= {k: v for k, v in model_size(self.fit.guide).items() if k in joint}
         for name, free in self.free.items():
             if name in self.layers:
                 least = int(self.is_open[name].sum())
