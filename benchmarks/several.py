@@ -1,11 +1,12 @@
 """One fit beside the mixture of four of its like, weighed by stacking, by bounds, equally.
 
-    python benchmarks/several.py --json benchmarks/results/several.json       (10 CPU minutes)
+    python benchmarks/several.py --json benchmarks/results/several.json       (13 CPU minutes)
     python benchmarks/several.py --problems xor --seeds 0
 
 Networks and options are those of benchmarks/tables.py: [32], SS-GHS, predictors' prior inclusion 1/p, all defaults. The
-single fit is the first of the four, so that both see the same luck. Each data set has a process of its own, on one
-thread. Finished ones are kept in the JSON file: a run that was stopped goes on.
+single fit is the first of the four; beside it is the mean of the four as single fits, which is less a matter of luck,
+and with --long one fit of four times the steps. Each data set has a process of its own, on one thread. Finished ones
+are kept in the JSON file: a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tables_peers import Data
+from tables_problems import Table
+
+import pyro_ssbnn as ss
 
 PROBLEMS = ("sines", "xor", "friedman-50-200", "counts")
 FITS = 4
@@ -38,48 +44,57 @@ def run(key: str) -> dict:
 
 def one(key: str) -> dict:
     """Error, log density, predictors and CPU seconds of the single fit and of each mixture."""
-    problem, seed = key.split("/")
+    problem, seed, *long = key.split("/")
     import torch
     from tables_peers import network_and_data
     from tables_problems import draw
-
-    import pyro_ssbnn as ss
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     table = draw(problem, int(seed))
     net, train, test, (_, scale) = network_and_data(table)
+    if long:
+        usual = ss.TrainingOptions(seed=int(seed)).settled(net.description)
+        start = time.process_time()
+        options = replace(usual, epochs=FITS * usual.num_epochs(len(train.x)))
+        fitted = ss.fit(net, *train, options, progress=False)
+        seconds = time.process_time() - start
+        return {**_scores(fitted, table, test, scale), "cpu": seconds, "weights": [1.0]}
     fits, seconds = [], []
     for fit_seed in range(int(seed), int(seed) + FITS):
         start = time.process_time()
         fits.append(ss.fit(net, *train, ss.TrainingOptions(seed=fit_seed), progress=False))
         seconds.append(time.process_time() - start)
-    if folder := os.environ.get("SEVERAL_FITS"):  # to look at them again
-        for number, fitted in enumerate(fits):
-            ss.save_fit(fitted, Path(folder) / f"{problem}-{seed}-{number}.safetensors")
-    mixtures, weighing = {"single": ss.combine_fits(fits[:1], *train)}, {"single": 0.0}
+    each = [_scores(fitted, table, test, scale) for fitted in fits]
+    record: dict = {"seconds": seconds, "members": each}
+    record["single"] = {**each[0], "cpu": seconds[0], "weights": [1.0], "scores": []}
     for rule in RULES:
         start = time.process_time()
-        mixtures[rule] = ss.combine_fits(fits, *train, weights=rule)
-        weighing[rule] = time.process_time() - start
-    record: dict = {"seconds": seconds}
-    for name, mixture in mixtures.items():
-        found = ss.predict(mixture.model, mixture.guide, *test, num_draws=400)
-        mean, y = found.mean.numpy(), test[1].numpy()
-        binary = table.kind == "binary"
-        error = (y != (mean > 0.5)).mean() if binary else scale * np.sqrt(np.mean((mean - y) ** 2))
-        inclusion = mixture.guide.inclusion()["input"].numpy()
-        selected = set(np.flatnonzero(inclusion > 0.5).tolist())
-        record[name] = {
-            "error": float(error),
-            "log_density": float(found.log_density.mean() - np.log(scale)),
-            "found": len(selected & table.real),
-            "false": len(selected - table.real),
-            "cpu": sum(seconds[: len(mixture)]) + weighing[name],
+        mixture = ss.combine_fits(fits, *train, weights=rule)
+        weighing = time.process_time() - start
+        record[rule] = {
+            **_scores(mixture, table, test, scale),
+            "cpu": sum(seconds) + weighing,
             "weights": mixture.weights,
             "scores": mixture.scores,
         }
     return record
+
+
+def _scores(answer: ss.Fit | ss.Mixture, table: Table, test: Data, scale: float) -> dict:
+    """Error and log density of test rows, predictors found and false ones, of a fit or a mixture."""
+    found = ss.predict(answer.model, answer.guide, *test, num_draws=400)
+    mean, y = found.mean.numpy(), test.y.numpy()
+    binary = table.kind == "binary"
+    error = (y != (mean > 0.5)).mean() if binary else scale * np.sqrt(np.mean((mean - y) ** 2))
+    inclusion = answer.guide.inclusion()["input"].numpy()
+    selected = set(np.flatnonzero(inclusion > 0.5).tolist())
+    return {
+        "error": float(error),
+        "log_density": float(found.log_density.mean() - np.log(scale)),
+        "found": len(selected & table.real),
+        "false": len(selected - table.real),
+    }
 
 
 def report(results: dict[str, dict]) -> str:
@@ -89,12 +104,23 @@ def report(results: dict[str, dict]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for key, record in results.items():
-        for name in ("single", *RULES):
-            r = record[name]
+        if "members" not in record:
+            continue
+        each = record["members"]
+        mean = {name: np.mean([of[name] for of in each]) for name in each[0]}
+        rows = {
+            "single": record["single"],
+            "mean of singles": {**mean, "cpu": np.mean(record["seconds"]), "weights": []},
+            "single, four times the steps": results.get(f"{key}/long"),
+            **{rule: record[rule] for rule in RULES},
+        }
+        for name, r in rows.items():
+            if r is None:
+                continue
             weights = ", ".join(f"{w:.2f}" for w in r["weights"])
             lines.append(
-                f"| {key.replace('/', ', ')} | {name} | {r['error']:.3f} | {r['log_density']:.3f} | {r['found']} |"
-                f" {r['false']} | {r['cpu']:.0f} | {weights} |"
+                f"| {key.replace('/', ', ')} | {name} | {r['error']:.3f} | {r['log_density']:.3f} |"
+                f" {r['found']:.3g} | {r['false']:.3g} | {r['cpu']:.0f} | {weights} |"
             )
     return "\n".join(lines)
 
@@ -106,6 +132,7 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--json", type=Path, help="file of finished data sets")
+    parser.add_argument("--long", action="store_true", help="also a fit of four times the steps")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(one(options.one)))
@@ -113,6 +140,8 @@ def main() -> None:
     from resume import run_missing
 
     keys = [f"{problem}/{seed}" for problem in options.problems for seed in options.seeds]
+    if options.long:
+        keys += [f"{key}/long" for key in keys]
     results = run_missing(keys, run, options.json)
     print(report({key: results[key] for key in keys}))
 

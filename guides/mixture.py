@@ -51,6 +51,8 @@ class MixtureGuide(nn.Module):
     ) -> None:
         super().__init__()
         check_weights("MixtureGuide", weights, len(guides))
+        expected = f"{len(guides)} networks, one a guide"
+        check_that("MixtureGuide", "models", models, len(models) == len(guides), expected)
         for model, guide in zip(models, guides, strict=True):
             require_match("MixtureGuide", models[0], guide)
             require_match("MixtureGuide", model, guide)
@@ -58,7 +60,8 @@ class MixtureGuide(nn.Module):
         self.guides = nn.ModuleList(cast(Sequence[nn.Module], guides))
         self.weights = tuple(float(weight) for weight in weights)
         self.description: NetworkDescription = guides[0].description
-        self.likelihood, self.activation = models[0].likelihood, guides[0].activation  # type: ignore[attr-defined]
+        self.likelihood = models[0].likelihood
+        self.activation = getattr(models[0], "activation", None)
 
     @property
     def members(self) -> list[tuple[Network, Guide, float]]:

@@ -259,7 +259,7 @@ def _finished(making: Making) -> int:
 
 def _conclude(folder: RunFolder, making: Making) -> None:
     """Say what was found, and what to look at next."""
-    found = run_results(folder, folder.read_config(), making.result, making.preprocessing)
+    found = run_results(folder, folder.read_config(), making.answer, making.preprocessing)
     results.print()
     for i, sentence in enumerate(findings(found)):
         results.print(

@@ -98,7 +98,7 @@ class Mixture:
     def summary(self) -> pd.DataFrame:
         """One row a fit: ``seed``, ``weight``, ``score`` (what it was made of), ``elbo`` and the active members.
 
-        ``elbo`` is the last reading of the bound, or where none was made the history's last.
+        ``elbo`` is the best reading of the bound, which is that of the fit, or where none was made the history's last.
         """
         rows = []
         for place, (one, weight) in enumerate(zip(self.fits, self.weights, strict=True)):
@@ -107,7 +107,7 @@ class Mixture:
                 row["score"] = self.scores[place]
             history = one.history
             if history.bounds:
-                row["elbo"] = history.bounds[-1].elbo
+                row["elbo"] = max(reading.elbo for reading in history.bounds)
             elif len(history):
                 row["elbo"] = history.elbo[-1]
             open = one.guide.inclusion().items()

@@ -34,6 +34,7 @@ __all__ = ["bound_weights", "left_out_densities", "stacking_weights"]
 Array = NDArray[np.float64]
 
 _ROWS = 2000  # that weights are found from; of more so many are drawn
+_NUMBERS = 2**25  # draws of predictions held at a time
 _MISSING = 1e-6  # nats to the optimum
 _MOST_STEPS = 100_000
 _ERRORS = 4096  # draws of the bounds' errors
@@ -94,8 +95,11 @@ def left_out_densities(
     if len(x) > _ROWS:
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:_ROWS]
         x, y = x[chosen.to(x.device)], y[chosen.to(y.device)]
-    columns = []
-    for one in fits:
-        draws = draw_posterior(one.model, one.guide, num_draws, x=x, y=y, seed=seed)
-        columns.append(leave_one_out_density(draws.log_likelihood.numpy())[0])  # type: ignore[union-attr]
-    return np.stack(columns, 1)
+    numbers = num_draws * (1 + 2 * fits[0].model.likelihood.mean_columns)  # of a row
+    pieces = list(zip(*(v.split(max(1, _NUMBERS // numbers)) for v in (x, y)), strict=True))
+
+    def density(one: Fit, rows: Tensor, targets: Tensor) -> Array:
+        draws = draw_posterior(one.model, one.guide, num_draws, x=rows, y=targets, seed=seed)
+        return leave_one_out_density(draws.log_likelihood.numpy())[0]  # type: ignore[union-attr]
+
+    return np.stack([np.concatenate([density(one, *piece) for piece in pieces]) for one in fits], 1)

@@ -1,6 +1,7 @@
 """Several fits as one posterior: moments of a mixture, one fit alone, files, refusals."""
 
 import copy
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import pyro_ssbnn as ss
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError
 from pyro_ssbnn.inference.several import combine_fits, fit_several
+from pyro_ssbnn.inference.stacking import left_out_densities
 from pyro_ssbnn.posterior.parts import allotted, parts_of
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
@@ -265,6 +267,14 @@ class TestFiles:
 
 
 class TestCombining:
+    def test_rows_are_scored_in_pieces_of_any_size(self, monkeypatch):
+        fits = [made(0), made(1)]
+        whole = left_out_densities(fits, X, Y, num_draws=100, seed=0)
+        monkeypatch.setattr("pyro_ssbnn.inference.stacking._NUMBERS", 7 * 300)
+        pieces = left_out_densities(fits, X, Y, num_draws=100, seed=0)
+        assert whole.shape == (30, 2)
+        np.testing.assert_allclose(pieces, whole, rtol=1e-5)
+
     def test_rules(self):
         fits = [made(0), made(1)]
         assert combine_fits(fits, X, Y, weights="equal").weights == (0.5, 0.5)
@@ -376,12 +386,22 @@ class TestFitting:
 
     @pytest.mark.slow
     def test_a_dask_cluster_gives_the_same_numbers(self):
-        """A cluster of one process on this machine: half a minute."""
+        """A cluster of two processes on this machine: half a minute."""
         joblib, distributed = pytest.importorskip("joblib"), pytest.importorskip("distributed")
+
+        def maker(model):
+            guide = ss.StructuredGuide(model)
+            guide.made_in = os.getpid()
+            return guide
+
         cluster = distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address=None
         )
-        here = fit_several(net(), X, Y, SHORT, fits=2, progress=False)
         with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
-            there = fit_several(net(), X, Y, SHORT, fits=2, progress=False)
+            there = fit_several(net(), X, Y, SHORT, fits=2, guide=maker, progress=False)
+        here = fit_several(net(), X, Y, SHORT, fits=2, guide=maker, progress=False)
+        assert os.getpid() not in {one.guide.made_in for one in there.fits}
         assert here.weights == there.weights
+        for a, b in zip(here.fits, there.fits, strict=True):
+            for name, value in a.guide.state_dict().items():
+                assert torch.equal(value, b.guide.state_dict()[name])
