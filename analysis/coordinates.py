@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pyro_ssbnn.structure.channels import ChannelGroup
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.groups import NodeGroup
+from pyro_ssbnn.structure.heads import HeadGroup
 from pyro_ssbnn.structure.linear import LinearGroup
 
 __all__ = ["coordinates", "node_dim", "owner", "weight_dims"]
@@ -17,6 +19,9 @@ def coordinates(description: NetworkDescription, predictors: list[str]) -> dict[
     for group in description.layers:
         members[group.name] = [f"{group.name}[{j}]" for j in range(group.size)]
         coords[f"{group.path}_node"] = members[group.name]
+        if isinstance(group, HeadGroup):
+            rows = range(group.rows_per_node)
+            coords[f"{group.path}_row"] = [f"{m}.{r}" for m in members[group.name] for r in rows]
     for total in description.sums:
         members[total.name] = [f"{total.name}[{j}]" for j in range(total.size)]
     if (linear := description.linear) is not None:
@@ -29,6 +34,8 @@ def coordinates(description: NetworkDescription, predictors: list[str]) -> dict[
 
 def _incoming(group: NodeGroup, sources: list[str]) -> list[str]:
     """Names of a node's incoming weights, by the nodes (or predictors) that feed them."""
+    if isinstance(group, ChannelGroup):  # which they are differs from node to node
+        return [f"incoming[{i}]" for i in range(group.fan_in)]
     if group.fan_in == len(sources):
         return sources
     per_source = group.columns_per_source
@@ -57,4 +64,5 @@ def weight_dims(description: NetworkDescription, layer: NodeGroup) -> list[str]:
     """Dimensions of a layer's weights."""
     if isinstance(layer, LinearGroup):
         return [f"{layer.path}_column", node_dim(description, description.layers[-1])]
-    return [f"{layer.path}_node", f"{layer.path}_incoming"]
+    rows = "row" if isinstance(layer, HeadGroup) else "node"
+    return [f"{layer.path}_{rows}", f"{layer.path}_incoming"]

@@ -26,10 +26,10 @@ def initial_weights(group: NodeGroup, gain: float) -> Tensor:
         return torch.zeros(group.num_rows, group.group_size)
     spread = 1 / math.sqrt(group.fan_in)
     with exclusive():  # not from the random numbers of another thread's call
-        weight = gain * spread * torch.randn(group.size, group.fan_in)
+        weight = gain * spread * torch.randn(group.num_rows, group.fan_in)
         if group.batch_normed:
             return torch.cat([weight, torch.tensor([1.0, 0.0]).expand(group.size, 2)], -1)
-        bias = spread * (2 * torch.rand(group.size, 1) - 1)
+        bias = spread * (2 * torch.rand(group.num_rows, 1) - 1)
     return torch.cat([weight, bias], -1)
 
 

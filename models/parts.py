@@ -107,7 +107,7 @@ class ChannelNorm(Part):
 
 
 class FixedTensor(Part):
-    """A tensor that is added to each row, or put in front of it: an embedding of positions, a token of the class.
+    """A tensor beside the rows: an embedding of positions, a token of the class, a table of embeddings.
 
     :param value: ``[*shape]``.
     """

@@ -67,4 +67,7 @@ def from_module(
         prefix=prefix,
     )
     like = next((p for p in module.parameters() if p.is_floating_point()), example)
-    return network.to(like.device, like.dtype).take_statistics(module)
+    network = network.to(like.device, like.dtype).take_statistics(module)
+    for name, value in graph.tensors.items():
+        network.get_submodule(name).get_buffer("value").copy_(value)
+    return network

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from pyro_ssbnn.models.traced.fixed import Prefix, TensorSum
 from pyro_ssbnn.models.traced.graph import Graph
 from pyro_ssbnn.models.traced.joining import Concatenation, Product, Sum
 from pyro_ssbnn.models.traced.operations import POOLS, Elementwise, Pool
@@ -160,6 +161,12 @@ def _concatenation(graph: Graph, node: fx.Node) -> None:
     rank = len(graph.shape(node)) + 1
     if graph.constant(dim) % rank == 0:
         raise graph.refuse(node, "rows cannot be put beside each other.")
+    if len(parts) == 2 and parts[0] not in graph.moving and parts[1] in graph.moving:
+        value = graph.fixed(node, parts[0], rank - 1)
+        what = Prefix(str(parts[0]), tuple(value.shape), graph.constant(dim) % rank - rank)
+        graph.emit(node, what, parts[1])
+        graph.tensors[graph.names[node]] = value
+        return
     if not all(part in graph.moving for part in parts):
         raise graph.refuse(
             node, "a tensor that does not depend on the input has no translation here."
@@ -186,6 +193,12 @@ def _arithmetic(graph: Graph, node: fx.Node, name: str, moving: list[fx.Node]) -
     other = graph.constant(operands[1] if first else operands[0])
     if isinstance(other, Tensor) and other.numel() == 1 and other.ndim <= len(graph.shape(node)):
         other = other.item()
+    if isinstance(other, Tensor) and name == "iadd":
+        value = graph.fixed(node, other, len(graph.shape(moving[0])))
+        source = operands[1] if first else operands[0]
+        graph.emit(node, TensorSum(str(source), tuple(value.shape)), moving[0])
+        graph.tensors[graph.names[node]] = value
+        return
     if not isinstance(other, int | float):
         raise graph.refuse(
             node, "a tensor that does not depend on the input has no translation here."
@@ -206,6 +219,13 @@ def _arithmetic(graph: Graph, node: fx.Node, name: str, moving: list[fx.Node]) -
 def _getitem(graph: Graph, node: fx.Node) -> None:
     of, index = node.args
     assert isinstance(of, fx.Node)
+    if of.op == "call_module" and isinstance(
+        graph.values[of], tuple
+    ):  # output and weights of attention
+        if index != 0:
+            raise graph.refuse(node, "the weights of attention cannot be read.")
+        graph.same(node, of)
+        return
     if isinstance(graph.values[of], tuple | list):  # a part of chunk or split
         parts, place = graph.values[of], graph.constant(index)
         x = next(a for a in of.all_input_nodes if a in graph.moving)

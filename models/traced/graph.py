@@ -30,7 +30,11 @@ class Graph:
     :param nodes: in forward order.
     :param module: a copy of the module, in evaluation mode.
     :param values: what each node gave for a batch of two rows.
-    :param moving: nodes that depend on the input.
+    :param moving: nodes whose tensors depend on the input, and not only on its number of rows.
+    :ivar steps: records of the steps.
+    :ivar notes: what was done to parts that are no steps.
+    :ivar names: the step whose result a node has.
+    :ivar tensors: values of parts that no module has, by the name of their step.
     """
 
     nodes: list[fx.Node]
@@ -40,6 +44,7 @@ class Graph:
     steps: list[dict[str, Any]] = field(default_factory=list)
     notes: list[tuple[str, str, str]] = field(default_factory=list)
     names: dict[fx.Node, str] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def refuse(self, node: fx.Node, what: str) -> ConfigurationError:
         """The error for a node that has no translation."""
@@ -52,12 +57,28 @@ class Graph:
 
     def emit(self, node: fx.Node, what: Operation, *of: fx.Node) -> None:
         """A step for a node."""
-        read = [self.names[n] for n in of]
         name = _name(node.name)
-        shape = list(self.shape(node))
-        record = {"name": name, "of": read, "shape": shape, "does": what.to_config()}
-        self.steps.append(record)
+        self.step(name, self.shape(node), what, [self.names[n] for n in of])
         self.names[node] = name
+
+    def step(self, name: str, shape: tuple[int, ...], what: Operation, of: list[str]) -> None:
+        """A step of that name."""
+        record = {"name": name, "of": of, "shape": list(shape), "does": what.to_config()}
+        self.steps.append(record)
+
+    def fixed(self, node: fx.Node, of: Any, rank: int) -> Tensor:
+        """Value of an argument that is the same for all rows of so many dimensions.
+
+        :raises ConfigurationError: for one that differs from row to row.
+        """
+        value = self.constant(of)
+        if not isinstance(value, Tensor) or value.ndim > rank + 1:
+            raise self.refuse(node, "an argument has no translation.")
+        if value.ndim == rank + 1:
+            if len(value) not in (1, 2) or not torch.equal(value[0], value[-1]):
+                raise self.refuse(node, "a tensor that differs from row to row has no translation.")
+            value = value[0]
+        return value.detach().clone()
 
     def same(self, node: fx.Node, as_node: fx.Node) -> None:
         """A node that gives what another gave."""
@@ -91,14 +112,17 @@ def graph_of(module: nn.Module, example: Tensor) -> Graph:
             "from_module: the module must take one tensor; others need defaults."
         )
     like = next((p for p in copy.parameters() if p.is_floating_point()), example)
-    row = example[:1].detach().to(like.device, like.dtype)
+    row = example[:1].detach().to(like.device)
+    row = row.to(like.dtype) if row.is_floating_point() else row
     two, three = (_run(traced, row.repeat_interleave(rows, 0)) for rows in (2, 3))
     moving: set[fx.Node] = set()
     for node in nodes:
-        if node.op == "placeholder" or moving.intersection(node.all_input_nodes):
+        reads = node.op == "placeholder" or moving.intersection(node.all_input_nodes)
+        if reads and not isinstance(
+            two[node], int | float | torch.Size | None
+        ):  # no numbers of rows
             moving.add(node)
             _check_rows(node, two[node], three[node])
-    moving = {n for n in moving if not isinstance(two[n], int | float | torch.Size | None)}
     return Graph(nodes, copy, two, moving)
 
 

@@ -1,4 +1,4 @@
-"""Operations that apply layers, and batch norms without weights in the posterior."""
+"""Operations that apply the layers whose nodes are groups of the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from typing_extensions import override
 
 from pyro_ssbnn.models.traced.following import Following, Signal
@@ -15,7 +16,7 @@ from pyro_ssbnn.models.traced.operations import Operation, known
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
-__all__ = ["Convolution", "Dense", "Layer", "Norm"]
+__all__ = ["Convolution", "Dense", "Layer"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,23 @@ class Layer(Operation):
     norm: str | None = None
     eps: float = 1e-5
     momentum: float = 0.1
+
+    def weights_of(self, module: nn.Module) -> Tensor:
+        """The layer's weights in the module, ``[rows, group_size]``, its bias (or 0) or scale and shift last."""
+        found: Any = module.get_submodule(self.module)
+        weight: Tensor = found.weight.detach().flatten(1)
+        if self.norm is None:
+            bias = weight.new_zeros(len(weight)) if found.bias is None else found.bias.detach()
+            return torch.cat([weight, bias.unsqueeze(-1)], -1)
+        norm: Any = module.get_submodule(self.norm)
+        ones, zeros = weight.new_ones(len(weight)), weight.new_zeros(len(weight))
+        own = [norm.weight.detach(), norm.bias.detach()] if norm.affine else [ones, zeros]
+        return torch.cat([weight, torch.stack(own, -1)], -1)
+
+    @property
+    def path(self) -> str:
+        """Path of what is left of it in an ordinary module."""
+        return self.module
 
     @property
     def own(self) -> int:
@@ -145,39 +163,3 @@ class Convolution(Layer):
         )
         seen.block(signal.source, reason)
         seen.block(name, reason)
-
-
-@known
-@dataclass(frozen=True)
-class Norm(Operation):
-    """A batch norm that follows no layer, or not that layer alone: its scale and shift stay as they came.
-
-    :param module: path of the batch norm.
-    :param dims: dimensions of a map behind the channels.
-    """
-
-    kind = "norm"
-    module: str
-    dims: int
-    eps: float = 1e-5
-    momentum: float = 0.1
-
-    @override
-    def __call__(self, net: Wiring, name: str, *h: Tensor) -> Tensor:
-        return net.part(name, h[0])
-
-    @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
-        (signal,) = signals
-        if not seen.stays(signal) and (signal.axis, signal.width) != (0, 1):
-            signal = seen.mixed(name, shape, signals, f"{name} does not norm node by node")
-        source = None if seen.stays(signal) else signal.source
-        seen.norms[name] = (source, shape[0])
-        return replace(signal, chain=(*signal.chain, (name, self)))
-
-    @override
-    def of_constant(self, net: Any, name: str, value: Tensor) -> Tensor:
-        part = net.get_submodule(name).plain(None)
-        return value * part.scale.to(value) + part.shift.to(value)

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import fx, nn
 
+from pyro_ssbnn.models.traced.attention import Attention, Projection
+from pyro_ssbnn.models.traced.fixed import Embedding, LayerNorm, Norm
 from pyro_ssbnn.models.traced.functions import POOL_OPTIONS, activation, pool, reshape
 from pyro_ssbnn.models.traced.graph import Graph
-from pyro_ssbnn.models.traced.layers import Convolution, Dense, Norm
+from pyro_ssbnn.models.traced.layers import Convolution, Dense
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
 __all__ = ["translate_module"]
@@ -53,6 +55,9 @@ def translate_module(graph: Graph, node: fx.Node) -> None:
     :raises ConfigurationError: for one without a translation.
     """
     module: Any = graph.module.get_submodule(str(node.target))
+    if isinstance(module, nn.MultiheadAttention):
+        _attention(graph, node, module)
+        return
     (x,) = (a for a in node.all_input_nodes if a in graph.moving)
     if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
         _require_one_use(graph, node)
@@ -64,6 +69,11 @@ def translate_module(graph: Graph, node: fx.Node) -> None:
         dims = len(graph.shape(node)) - 1
         options = _norm_options(graph, node, module)
         graph.emit(node, Norm(str(node.target), dims, **options), x)
+    elif isinstance(module, nn.LayerNorm):
+        over = tuple(module.normalized_shape)
+        graph.emit(node, LayerNorm(str(node.target), over, module.eps), x)
+    elif isinstance(module, nn.Embedding):
+        graph.emit(node, Embedding(str(node.target), tuple(module.weight.shape)), x)
     elif isinstance(module, _DROPPED) or type(module).__name__ == "StochasticDepth":
         graph.notes.append(
             (str(node.target), "removed", f"{type(module).__name__} is for training")
@@ -73,6 +83,31 @@ def translate_module(graph: Graph, node: fx.Node) -> None:
         reshape(graph, node, x)
     else:
         _function_of(graph, node, x, module)
+
+
+def _attention(graph: Graph, node: fx.Node, module: nn.MultiheadAttention) -> None:
+    """Queries, keys and values as layers of heads, attention, and the layer that reads it."""
+    _require_one_use(graph, node)
+    names = ("query", "key", "value")
+    given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    masked = given.get("is_causal") or any(
+        given.get(name) is not None for name in ("key_padding_mask", "attn_mask")
+    )
+    plain = module._qkv_same_embed_dim and module.batch_first and len(node.args) <= len(names)
+    if masked or not plain or module.bias_k is not None or module.add_zero_attn:
+        raise graph.refuse(
+            node, "attention has a translation with batch_first=True, one width, and without masks."
+        )
+    path, base, width = str(node.target), node.name, module.head_dim
+    shapes = {name: graph.shape(given[name]) for name in names}
+    for name in names:
+        what = Projection(path, module.num_heads, rank=2, part=name, width=width)
+        graph.step(f"{base}_{name}", shapes[name], what, [graph.names[given[name]]])
+    read = [f"{base}_{name}" for name in names]
+    graph.step(f"{base}_heads", shapes["query"], Attention(width), read)
+    out = Dense(f"{path}.out_proj", module.embed_dim, rank=2)
+    graph.step(f"{base}_out", shapes["query"], out, [f"{base}_heads"])
+    graph.rename(node, f"{base}_out")
 
 
 def _function_of(graph: Graph, node: fx.Node, x: fx.Node, module: nn.Module) -> None:
@@ -86,7 +121,7 @@ def _function_of(graph: Graph, node: fx.Node, x: fx.Node, module: nn.Module) -> 
             names = POOL_OPTIONS[_POOLS[cls]]
             pool(graph, node, x, _POOLS[cls], {n: getattr(module, n) for n in names})
             return
-    known = "dense layers, convolutions, batch norms, activations, pooling, dropout"
+    known = "dense layers, convolutions, norms, attention, activations, pooling, dropout"
     raise graph.refuse(
         node,
         f"{type(module).__name__} has no translation; known are {known}, sums and concatenations.",

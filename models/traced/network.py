@@ -15,9 +15,9 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.base import GatedNetwork
 from pyro_ssbnn.models.compact import CompactNetwork
-from pyro_ssbnn.models.parts import ChannelNorm
+from pyro_ssbnn.models.traced.fixed import Fixed, take_statistics
 from pyro_ssbnn.models.traced.following import INPUT, Signal
-from pyro_ssbnn.models.traced.layers import Layer, Norm
+from pyro_ssbnn.models.traced.layers import Layer
 from pyro_ssbnn.models.traced.program import Program
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.priors import BetaInclusion, Prior, TheoryInclusion
@@ -27,6 +27,7 @@ from pyro_ssbnn.structure.channels import ChannelGroup
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.gates import GateInclusion
 from pyro_ssbnn.structure.groups import InputGroup, NodeGroup
+from pyro_ssbnn.structure.heads import HeadGroup
 
 __all__ = ["TracedNetwork"]
 
@@ -88,7 +89,8 @@ class TracedNetwork(GatedNetwork):
         groups = []
         for fields in seen.layers.values():
             fields = dict(fields)
-            kind = ChannelGroup if fields.pop("groups", 1) > 1 else NodeGroup
+            kind: type[NodeGroup] = ChannelGroup if fields.pop("groups", 1) > 1 else NodeGroup
+            kind = HeadGroup if "rows_per_node" in fields else kind
             last = fields["name"] in outputs
             group = kind(
                 inclusion=inclusion.get(fields["name"]),
@@ -115,11 +117,10 @@ class TracedNetwork(GatedNetwork):
             if isinstance(what, Layer) and what.norm is not None:
                 statistics: Any = self.get_submodule(f"{step.name}.statistics")
                 statistics.momentum, statistics.eps = what.momentum, what.eps
-            elif isinstance(what, Norm):
-                source, size = self.seen.norms[step.name]
+            elif isinstance(what, Fixed):
+                source, size = self.seen.norms.get(step.name, (None, 0))
                 size = size if source is None else sizes[source]
-                part = ChannelNorm(size, what.dims, what.momentum, what.eps)
-                self.add_module(step.name, part)
+                self.add_module(step.name, what.made(size))
 
     @staticmethod
     def wire(net: Wiring, x: Tensor) -> Tensor:
@@ -152,47 +153,50 @@ class TracedNetwork(GatedNetwork):
         return not any(name in sources for sources in passing)
 
     def statistics_axes(self) -> dict[str, tuple[Axis, ...]]:
-        """Axes of running statistics, and of the scales and shifts of batch norms that follow no layer."""
+        """Axes of running statistics, and of parts without weights in the posterior."""
         axes: dict[str, tuple[Axis, ...]] = {}
+        parts = self._fixed()
         for key in self.state_dict():
             name = key.partition(".")[0]
-            if name in self.seen.norms:
-                source, _ = self.seen.norms[name]
+            source, _ = self.seen.norms.get(name, (None, 0))
+            if source is not None:
                 size = len(self.get_submodule(name).get_buffer("scale"))
-                axes[key] = (Axis(source, size),) if source is not None else ()
+                axes[key] = (Axis(source, size),)
             else:
-                axes[key] = (self.description.layer(name).rows,)
+                axes[key] = () if name in parts else (self.description.layer(name).rows,)
         return axes
 
+    def _fixed(self) -> dict[str, Fixed]:
+        """Operations with parts, by name."""
+        steps = self.program.steps
+        return {s.name: s.operation for s in steps if isinstance(s.operation, Fixed)}
+
     def _plain_parts(self, kept: Mapping[str, Tensor]) -> dict[str, nn.Module]:
-        norms = self.seen.norms.items()
-        parts: dict[str, Any] = {name: self.get_submodule(name) for name, _ in norms}
-        return {name: parts[name].plain(kept.get(source or "")) for name, (source, _) in norms}
+        parts: dict[str, Any] = {name: self.get_submodule(name) for name in self._fixed()}
+        sources = {name: source for name, (source, _) in self.seen.norms.items()}
+        return {name: part.plain(kept.get(sources.get(name) or "")) for name, part in parts.items()}
 
     def weights_of(self, module: nn.Module) -> dict[str, Tensor]:
         """Weights of the module's layers, as ``StructuredGuide.start_from`` takes them.
 
         :param module: the module this network was read from, or one of the same layers.
-        :returns: ``{group: [size, group_size]}``, biases last (0 where a layer has none), or scales and shifts.
+        :returns: ``{group: [rows, group_size]}``, biases last (0 where a layer has none), or scales and shifts.
         """
-        return {name: _weights_of(module, layer) for name, layer in self.program.layers()}
+        return {name: layer.weights_of(module) for name, layer in self.program.layers()}
 
     @torch.no_grad()
     def take_statistics(self, module: nn.Module) -> Self:
         """Take the running statistics of the module's batch norms, and what has no weights in the posterior."""
         for step in self.program.steps:
-            what, norm, part = step.operation, None, None
-            if isinstance(what, Layer) and what.norm is not None:
-                norm = module.get_submodule(what.norm)
-                part = self.get_submodule(step.name)
-            elif isinstance(what, Norm):
-                norm, part = module.get_submodule(what.module), self.get_submodule(step.name)
-            if norm is not None:
-                _take(part, norm)
-            if isinstance(what, Layer) and what.norm is not None:
+            what = step.operation
+            if isinstance(what, Fixed):
+                what.take(self.get_submodule(step.name), module)
+            elif isinstance(what, Layer) and what.norm is not None:
+                statistics: Any = self.get_submodule(f"{step.name}.statistics")
+                take_statistics(statistics, module.get_submodule(what.norm))
                 layer: Any = module.get_submodule(what.module)
                 if layer.bias is not None:  # which the norm takes out again
-                    self.get_buffer(f"{step.name}.statistics.running_mean").sub_(layer.bias)
+                    statistics.running_mean.sub_(layer.bias)
         return self
 
     def report(self) -> pd.DataFrame:
@@ -213,10 +217,8 @@ class TracedNetwork(GatedNetwork):
             elif not group.gated:
                 treatment, reason = "ungated", "its prior has no gates"
             rows.append((name, layer.module, group.size, group.num_weights, treatment, reason))
-        for step in self.program.steps:
-            if isinstance(step.operation, Norm):
-                fixed = "scale and shift of a batch norm that follows no layer alone"
-                rows.append((step.name, step.operation.module, step.shape[0], 0, "fixed", fixed))
+        for name, what in self._fixed().items():
+            rows.append((name, what.module, 0, 0, "fixed", f"{what.kind}, as it came"))
         rows += [(name, name, 0, 0, what, why) for name, what, why in self.notes]
         columns = ["layer", "module", "nodes", "weights", "treatment", "reason"]
         return pd.DataFrame(rows, columns=columns).set_index("layer")
@@ -260,25 +262,3 @@ def _inclusion(prior: Prior, gated: list[str]) -> dict[str, GateInclusion]:
             f" for all, or one for each of {gated}."
         )
     return dict(zip(gated, given, strict=True))
-
-
-def _take(part: Any, norm: Any) -> None:
-    """Take a batch norm's running statistics, and its scale and shift where the part has them."""
-    part.statistics.running_mean.copy_(norm.running_mean)
-    part.statistics.running_var.copy_(norm.running_var)
-    if norm.affine and isinstance(part, ChannelNorm):
-        part.scale.copy_(norm.weight)
-        part.shift.copy_(norm.bias)
-
-
-def _weights_of(module: nn.Module, layer: Layer) -> Tensor:
-    """A layer's weights, ``[size, group_size]``."""
-    found: Any = module.get_submodule(layer.module)
-    weight: Tensor = found.weight.detach().flatten(1)
-    if layer.norm is None:
-        bias = weight.new_zeros(len(weight)) if found.bias is None else found.bias.detach()
-        return torch.cat([weight, bias.unsqueeze(-1)], -1)
-    norm: Any = module.get_submodule(layer.norm)
-    ones, zeros = weight.new_ones(len(weight)), weight.new_zeros(len(weight))
-    own = [norm.weight.detach(), norm.bias.detach()] if norm.affine else [ones, zeros]
-    return torch.cat([weight, torch.stack(own, -1)], -1)

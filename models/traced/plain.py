@@ -37,7 +37,7 @@ class PlainModule(nn.Module):
         program: Program = network.shape["steps"]
         self._returns: list[Any] | None = program[-1].get("returns")
         for name, layer in program.layers():
-            self._put(name, layer.module, _module_of(layer, network.layers[name]))
+            self._put(name, layer.path, _module_of(layer, network.layers[name]))
         for step in program.steps:
             if step.name in network.parts:
                 path = getattr(step.operation, "module", step.name)

@@ -88,4 +88,4 @@ class GroupLinear(GroupLayer):
         """Pre-activations ``[..., N, size]`` of inputs ``[..., N, fan_in]``."""
         amplitude, weight = self.sample_weights(shared, x)
         f = affine(x, weight)
-        return f if amplitude is None else f * amplitude.unsqueeze(-2)
+        return f if amplitude is None else f * self.group.spread(amplitude).unsqueeze(-2)

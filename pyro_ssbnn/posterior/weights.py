@@ -102,7 +102,7 @@ def cut_weights(
         rows = group.rows.indices(members, weight.device)
         columns = group.incoming.indices(members, weight.device)
         if len(rows) < group.size:
-            weight = weight.index_select(-2, rows)
+            weight = weight.index_select(-2, group.weight_rows.indices(members, weight.device))
         bias, left = weight[..., -1], weight[..., :-1]
         if len(columns) < group.fan_in:
             left = left.index_select(-1, columns)

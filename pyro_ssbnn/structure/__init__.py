@@ -12,6 +12,7 @@ from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.groups import InputGroup, NodeGroup, layer_inclusion
 from pyro_ssbnn.structure.guide import Guide, LogMoments
+from pyro_ssbnn.structure.heads import HeadGroup
 from pyro_ssbnn.structure.linear import LinearGroup
 from pyro_ssbnn.structure.match import first_difference, require_match
 from pyro_ssbnn.structure.network import Network
@@ -24,6 +25,7 @@ __all__ = [
     "CutLayer",
     "GateGroup",
     "Guide",
+    "HeadGroup",
     "InputGroup",
     "LinearGroup",
     "LogMoments",

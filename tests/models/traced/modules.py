@@ -179,9 +179,58 @@ class Sequence(nn.Module):
         return self.last(1.5 * h.mean(-1) - 0.25)
 
 
+class Encoder(nn.Module):
+    """A layer of a transformer."""
+
+    def __init__(self, width, heads, hidden):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.narrow = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.1), nn.Linear(hidden, width)
+        )
+
+    def forward(self, x):
+        h = self.norm1(x)
+        h, _ = self.attention(h, h, h, need_weights=False)
+        x = x + h
+        return x + self.narrow(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    """A vision transformer: patches, a token of the class, an embedding of positions."""
+
+    rows = (2, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(2, 12, 2, 2)
+        self.token = nn.Parameter(torch.randn(1, 1, 12))
+        self.places = nn.Parameter(torch.randn(1, 10, 12))
+        self.encoder = nn.Sequential(Encoder(12, 3, 8), Encoder(12, 4, 6))
+        self.norm, self.last = nn.LayerNorm(12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        n = x.shape[0]
+        h = self.patches(x).reshape(n, 12, 9).permute(0, 2, 1)
+        h = torch.cat([self.token.expand(n, -1, -1), h], dim=1) + self.places
+        return self.last(self.norm(self.encoder(h))[:, 0])
+
+
+class Words(nn.Module):
+    """Embedded words under a layer of a transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.encoder, self.last = nn.Embedding(20, 8), Encoder(8, 2, 6), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.encoder(self.table(x)).mean(1))
+
+
 MODULES = {
     cls.__name__: cls
-    for cls in (Residual, LeNet, ResNet, Separable, DenseNet, UNet, TwoHeads, Sequence)
+    for cls in (Residual, LeNet, ResNet, Separable, DenseNet, UNet, TwoHeads, Sequence, Transformer)
 }
 
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from modules import MODULES, joined, made
+from modules import MODULES, Words, joined, made
 from pyro import poutine
 from torch import nn
 
@@ -143,7 +143,7 @@ class TestModules:
         loaded = ss.load_compact(tmp_path / "network.safetensors")
         with torch.no_grad():
             for pruned in (other, loaded):
-                assert torch.equal(pruned(x.flatten(1)), one(x.flatten(1)))
+                close(pruned(x.flatten(1)), one(x.flatten(1)))
 
 
 def test_rank_one_flips_know_one_activation_only():
@@ -177,6 +177,42 @@ class TestWhatIsCutTogether:
             "narrow": "gated",
             "last": "ungated",
         }
+
+    def test_a_node_of_attention_is_a_head(self):
+        module, x = made("Transformer")
+        network = network_of(module, x)
+        gated = {g.name: (g.size, g.num_rows) for g in network.description.gated_layers}
+        assert gated == {
+            "encoder_0_attention_value": (3, 12),
+            "encoder_0_narrow_0": (8, 8),
+            "encoder_1_attention_value": (4, 12),
+            "encoder_1_narrow_0": (6, 6),
+        }
+        narrowed = network.description.narrowed({"encoder_0_attention_value": torch.tensor([2])})
+        sizes = [narrowed.layer(f"encoder_0_attention_{p}").num_rows for p in ("query", "key")]
+        assert sizes == [4, 4]
+        assert narrowed.layer("encoder_0_attention_out").fan_in == 4
+
+    @torch.no_grad()
+    def test_words_are_embedded(self):
+        torch.manual_seed(0)
+        module = Words().double().eval()
+        words = torch.randint(20, (4, 5))
+        network = ss.from_module(
+            module, prior=ss.SSIG(), likelihood=ss.CategoricalLikelihood(3), example=words
+        ).eval()
+        data = {**values_of(network, module), **open_gates(network)}
+        close(poutine.condition(network.network, data=data)(words.double()), module(words))
+
+    @pytest.mark.parametrize("name", ["Separable", "Transformer"])
+    def test_weights_in_arviz_have_names_of_their_own(self, name):
+        module, x = made(name)
+        network = network_of(module, x, ss.SSGHS(inclusion=0.3))
+        guide = ss.StructuredGuide(network).double()
+        posterior = ss.to_arviz(network, guide, num_draws=3, weights=True)["posterior"]
+        for group in network.description.groups:
+            shape = posterior[f"{group.name}.weight"].shape[2:]
+            assert shape == (group.num_rows, group.group_size)
 
     def test_dropout_is_removed_and_said(self):
         module, x = made("Residual")
@@ -293,6 +329,19 @@ class TestRefused:
 
         match = "cumsum: the function cumsum has no translation"
         self.refused(forward, match, last=nn.Linear(4, 2))
+
+    def test_attention_under_a_mask(self):
+        parts = {
+            "attention": nn.MultiheadAttention(4, 2, batch_first=True),
+            "last": nn.Linear(4, 2),
+        }
+        mask = torch.ones(5, 5, dtype=torch.bool).tril().logical_not()
+
+        def masked(self, x):
+            h, _ = self.attention(x, x, x, attn_mask=mask)
+            return self.last(h.mean(1))
+
+        self.refused(masked, "attention .* without masks", torch.randn(3, 5, 4), **parts)
 
     def test_a_layer_used_twice(self):
         def forward(self, x):

@@ -8,6 +8,8 @@ import pyro_ssbnn as ss
 
 pytestmark = pytest.mark.slow  # whole networks in double precision
 
+VIT = ("image_size", "patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
+
 
 @pytest.fixture(scope="module")
 def models():
@@ -33,18 +35,23 @@ def models():
         ("googlenet", 64, 57, 0),
         ("shufflenet_v2_x0_5", 64, 17, 16),
         ("vgg11", 32, 10, 0),
+        ("VisionTransformer", 32, 4, 4),
     ],
 )
 @torch.no_grad()
 def test_forward_and_cut(models, name, side, gated, followers):
     torch.manual_seed(0)
     options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    if name == "VisionTransformer":
+        options = dict(zip(VIT, (32, 8, 2, 2, 16, 32), strict=True))
     module = getattr(models, name)(num_classes=10, **options)
     if name == "vgg11":  # with narrower dense layers: the original's take minutes
         module.avgpool = torch.nn.AdaptiveAvgPool2d(1)
         module.classifier[0] = torch.nn.Linear(512, 256)
         module.classifier[3] = torch.nn.Linear(256, 256)
         module.classifier[6] = torch.nn.Linear(256, 10)
+    if name == "VisionTransformer":  # which begins with an output of 0
+        torch.nn.init.normal_(module.heads.head.weight)
     module = module.double().eval()
     for part in module.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
