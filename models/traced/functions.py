@@ -219,14 +219,13 @@ def _arithmetic(graph: Graph, node: fx.Node, name: str, moving: list[fx.Node]) -
 def _getitem(graph: Graph, node: fx.Node) -> None:
     of, index = node.args
     assert isinstance(of, fx.Node)
-    if of.op == "call_module" and isinstance(
-        graph.values[of], tuple
-    ):  # output and weights of attention
+    several = isinstance(graph.values[of], tuple | list)
+    if several and of.op == "call_module":  # output and weights of attention
         if index != 0:
             raise graph.refuse(node, "the weights of attention cannot be read.")
         graph.same(node, of)
         return
-    if isinstance(graph.values[of], tuple | list):  # a part of chunk or split
+    if several:  # a part of chunk or split
         parts, place = graph.values[of], graph.constant(index)
         x = next(a for a in of.all_input_nodes if a in graph.moving)
         whole, part = graph.values[x].shape, parts[place].shape
@@ -254,7 +253,8 @@ def _getitem(graph: Graph, node: fx.Node) -> None:
     if isinstance(place, int):
         graph.emit(node, Slice(dim - rank, place % size), of)
     else:
-        start, stop, step = place.indices(size)
+        ends = (graph.constant(end) for end in (place.start, place.stop, place.step))
+        start, stop, step = slice(*ends).indices(size)
         graph.emit(node, Slice(dim - rank, start, stop, step), of)
 
 

@@ -6,6 +6,7 @@ size: what they show of the shapes of all tensors must agree but for the rows.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.models.traced.network import TracedNetwork
 from pyro_ssbnn.models.traced.operations import Operation
 
-__all__ = ["Graph", "graph_of"]
+__all__ = ["Graph", "graph_of", "step_name"]
 
 _RESERVED = ("input", "output", "linear", "global", "data", "obs", "draws", "noise", "temperature")
 
@@ -57,7 +58,7 @@ class Graph:
 
     def emit(self, node: fx.Node, what: Operation, *of: fx.Node) -> None:
         """A step for a node."""
-        name = _name(node.name)
+        name = step_name(node.name)
         self.step(name, self.shape(node), what, [self.names[n] for n in of])
         self.names[node] = name
 
@@ -88,10 +89,6 @@ class Graph:
         """A node whose result is that of a step that was there before."""
         self.names[node] = name
 
-    def alone(self, node: fx.Node) -> bool:
-        """Whether one node reads this one."""
-        return len(node.users) == 1
-
     def constant(self, node: Any) -> Any:
         """Value of an argument that does not depend on the input."""
         return self.values[node] if isinstance(node, fx.Node) else node
@@ -118,9 +115,8 @@ def graph_of(module: nn.Module, example: Tensor) -> Graph:
     moving: set[fx.Node] = set()
     for node in nodes:
         reads = node.op == "placeholder" or moving.intersection(node.all_input_nodes)
-        if reads and not isinstance(
-            two[node], int | float | torch.Size | None
-        ):  # no numbers of rows
+        number = isinstance(two[node], int | float | torch.Size | None)  # of rows, say
+        if reads and not number:
             moving.add(node)
             _check_rows(node, two[node], three[node])
     return Graph(nodes, copy, two, moving)
@@ -154,8 +150,6 @@ def _traced(module: nn.Module) -> fx.GraphModule:
 
 def _defaults(module: nn.Module) -> dict[str, Any]:
     """Arguments of ``forward`` beside the first that have a default."""
-    import inspect
-
     parameters = list(inspect.signature(module.forward).parameters.values())[1:]
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
@@ -191,7 +185,7 @@ def _check_rows(node: fx.Node, two: Any, three: Any) -> None:
             )
 
 
-def _name(name: str) -> str:
+def step_name(name: str) -> str:
     """The name of a step: a Python name, unlike those that networks and guides need for themselves."""
     name = f"layer{name}" if name.startswith("_") else name
     return f"{name}_layer" if name in _RESERVED or hasattr(TracedNetwork, name) else name

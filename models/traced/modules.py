@@ -10,7 +10,7 @@ from torch import fx, nn
 from pyro_ssbnn.models.traced.attention import Attention, Projection
 from pyro_ssbnn.models.traced.fixed import Embedding, LayerNorm, Norm
 from pyro_ssbnn.models.traced.functions import POOL_OPTIONS, activation, pool, reshape
-from pyro_ssbnn.models.traced.graph import Graph
+from pyro_ssbnn.models.traced.graph import Graph, step_name
 from pyro_ssbnn.models.traced.layers import Convolution, Dense
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
@@ -98,7 +98,7 @@ def _attention(graph: Graph, node: fx.Node, module: nn.MultiheadAttention) -> No
         raise graph.refuse(
             node, "attention has a translation with batch_first=True, one width, and without masks."
         )
-    path, base, width = str(node.target), node.name, module.head_dim
+    path, base, width = str(node.target), step_name(node.name), module.head_dim
     shapes = {name: graph.shape(given[name]) for name in names}
     for name in names:
         what = Projection(path, module.num_heads, rank=2, part=name, width=width)

@@ -349,6 +349,16 @@ class TestRefused:
 
         self.refused(forward, "same .* more than once", same=nn.Linear(4, 4), last=nn.Linear(4, 2))
 
+    def test_a_tensor_changed_behind_another_name(self):
+        def forward(self, x):
+            h = self.first(x)
+            other = h
+            h += 1.0
+            return self.last(h + other)
+
+        match = "differs from the module"
+        self.refused(forward, match, first=nn.Linear(4, 3), last=nn.Linear(3, 2))
+
     def test_rows_that_read_each_other(self):
         def forward(self, x):
             return self.last(x - x.mean(0, keepdim=True))
