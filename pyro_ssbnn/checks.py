@@ -69,11 +69,17 @@ def check_seed(seed: int) -> None:
     check_that("seed", "it", seed, is_whole(seed) and 0 <= seed < 2**63, "a whole number from 0")
 
 
-def require_memory(owner: str, needed: float, what: str) -> None:
+def require_memory(
+    owner: str,
+    needed: float,
+    what: str,
+    advice: str = "Take narrower layers, or fewer of them.",
+) -> None:
     """Raise :class:`ConfigurationError` where this machine, or what of it this process may use, has less memory.
 
     :param needed: bytes.
     :param what: what needs them, for the message.
+    :param advice: the end of the message.
     """
     limits = [float("inf")]
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
@@ -84,7 +90,7 @@ def require_memory(owner: str, needed: float, what: str) -> None:
     if needed > min(limits):
         raise ConfigurationError(
             f"{owner}: {what} would take about {needed / 2**30:,.0f} GiB of memory; there are"
-            f" {min(limits) / 2**30:,.0f}. Take narrower layers, or fewer of them."
+            f" {min(limits) / 2**30:,.0f}. {advice}"
         )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from pyro_ssbnn.analysis.effects import Effect
-from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, MUTED, single_axes
+from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, MUTED, single_axes, written
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 __all__ = ["plot_effect", "plot_interactions"]
@@ -36,11 +36,11 @@ def plot_effect(effect: Effect, *, ax: Axes | None = None) -> Axes:
             _draw_line(ax, effect, draws[..., number], colour, label)
     if effect.is_factor:
         names = [
-            f"{value}\n{int(rows):,}"
+            f"{written(str(value))}\n{int(rows):,}"
             for value, rows in zip(effect.points, effect.observed, strict=True)
         ]
         ax.set_xticks(np.arange(len(names)), names)
-        ax.set_xlabel(f"{effect.predictor}, with the number of rows")
+        ax.set_xlabel(f"{written(effect.predictor)}, with the number of rows")
     else:
         inside = effect.observed[
             (effect.observed >= effect.points[0]) & (effect.observed <= effect.points[-1])
@@ -53,8 +53,12 @@ def plot_effect(effect: Effect, *, ax: Axes | None = None) -> Axes:
             transform=ax.get_xaxis_transform(),
             clip_on=False,
         )
-        ax.set_xlabel(effect.predictor)
-    mean = f"probability of {effect.target}" if effect.class_names else f"mean of {effect.target}"
+        ax.set_xlabel(written(effect.predictor))
+    mean = (
+        f"probability of {written(effect.target)}"
+        if effect.class_names
+        else f"mean of {written(effect.target)}"
+    )
     ax.set_ylabel(mean if effect.kind == "partial dependence" else f"change of the {mean}")
     ax.set_title(effect.kind)
     ax.legend(loc="best", fontsize="small", framealpha=0.9)
@@ -81,7 +85,7 @@ def plot_interactions(table: pd.DataFrame, *, top: int = 10, ax: Axes | None = N
     ax.hlines(height, shown["lower"], shown["upper"], color=ACCENT, linewidth=2)
     ax.plot(shown["mean"], height, "o", color=ACCENT)
     pairs = [
-        f"{first} × {second}, {100 * share:.0f} %"
+        f"{written(first)} × {written(second)}, {100 * share:.0f} %"
         for first, second, share in zip(
             shown["first"], shown["second"], shown["share"], strict=True
         )

@@ -16,6 +16,7 @@ from pyro_ssbnn.analysis.plots.style import (
     members,
     prior_line,
     single_axes,
+    written,
 )
 from pyro_ssbnn.analysis.scales import (
     inclusion_probabilities,
@@ -88,7 +89,7 @@ def plot_predictor_inclusion(
             ax.plot(alone, positions, f"k{marker}", markersize=size, mfc="white", label=name)
     if inputs.name in getattr(guide, "coupled", ()):
         _mark_sets(ax, guide, shown.tolist())
-    ax.set_yticks(positions, [names[i] for i in shown])
+    ax.set_yticks(positions, [written(names[i]) for i in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, 1.02)
     ax.set_xlabel("inclusion probability")

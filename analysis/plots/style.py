@@ -28,6 +28,7 @@ __all__ = [
     "prior_line",
     "probability_axis",
     "single_axes",
+    "written",
 ]
 
 AxesArray = NDArray[np.object_]
@@ -44,6 +45,14 @@ ACCENT = COLOURS[0]
 
 MUTED = "#9A9A9A"
 """What is not."""
+
+_LONGEST = 60  # characters of a name
+
+
+def written(name: str) -> str:
+    """A name from data as it is written: its dollars begin no formula; of a very long one the beginning."""
+    name = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+    return name.replace("$", r"\$")
 
 
 def single_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:

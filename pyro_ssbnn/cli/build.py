@@ -7,6 +7,7 @@ import platform
 import shlex
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -18,7 +19,15 @@ from rich.markup import escape
 from pyro_ssbnn.checks import check_rows, resolve_device
 from pyro_ssbnn.cli.announcing import announce, announce_training, enough_threads
 from pyro_ssbnn.cli.console import messages, results, warn
-from pyro_ssbnn.cli.lifecycle import begin, claiming, complete, leftovers, occupying, update
+from pyro_ssbnn.cli.lifecycle import (
+    begin,
+    claiming,
+    complete,
+    leftovers,
+    occupying,
+    restore,
+    update,
+)
 from pyro_ssbnn.cli.members import clear_members, train_members
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
 from pyro_ssbnn.cli.products import Making, make
@@ -46,6 +55,7 @@ from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, fit, save_fit
 from pyro_ssbnn.inference.checkpoints import last_checkpoint
 from pyro_ssbnn.inference.preparation import check_memory
 from pyro_ssbnn.inference.resumption import FIXED
+from pyro_ssbnn.inference.saving import options_of
 from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.models import MLP, network_from_config
 from pyro_ssbnn.results.findings import findings
@@ -109,7 +119,7 @@ def build_run(
         config = _config(data, preprocessing, model, options, output)
         begin(folder, path, config)
         _log.info("%s: %s", folder.path, data.record)
-        answer = _trained(folder, model, train, options, output)
+        answer = _trained(folder, config, model, train, options, output)
         return _finished(Making(folder, answer, preprocessing, config["draws"], lambda: data))
 
 
@@ -129,7 +139,7 @@ def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
                 )
             return finish_run(folder)
         with unpacking(folder.config_file, "the run"):
-            options = TrainingOptions(**config["options"])
+            options = options_of(config["options"], folder.config_file)
             model = network_from_config(config["network"])
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             threads = int(config.get("threads", 1))
@@ -151,7 +161,7 @@ def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
         results.print(f"[bold]Going on[/] after {done:g} of {planned:,} epochs", soft_wrap=True)
         config |= {"options": chosen.to_config(), "draws": output.draws, "threads": output.threads}
         folder.write_json(folder.config_file, config)
-        answer = _trained(folder, model, train, chosen, output, earlier)
+        answer = _trained(folder, config, model, train, chosen, output, earlier)
         return _finished(Making(folder, answer, preprocessing, config["draws"], lambda: data))
 
 
@@ -170,6 +180,7 @@ def finish_run(folder: RunFolder) -> int:
 
 def _trained(
     folder: RunFolder,
+    config: Mapping[str, Any],
     model: Network,
     train: Encoded,
     options: TrainingOptions,
@@ -200,11 +211,14 @@ def _trained(
     except KeyboardInterrupt as stopped:
         done = stopped.result.history.epoch if isinstance(stopped, TrainingInterrupted) else 0
         planned = options.num_epochs(len(train))
+        with suppress(OSError):
+            restore(folder, config)
         raise KeyboardInterrupt(f"after {done:g} of {planned:,} epochs. {again}") from stopped
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error} {again}, with other rates, say.") from error
     folder.previous_file.unlink(missing_ok=True)
     try:
+        restore(folder, config)
         save_fit(result, folder.fit_file)
         update(folder, trained=True, failed={})
         clear_members(folder)

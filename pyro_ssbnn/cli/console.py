@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -28,17 +30,38 @@ __all__ = [
 
 
 class CleanConsole(Console):
-    """A console on which names from data and files change nothing but the text: control characters are written out."""
+    """A console on which names from data and files change nothing but the text: control characters are written out.
+
+    A reader that has seen enough (``fit ... | head``) ends the printing, not the work.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, as long as someone reads."""
+        try:
+            super().print(*objects, **options)
+        except BrokenPipeError:
+            self._stop()
+
+    def on_broken_pipe(self) -> None:
+        """What rich, from 13.8 on, calls in place of raising."""
+        self._stop()
+
+    def _stop(self) -> None:
+        self.quiet = True
+        with suppress(OSError, ValueError):  # what is still in its buffer goes nowhere, too
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.file.fileno())
+            os.close(nothing)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Make a text of a string with markup."""
         return super().render_str(printable(text), **options)
 
 
-results = CleanConsole(highlight=False)
+results = CleanConsole(highlight=False, emoji=False)
 """Standard output: what was asked for."""
 
-messages = CleanConsole(stderr=True, highlight=False)
+messages = CleanConsole(stderr=True, highlight=False, emoji=False)
 """Standard error: how it goes, and what went wrong."""
 
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,7 +95,7 @@ def diagnose(
         certify=budget if certify else None,
         num_draws=draws,
         seed=config["seed"],
-        progress=sys.stderr.isatty() if progress is None else progress,
+        progress=messages.is_terminal if progress is None else progress,
         n_jobs=jobs,
     )
     target = folder.diagnostics_file if out is None else out

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import typer
 
 from pyro_ssbnn.cli import options as o
+from pyro_ssbnn.cli.console import messages
 from pyro_ssbnn.cli.kinds import PriorName, TransformName
 from pyro_ssbnn.cli.networks import NetworkChoice
 from pyro_ssbnn.cli.sources import SourceChoice
@@ -67,7 +67,7 @@ def fit(
     """
     training["remove_below"] = training["remove_below"] or None
     given = {name for name in context.params if o.is_given(context, name)}
-    shown = sys.stderr.isatty() if progress is None else progress
+    shown = messages.is_terminal if progress is None else progress
     if resume is not None:
         fixed = given - _HOW - training.keys()
         if fixed:

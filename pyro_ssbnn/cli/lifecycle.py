@@ -7,6 +7,7 @@ a killed process holds none. A run that replaces another (``--overwrite``) is ma
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shlex
@@ -20,12 +21,23 @@ from filelock import FileLock, Timeout
 
 from pyro_ssbnn.cli.run_folder import RunFolder, resume_command
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.files.untrusted import read_json
 
-__all__ = ["begin", "check_free", "claiming", "complete", "leftovers", "occupying", "update"]
+__all__ = [
+    "begin",
+    "check_free",
+    "claiming",
+    "complete",
+    "leftovers",
+    "occupying",
+    "restore",
+    "update",
+]
 
 _LOCK = ".lock"
 _MARKER = "pyro_ssbnn unfinished run"
-_TEMPORARY = re.compile(r"\.[^/]+-[a-z0-9_]{8}(\.\w+)?")  # as tempfile names them
+# As Python's tempfile names them, and the writer of safetensors.
+_TEMPORARY = re.compile(r"\.[^/]+-[a-z0-9_]{8}(\.\w+)?|\.tmp\w{6}")
 _SIBLING = r"\.{}-[0-9a-f]{{8}}"
 
 
@@ -111,6 +123,21 @@ def begin(folder: RunFolder, target: Path, config: Mapping[str, Any]) -> None:
         if entry.name not in (_LOCK, folder.state_file.name):
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     folder.write_json(folder.config_file, config)
+
+
+def restore(folder: RunFolder, config: Mapping[str, Any]) -> None:
+    """Make the held folder an unfinished run again, where someone has removed it meanwhile.
+
+    :raises ConfigurationError: where another run has begun there since.
+    """
+    if not folder.config_file.exists():
+        folder.write_json(folder.config_file, config)
+        update(folder, trained=False, failed={})
+    elif read_json(folder.config_file) != json.loads(json.dumps(config)):
+        raise ConfigurationError(
+            f"{folder.path}: was removed while this run was trained, and another has begun there, which is left alone;"
+            " this one is not saved. Give each run a folder of its own."
+        )
 
 
 def update(folder: RunFolder, *, trained: bool, failed: Mapping[str, str]) -> None:

@@ -91,7 +91,7 @@ def _table(table: Table, share: float, first: int, preprocessing: Preprocessing)
         scored = preprocessing.encode_target(table)
         return NewRows(x, share, labels, scored, observed)
     except DataError as error:  # targets not known yet: predictions are wanted all the same
-        return NewRows(x, share, labels, None, observed, f"{table.name}: {error}")
+        return NewRows(x, share, labels, None, observed, str(error))
 
 
 def _is_idx(file: Path) -> bool:

@@ -15,6 +15,7 @@ import torch
 from matplotlib.axes import Axes
 
 from pyro_ssbnn.analysis import plots
+from pyro_ssbnn.analysis.plots.style import written
 from pyro_ssbnn.cli.kinds import Picture, PlotKind
 from pyro_ssbnn.data import Preprocessing, TableDescription
 from pyro_ssbnn.data.predictors import Number
@@ -132,8 +133,8 @@ def _band(inputs: PlotInputs) -> Axes:
         raise ConfigurationError(f"--kind {PlotKind.band.value}: {_NEEDS[PlotKind.band]}.")
     own = number.decode(x.numpy())
     axes = plots.plot_predictive_band(own, in_own_units(draws, preprocessing))
-    axes.set_xlabel(preprocessing.feature_names[0])
-    axes.set_ylabel(preprocessing.target_name)
+    axes.set_xlabel(written(preprocessing.feature_names[0]))
+    axes.set_ylabel(written(preprocessing.target_name))
     return axes
 
 

@@ -24,7 +24,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,8 +42,10 @@ UNEXPECTED, UNUSABLE, INCOMPLETE = 1, 2, 3
 # What the user can mend; OSError: no permission, no space left.
 _EXPECTED = (OSError, *(getattr(errors, name) for name in errors.__all__ if name.endswith("Error")))
 # Names of the library's own, which say nothing to someone at a command line.
-_OWNERS = re.compile(r"^(fit|predict|MLP|Preprocessing\.apply|FeatureScaling\.standardize): ")
+_OWNERS = re.compile(r"^(fit|predict|split|MLP|Preprocessing\.apply|FeatureScaling\.standardize): ")
+_LONGEST = 2_000  # characters of a message
 _STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_MEMORY = "the memory does not suffice. Take smaller --hidden layers, --batch-size or --draws, or a larger machine."
 _log = logging.getLogger(__name__)
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
@@ -71,7 +73,7 @@ class Stopped(KeyboardInterrupt):
 def reported(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command ``--debug`` and ``--log-file``; it ends with a message and an exit code, whatever happens."""
 
-    if not sys.stderr.isatty():  # a bar in a file: a line now and then, not ten a second
+    if not messages.is_terminal:  # a bar in a file: a line now and then, not ten a second
         os.environ.setdefault("TQDM_MININTERVAL", "30")
         os.environ.setdefault("TQDM_MAXINTERVAL", "60")
 
@@ -94,17 +96,16 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
 def in_words(error: Exception) -> str:
     """What a message says of an exception; one that was not expected says its kind, too."""
     text = re.sub(r"^TrainingOptions: (\w+)", lambda found: option(found[1]), str(error))
-    text = _OWNERS.sub("", text)
+    text = re.sub(r"^delimiter\b", "--delimiter", _OWNERS.sub("", text))
+    text = re.sub(r"\btest_fraction=", "--test-fraction ", text)
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}."
     if isinstance(error, _EXPECTED):
         return text or type(error).__name__
     if isinstance(error, MemoryError) or "alloc" in text.lower() or "out of memory" in text:
-        return (
-            "the memory does not suffice. Take smaller --hidden layers, --batch-size or --draws, or a larger"
-            " machine."
-        )
+        return _MEMORY
     return f"{type(error).__name__}: {text[:500]}"
 
 
@@ -124,6 +125,9 @@ def _errors_as_messages(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, MemoryError) and sys.stderr is not None:
+            sys.stderr.write(f"Error: {_MEMORY}\n")  # there may be none left to print it in colours
+            raise typer.Exit(UNUSABLE) from None
         text = in_words(error)
         if isinstance(error, _EXPECTED):
             messages.print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True)
@@ -172,10 +176,13 @@ def _logging_to(file: Path | None) -> Iterator[None]:
     package = logging.getLogger("pyro_ssbnn")
     handlers: list[logging.Handler] = [_ToConsole(logging.WARNING)]
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        stream = logging.FileHandler(file, encoding="utf-8")
-        stream.setFormatter(_JsonLines())
-        handlers.append(stream)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(_ToFile(file))
+        except OSError as error:
+            raise errors.ConfigurationError(
+                f"--log-file {file}: cannot be written ({error.strerror})."
+            ) from error
     level, propagate, show = package.level, package.propagate, warnings.showwarning
     for handler in handlers:
         package.addHandler(handler)
@@ -211,6 +218,26 @@ class _ToConsole(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno < logging.ERROR:  # errors are told as the command ends
             messages.print(f"[yellow]Warning:[/] {escape(record.getMessage())}", soft_wrap=True)
+
+
+class _ToFile(logging.FileHandler):
+    """A line of JSON each; a log that cannot be written any more, the disk being full, ends nothing else."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, encoding="utf-8")
+        self.setFormatter(_JsonLines())
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        error = sys.exc_info()[1]
+        self.setLevel(logging.CRITICAL + 1)  # said once
+        messages.print(
+            f"[yellow]Warning:[/] --log-file: {escape(str(error))}. Nothing more is logged.",
+            soft_wrap=True,
+        )
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 class _JsonLines(logging.Formatter):

@@ -252,6 +252,11 @@ def _load_table(choice: SourceChoice, how: str) -> LoadedData:
             len(table), _fraction(choice), choice.seed, classes=classes, groups=groups
         )
         train, test = (table.take(rows) for rows in parts)
+    if len(train) < 2:
+        few = f"{len(table):,} rows with a target, {len(train):,} of them to train on"
+        raise DataError(
+            f"{choice.source}: {few}; expected at least two. Add rows, or take a smaller --test-fraction."
+        )
     data = _loaded(choice, Format.table, train, test, how if test is not None else "none")
     record = {"columns": columns, "delimiter": choice.delimiter, "without_target": unknown}
     record |= {"groups": choice.groups, "task": task, "transform": choice.transform}

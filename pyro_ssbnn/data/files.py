@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyro_ssbnn.data.wording import listed
 from pyro_ssbnn.errors import DataError
-from pyro_ssbnn.files.untrusted import GZIP, unpacked
+from pyro_ssbnn.files.untrusted import GZIP, most_unpacked, unpacked
 
 
 def read_bytes(path: str | Path) -> tuple[bytes, bool]:
@@ -29,10 +29,24 @@ def read_bytes(path: str | Path) -> tuple[bytes, bool]:
             f"{file}: the gzip data are damaged ({error}); download the file again."
         ) from error
     except OverflowError as error:
-        raise DataError(
-            f"{file}: a gzip file of {len(raw):,} bytes holds {error}, as no images or tables do; it was not unpacked"
-            " further. Unpack it yourself if it is what you mean."
-        ) from error
+        raise _too_large(file, len(raw), str(error)) from error
+
+
+def check_unpacked(file: Path, size: int) -> None:
+    """Raise :class:`DataError` where a packed file says that it holds much more than images or tables ever do.
+
+    :param size: bytes of what is packed in it.
+    """
+    packed = file.stat().st_size
+    if size > most_unpacked(packed):
+        raise _too_large(file, packed, f"{size:,} bytes when unpacked")
+
+
+def _too_large(file: Path, packed: int, held: str) -> DataError:
+    return DataError(
+        f"{file}: a packed file of {packed:,} bytes holds {held}, as no images or tables do; it was not unpacked"
+        " further. Unpack it yourself if it is what you mean."
+    )
 
 
 def check_file(path: str | Path) -> Path:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_ssbnn.data.dataset import Dataset
 from pyro_ssbnn.data.files import check_folder, find_file, find_numbered, read_bytes
-from pyro_ssbnn.data.wording import listed
+from pyro_ssbnn.data.wording import listed, located
 from pyro_ssbnn.errors import DataError
 
 Split = Literal["train", "test"]
@@ -108,15 +108,10 @@ def read_idx_images(folder: str | Path, split: Split = "train") -> Dataset:
     highest = int(labels.max()) if len(labels) else 0
     names = tuple(str(k) for k in range(highest + 1)) if split == "test" else ()
     x = images.flatten(1).to(torch.float32).div_(255)
-    return Dataset(
-        x,
-        labels.long(),
-        pixel_names(("pixel",), height, width),
-        "label",
-        "classification",
-        names,
-        (1, height, width),
-    )
+    pixels = pixel_names(("pixel",), height, width)
+    with located(directory):
+        shape = (1, height, width)
+        return Dataset(x, labels.long(), pixels, "label", "classification", names, shape)
 
 
 def read_cifar(folder: str | Path, split: Split = "train") -> Dataset:
@@ -145,7 +140,9 @@ def read_cifar(folder: str | Path, split: Split = "train") -> Dataset:
         start += len(batch)
     y = torch.cat([batch[:, 0] for batch in records]).long()
     names = pixel_names(("red", "green", "blue"), *_CIFAR_SHAPE[1:])
-    return Dataset(x.div_(255), y, names, "label", "classification", CIFAR_CLASSES, _CIFAR_SHAPE)
+    with located(directory):
+        task = "classification"
+        return Dataset(x.div_(255), y, names, "label", task, CIFAR_CLASSES, _CIFAR_SHAPE)
 
 
 def _cifar_records(file: Path) -> Tensor:

@@ -198,7 +198,10 @@ class Preprocessing:
         """
         column = table.column(self.target_name)
         column = column if self.class_names else column.parsed()
-        y, _, _ = encode_target(column, self.task, table, self.class_names)
+        try:
+            y, _, _ = encode_target(column, self.task, table, self.class_names)
+        except DataError as error:
+            raise DataError(f"{table.name}: {error}") from error
         return y
 
     def row_labels(self, rows: Dataset | Table, first: int = 0) -> dict[str, NDArray[Any]]:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from typing import Any, BinaryIO
 
 import narwhals as nw
 
-from pyro_ssbnn.data.files import check_file
+from pyro_ssbnn.checks import require_memory
+from pyro_ssbnn.data.files import check_file, check_unpacked
 from pyro_ssbnn.data.table import Table
 from pyro_ssbnn.data.wording import check_different
-from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.errors import ConfigurationError, DataError
 
 __all__ = ["MISSING", "read_table", "table_pieces"]
 
@@ -41,6 +43,7 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     :param delimiter: between fields of text; by default what the first line has most of: comma, semicolon, tab or bar.
     :raises DataError: a missing, empty, binary or cut file, a row with too many or too few fields, columns with the
         same name, column names and nothing else, a package that is needed to read it and is not there.
+    :raises ConfigurationError: a delimiter that can be none; a file that says that its table is larger than the memory.
     """
     file = check_file(path)
     ending = file.suffix.lower()
@@ -111,23 +114,42 @@ def _arrow() -> Any:
 
 def _binary(file: Path, ending: str) -> Table:
     try:
-        if ending in _SHEETS:
-            import pandas as pd
-
-            return Table.of(
-                pd.read_excel(file, na_values=MISSING, keep_default_na=False), name=str(file)
-            )
-        import pyarrow.feather
-        import pyarrow.parquet
-
-        read = pyarrow.parquet.read_table if ending in _PARQUET else pyarrow.feather.read_table
-        return Table.of(read(file), name=str(file))
+        table = Table.of(_unpacked(file, ending), name=str(file))
     except ImportError as error:
         raise DataError(
             f"{file}: reading {ending} files needs another package ({error})."
         ) from error
-    except (ValueError, OSError, KeyError) as error:
-        raise DataError(f"{file}: not readable as a {ending} file ({error}).") from error
+    except (ConfigurationError, DataError, MemoryError):
+        raise
+    except Exception as error:  # the libraries raise anything for a damaged file
+        raise DataError(
+            f"{file}: not readable as a {ending} file ({str(error)[:200]}). It was damaged, or is something else; save"
+            " the table as CSV in UTF-8."
+        ) from error
+    if not len(table):
+        raise DataError(f"{file}: expected rows below the column names, found none.")
+    return table
+
+
+def _unpacked(file: Path, ending: str) -> Any:
+    """What the library for such files makes of one, after a look at how large that will be."""
+    if ending in _SHEETS:
+        import pandas as pd
+
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                check_unpacked(file, sum(part.file_size for part in archive.infolist()))
+        return pd.read_excel(file, na_values=MISSING, keep_default_na=False)
+    if ending in _PARQUET:
+        from pyarrow import parquet
+
+        shape = parquet.read_metadata(file)
+        needed = 8.0 * shape.num_rows * shape.num_columns
+        require_memory(str(file), needed, "the table", "Read a part of it in Python.")
+        return parquet.read_table(file)
+    from pyarrow import feather
+
+    return feather.read_table(file)
 
 
 @dataclass(frozen=True)
@@ -146,6 +168,10 @@ class _Form:
 
 def _form(file: Path, stream: BinaryIO, delimiter: str | None) -> _Form:
     """Look at the first lines, and put the stream behind the column names."""
+    if delimiter is not None and (len(delimiter.encode()) != 1 or delimiter in '"\r\n\0'):
+        raise ConfigurationError(
+            f"delimiter must be one ASCII character, and not a quotation mark or the end of a line; got {delimiter!r}."
+        )
     start = stream.read(2**16)
     if b"\0" in start:
         raise DataError(

@@ -36,18 +36,25 @@ def split_rows(
         raise DataError(
             f"split: expected 0 < test_fraction < 1, got {test_fraction}; 0.1 keeps a tenth of the rows for the test."
         )
+    if not 0 <= seed < 2**32:
+        raise DataError(f"split: seed must lie in 0 to {2**32 - 1:,}; got {seed}.")
     # A second of import, for those who split.
     from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
     rows = np.arange(num_rows)
+    single = np.zeros(num_rows, dtype=bool)
+    least, of_what = 1, "a row"
+    if groups is not None:
+        of_what = f"one of the {len(np.unique(groups))} groups"
+    elif classes is not None:
+        _, code, counts = np.unique(classes, return_inverse=True, return_counts=True)
+        single = counts[code] == 1
+        least = max(1, int((counts > 1).sum()))
+        of_what = f"a row of each of {least} classes"
     try:
         if groups is not None:
             cut = GroupShuffleSplit(1, test_size=float(test_fraction), random_state=seed)
             return next(cut.split(rows, groups=groups))
-        single = np.zeros(num_rows, dtype=bool)
-        if classes is not None:
-            _, code, counts = np.unique(classes, return_inverse=True, return_counts=True)
-            single = counts[code] == 1
         train, test = train_test_split(
             rows[~single],
             test_size=float(test_fraction),
@@ -55,9 +62,8 @@ def split_rows(
             stratify=None if classes is None else code[~single],
         )
     except ValueError as error:
-        reason = f"{error}".rstrip(".")
         raise DataError(
-            f"split: {num_rows} rows cannot be split with test_fraction={test_fraction}, seed={seed}: {reason}. Change"
-            " the fraction, or add rows."
+            f"split: {num_rows} rows cannot be split with test_fraction={test_fraction}: training and test rows"
+            f" both need {of_what}. Change the fraction, or add rows."
         ) from error
     return np.concatenate([train, rows[single]]), test

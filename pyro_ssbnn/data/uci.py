@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_ssbnn.data.dataset import Dataset
 from pyro_ssbnn.data.files import check_folder, find_file
-from pyro_ssbnn.data.wording import listed
+from pyro_ssbnn.data.wording import listed, located, quoted
 from pyro_ssbnn.errors import DataError
 
 
@@ -40,7 +40,8 @@ def read_uci(folder: str | Path) -> Dataset:
             f"in index_features.txt; drop it there, it would give the answer away."
         )
     names = tuple(f"x{i + 1}" for i in range(len(features)))
-    return Dataset(table[:, features], table[:, target[0]], names, "y", "regression")
+    with located(directory):
+        return Dataset(table[:, features], table[:, target[0]], names, "y", "regression")
 
 
 def uci_splits(folder: str | Path) -> int:
@@ -132,7 +133,7 @@ def _finite(field: str, file: Path, line: int) -> float:
     if not math.isfinite(value):
         raise DataError(
             f"{file}, line {line}: expected finite numbers separated by blanks, found "
-            f"{field!r}. Correct or delete the line."
+            f"{quoted(field)}. Correct or delete the line."
         )
     return value
 

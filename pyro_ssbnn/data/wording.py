@@ -1,11 +1,14 @@
 """Words shared by the messages of this folder: ordinals, shortened lists, columns, near misses, options, problems."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pyro_ssbnn.errors import DataError
+
+_LONGEST = 100  # characters of a name or value in a message
 
 
 def ordinal(position: int) -> str:
@@ -16,16 +19,31 @@ def ordinal(position: int) -> str:
 
 
 def listed(items: Iterable[object], most: int = 10) -> str:
-    """Quote strings, show at most ``most`` items, and say how many are left out."""
+    """Quote strings (of long ones the beginning), show at most ``most`` items, and say how many are left out."""
     every = list(items)
-    shown = ", ".join(repr(item) if isinstance(item, str) else str(item) for item in every[:most])
+    shown = ", ".join(quoted(i) if isinstance(i, str) else str(i) for i in every[:most])
     left = len(every) - most
     return f"{shown} and {left} more" if left > 0 else shown
+
+
+def quoted(text: str) -> str:
+    """A name or a value in quotation marks, of a long one the beginning."""
+    return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 
 def column(names: Sequence[str], index: int) -> str:
     """Name a column and its place: ``column 'age' (3rd of 10)``; ``index`` counts from 0."""
     return f"column {names[index]!r} ({ordinal(index + 1)} of {len(names)})"
+
+
+@contextmanager
+def located(where: object) -> Iterator[None]:
+    """Say of what a :class:`Dataset` of the block does not take in which file or folder it stands."""
+    try:
+        yield
+    except DataError as error:
+        found = re.sub(r"^Dataset(\.\w+)?: ", f"{where}: ", str(error))
+        raise DataError(found) from error
 
 
 def check_different(where: str, names: Sequence[str]) -> None:

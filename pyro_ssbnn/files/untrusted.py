@@ -21,6 +21,7 @@ __all__ = [
     "GZIP",
     "check_numbers",
     "entry",
+    "most_unpacked",
     "parse_json",
     "read_json",
     "regular_file",
@@ -164,6 +165,11 @@ def check_numbers(record: Any, most: int, where: str | Path) -> None:
         )
 
 
+def most_unpacked(packed: int) -> int:
+    """Bytes that a packed file of so many bytes may become."""
+    return max(_UNPACKED_FREELY, _MOST_PACKED * packed)
+
+
 def unpacked(raw: bytes) -> tuple[bytes, bool]:
     """Unpack gzip data, several streams one after the other, as far as is reasonable.
 
@@ -171,7 +177,7 @@ def unpacked(raw: bytes) -> tuple[bytes, bool]:
     :raises OverflowError: for much more than images or tables ever unpack to; nothing beyond has been unpacked.
     :raises zlib.error: for damaged data.
     """
-    most = max(_UNPACKED_FREELY, _MOST_PACKED * len(raw))
+    most = most_unpacked(len(raw))
     parts: list[bytes] = []
     at = length = 0
     stream = zlib.decompressobj(wbits=31)  # gzip.open would not say how much of a cut one there is

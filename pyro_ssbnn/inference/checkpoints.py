@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from os import PathLike
 from pathlib import Path
@@ -26,6 +27,7 @@ class Checkpoints:
 
     The last two are kept: ``run.safetensors``, and ``run.previous.safetensors``. Each takes its name once it is whole
     on the disk. One that cannot be written is reported to the log, and the run goes on; only the first must succeed.
+    Nor is one written over what another run has put there meanwhile.
 
     :param path: of the newest one; None writes none.
     :param every: seconds between two.
@@ -40,6 +42,7 @@ class Checkpoints:
         check_that("fit", "checkpoint", path, isinstance(path, str | PathLike | None), "a path")
         self.path = None if path is None else Path(path)
         self._every, self._next = every, float("inf")
+        self._written: tuple[int, int] | None = None
         if self.path is not None and not resumes:
             for file in (self.path, _previous(self.path)):
                 if file.exists():
@@ -77,11 +80,22 @@ class Checkpoints:
             return
         start = time.perf_counter()
         try:
+            if self._written is not None and self._stamp() not in (None, self._written):
+                raise FileExistsError(f"{self.path} is there, and not what this run wrote")
             write_fit(result, self.path, _previous(self.path))
+            self._written = self._stamp()
         finally:
             now = time.perf_counter()
             self._next = now + max(self._every, _LEAST_SHARE * (now - start))
         _log.info("Checkpoint after %g epochs: %s", result.history.epoch, self.path)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What tells the file of the newest checkpoint from another, None where there is none."""
+        try:
+            found = os.stat(self.path or "")
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
 
 def last_checkpoint(path: Path) -> Fit | None:

@@ -6,6 +6,7 @@ Loading runs no code from the file, and makes nothing larger than the file is: s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,15 @@ from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import first_difference
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["load_fit", "load_guide", "packed", "save_fit", "unpacked", "write_fit"]
+__all__ = [
+    "load_fit",
+    "load_guide",
+    "options_of",
+    "packed",
+    "save_fit",
+    "unpacked",
+    "write_fit",
+]
 
 _OF_DATA = ("prior", "output_prior", "likelihood")  # records that may count rows
 _SMALL = 10_000  # members that cost nothing
@@ -103,7 +112,7 @@ def unpacked(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, 
     model = _network_of(path, header, tensors)
     guide = _guide_of(path, model, header, tensors)
     with unpacking(path, "the fit"):
-        options = TrainingOptions(**entry(header, "options", dict, path))
+        options = options_of(entry(header, "options", dict, path), path)
         history = _history_of(path, header, tensors, model)
         optimizer = _optimizer_of(path, header, tensors, guide)
         random_state = _random_state_of(path, tensors)
@@ -129,6 +138,21 @@ def load_guide(path: str | Path, model: Network, device: str = "cpu") -> Guide:
     if difference:
         raise CheckpointError(f"{path}: the saved guide is that of another network: {difference}.")
     return _guide_of(path, model, header, tensors)
+
+
+def options_of(record: Mapping[str, Any], where: str | Path) -> TrainingOptions:
+    """Options of the training, as a file tells them.
+
+    :raises CheckpointError: for options that there are none of, or values that none has.
+    """
+    unknown = sorted(record.keys() - {field.name for field in fields(TrainingOptions)})
+    if unknown:
+        raise CheckpointError(
+            f"{where}: options of the training that this version does not know: {', '.join(unknown)[:200]}. A later"
+            " version of pyro_ssbnn wrote them, or someone else: go on with that version, or fit again."
+        )
+    with unpacking(where, "the training options"):
+        return TrainingOptions(**record)
 
 
 def _start_record(start: Start) -> dict[str, Any]:

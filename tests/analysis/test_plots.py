@@ -344,6 +344,18 @@ def test_many_predictors_are_cut_to_the_highest(build):
     assert [t.get_text() for t in renamed.get_yticklabels()] == ["gene 399"]
 
 
+def test_names_are_no_formulas(build, tmp_path):
+    """Dollars in a name are dollars, and a name of any length leaves room for the plot."""
+    names = ["$_income_$", r"$\frac{", "a" * 5_000]
+    _, guide = build(input_inclusion=0.4, input_names=names)
+    (ax,) = axes()
+    plot_predictor_inclusion(guide, ax=ax)
+    ax.figure.savefig(tmp_path / "plot.png")
+    shown = {label.get_text() for label in ax.get_yticklabels()}
+    assert r"\$_income_\$" in shown
+    assert max(map(len, shown)) < 100
+
+
 def test_predictor_misuse(build):
     _, ungated = build()
     with pytest.raises(ConfigurationError, match="carry no gates"):

@@ -167,7 +167,11 @@ def test_groups_are_held_out_whole(invoke, tiny, tmp_path):
 
 
 REFUSED: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
-    "one row": (lambda: table().head(1), ("at least two rows, found 1",)),
+    "one row": (lambda: table().head(1), ("1 rows with a target", "expected at least two")),
+    "one target": (
+        lambda: table(y=[2.5] + [np.nan] * (N - 1)),
+        ("1 rows with a target, 1 of them to train on",),
+    ),
     "one class": (lambda: table(y="ill"), ("at least two classes",)),
     "a constant target": (lambda: table(y=2.5), ("constant", "nothing to predict")),
     "counts": (
@@ -183,6 +187,14 @@ REFUSED: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
         ("expected predictors beside the target 'y'", "'id': numbers the rows"),
     ),
 }
+
+
+def test_few_rows_are_told_as_they_are_cut(invoke, tiny, tmp_path):
+    table().head(3).to_csv(tmp_path / "raw.csv", index=False)
+    options = ("--target", "y", "--test-fraction", 0.5, *tiny, "--out", tmp_path / "run")
+    result = invoke("fit", tmp_path / "raw.csv", *options)
+    assert result.exit_code == 2
+    assert "3 rows with a target, 1 of them to train on" in result.output
 
 
 @pytest.mark.parametrize("name", REFUSED)

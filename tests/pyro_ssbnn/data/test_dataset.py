@@ -176,5 +176,7 @@ def test_split_explains_what_cannot_be_split():
         split_rows(4, 0.5, 0, groups=np.zeros(4))
     with pytest.raises(DataError, match="at least two rows"):
         split(make(), 0.1, seed=0)
-    with pytest.raises(DataError, match="seed=-1"):
+    with pytest.raises(DataError, match="both need a row of each of 10 classes"):
+        split_rows(30, 0.2, 0, classes=np.arange(30) % 10)
+    with pytest.raises(DataError, match=r"seed must lie in .* got -1"):
         split(make(), 0.5, seed=-1)

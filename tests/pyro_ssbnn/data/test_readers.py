@@ -1,13 +1,19 @@
 """Files as tables, whole and in pieces: what is read, and what is refused with the place where it stands."""
 
 import gzip
+import os
+import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from pyro_ssbnn.data import read_table, table_pieces
-from pyro_ssbnn.errors import DataError
+from pyro_ssbnn.errors import ConfigurationError, DataError
+from pyro_ssbnn.files import untrusted
 
 
 def write(tmp_path, content, name="table.csv"):
@@ -101,6 +107,52 @@ def test_other_files_hold_the_same_table(tmp_path, ending):
 def test_what_is_not_of_its_ending_is_refused(tmp_path, ending):
     with pytest.raises(DataError, match=f"not readable as a .{ending} file"):
         read_table(write(tmp_path, "a,b\n1,2\n", f"table.{ending}"))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather", "csv", "xlsx"])
+def test_a_table_without_rows_is_refused(tmp_path, ending):
+    frame, path = pd.DataFrame({"a": ["x"], "b": ["y"]}).head(0), tmp_path / f"t.{ending}"
+    if ending in ("csv", "xlsx"):
+        (frame.to_csv if ending == "csv" else frame.to_excel)(path, index=False)
+    else:
+        (frame.to_parquet if ending == "parquet" else frame.to_feather)(path)
+    with pytest.raises(DataError, match="expected rows below the column names, found none"):
+        read_table(path)
+
+
+def test_a_damaged_spreadsheet_is_refused_whatever_its_library_says(tmp_path):
+    """At any place: openpyxl raises errors of zip files, of XML, of attributes, ..."""
+    pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}).to_excel(tmp_path / "t.xlsx", index=False)
+    data = (tmp_path / "t.xlsx").read_bytes()
+    for at in range(0, len(data), 97):
+        changed = data[:at] + b"<&\0" + data[at + 3 :]
+        file = tmp_path / "damaged.xlsx"
+        file.write_bytes(changed if at % 2 else data[:at])
+        with suppress(DataError):
+            read_table(file)
+
+
+def test_a_packed_table_is_as_large_as_it_says(tmp_path, monkeypatch):
+    """Zeros pack a thousandfold, and a column of one value takes no room at all: what is unpacked is bounded."""
+    monkeypatch.setattr(untrusted, "_UNPACKED_FREELY", 1 << 20)
+    pd.DataFrame({"a": [1]}).to_excel(tmp_path / "bomb.xlsx", index=False)
+    with zipfile.ZipFile(tmp_path / "bomb.xlsx", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/more.xml", bytes(3 << 20))
+    with pytest.raises(DataError, match=r"packed file of \d+,\d+ bytes holds 3,\d+,\d+ bytes"):
+        read_table(tmp_path / "bomb.xlsx")
+    same = pyarrow.table({"a": pyarrow.array([1]).take(pyarrow.array(np.zeros(1_000_000, "int8")))})
+    parquet = tmp_path / "same.parquet"
+    pyarrow.parquet.write_table(same, parquet)
+    assert parquet.stat().st_size < 50_000
+    monkeypatch.setattr(os, "sysconf", lambda name: 2_000)  # pages of so many bytes: 4 MB of memory
+    with pytest.raises(ConfigurationError, match="the table would take about"):
+        read_table(parquet)
+
+
+@pytest.mark.parametrize("delimiter", ["", "ab", "\n", '"', "é", "\0"])
+def test_what_can_be_no_delimiter_is_refused(tmp_path, delimiter):
+    with pytest.raises(ConfigurationError, match="delimiter must be one ASCII character"):
+        read_table(write(tmp_path, "a,b\n1,2\n", "t.csv"), delimiter)
 
 
 def test_pieces_are_the_whole_and_know_their_lines(tmp_path):

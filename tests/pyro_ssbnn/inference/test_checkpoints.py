@@ -201,3 +201,18 @@ def test_checkpoints_cost_less_than_one_per_cent(tmp_path, monkeypatch):
             spent += 3.0
     assert spent > 9
     assert (spent - 3) / (clock[0] - start) < 0.01
+
+
+def test_what_another_run_has_put_there_is_left_alone(tmp_path, caplog):
+    """Whose folder was removed, and given to another, has no checkpoint any more, and goes on."""
+    path, other = tmp_path / "run.safetensors", b"another run's"
+
+    def replaced(done, result):
+        if done == 2:
+            path.write_bytes(other)
+
+    with caplog.at_level(logging.WARNING, "pyro_ssbnn"):
+        result = run(path, callback=replaced, checkpoint_every=1e-9)
+    assert path.read_bytes() == other
+    assert "is there, and not what this run wrote" in caplog.text
+    assert_same(result, ss.fit(net(), X, Y, OPTIONS, progress=False))
