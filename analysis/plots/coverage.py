@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from pyro_ssbnn.analysis.plots.predictions import wilson
-from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, single_axes
+from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, single_axes, written
 from pyro_ssbnn.errors import DataError
 
 __all__ = ["plot_coverage", "plot_observed"]
@@ -81,8 +81,8 @@ def plot_observed(
         )
     ax.plot(predicted[shown], seen[shown], ".", color=COLOURS[1], markersize=5, label="rows")
     ax.locator_params(axis="x", nbins=5)  # long numbers stand apart
-    ax.set_xlabel(f"predicted mean of {name}")
-    ax.set_ylabel(f"observed {name}")
+    ax.set_xlabel(f"predicted mean of {written(name)}")
+    ax.set_ylabel(f"observed {written(name)}")
     left = f"; the first {_MOST_POINTS:,} shown" if len(seen) > _MOST_POINTS else ""
     ax.set_title(f"{len(seen):,} rows{left}")
     ax.legend(loc="best", fontsize="small", framealpha=0.9)

@@ -100,7 +100,7 @@ def plot_interactions(table: pd.DataFrame, *, top: int = 10, ax: Axes | None = N
 
 
 def _class(effect: Effect, number: int) -> str:
-    return effect.class_names[number] if effect.class_names else f"class {number}"
+    return written(effect.class_names[number]) if effect.class_names else f"class {number}"
 
 
 def _draw_line(ax: Axes, effect: Effect, draws: np.ndarray, colour: str, label: str) -> None:

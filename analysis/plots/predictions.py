@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from pyro_ssbnn.analysis.calibration import reliability
-from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, MUTED, single_axes
+from pyro_ssbnn.analysis.plots.style import ACCENT, COLOURS, MUTED, single_axes, written
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.posterior.draws import PosteriorDraws
 
@@ -117,7 +117,7 @@ def plot_reliability(
         ax.set_xlabel("predicted probability of the predicted class")
         ax.set_ylabel("share predicted rightly")
     else:
-        name = f"'{class_names[1]}'" if len(class_names) > 1 else "class 1"
+        name = f"'{written(class_names[1])}'" if len(class_names) > 1 else "class 1"
         ax.set_xlabel(f"predicted probability of {name}")
         ax.set_ylabel(f"share that are {name}")
     ax.set_title(
