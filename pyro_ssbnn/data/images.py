@@ -140,9 +140,9 @@ def read_cifar(folder: str | Path, split: Split = "train") -> Dataset:
         start += len(batch)
     y = torch.cat([batch[:, 0] for batch in records]).long()
     names = pixel_names(("red", "green", "blue"), *_CIFAR_SHAPE[1:])
+    x, shape = x.div_(255), _CIFAR_SHAPE
     with located(directory):
-        task = "classification"
-        return Dataset(x.div_(255), y, names, "label", task, CIFAR_CLASSES, _CIFAR_SHAPE)
+        return Dataset(x, y, names, "label", "classification", CIFAR_CLASSES, shape)
 
 
 def _cifar_records(file: Path) -> Tensor:
