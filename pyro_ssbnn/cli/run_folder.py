@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -258,6 +259,12 @@ class RunFolder:
         metrics = read_json(self.metrics_file)
         for name, kind in (("full", dict), ("number_of_rows", int), ("rows", str)):
             entry(metrics, name, kind, self.metrics_file)
+        baselines = entry({"baselines": {}, **metrics}, "baselines", dict, self.metrics_file)
+        for scores in (metrics["full"], metrics.get("pruned", {}), *baselines.values()):
+            for name in scores if isinstance(scores, dict) else ("scores",):
+                score = entry(scores, name, (float, int, type(None)), self.metrics_file)
+                if abs(score or 0) > sys.float_info.max:
+                    raise CheckpointError(f"{self.metrics_file}: the score {name!r} is no number.")
         return metrics
 
     def read_checks(self) -> Report | None:

@@ -148,6 +148,22 @@ def test_options_of_another_version_are_named(call, finished, tmp_path):
     assert "go on with that version" in refused
 
 
+@pytest.mark.parametrize("wrong", [[], {}, "x", True, 10**390, [[]]], ids=lambda v: str(v)[:9])
+def test_scores_are_numbers(call, finished, tmp_path, wrong):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    for place in (metrics["full"], metrics["pruned"], metrics["baselines"]["mean"]):
+        kept = place["rmse"]
+        place["rmse"] = wrong
+        (run / "metrics.json").write_text(json.dumps(metrics))
+        assert "rmse" in call("summary", run, codes=(2,)).output
+        place["rmse"] = kept
+    for name in ("full", "pruned", "baselines"):
+        (run / "metrics.json").write_text(json.dumps({**metrics, name: [wrong]}))
+        assert "metrics.json" in call("summary", run, codes=(2,)).output
+
+
 def test_links_in_a_run_folder_are_not_followed(call, finished, tmp_path):
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     shutil.copytree(finished, run)
