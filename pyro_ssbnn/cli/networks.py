@@ -161,7 +161,7 @@ def _input_inclusion(
         return 1 / max(len(names), 2) if choice.input_gates else None
     if text.startswith(_BETA):
         return _beta("--input-inclusion", text)
-    first, *others = split_names(text) or ()
+    first, *others = split_names(text) or ("",)
     everyone = _probability(first, text)
     if not others:
         return everyone
