@@ -50,6 +50,8 @@ def encode_target(
         raise DataError(
             f"{label} holds objects that are neither numbers nor words. Choose another target."
         )
+    if not len(column):
+        raise DataError(f"{label} has no value in any row.")
     missing = np.flatnonzero(column.missing)
     if len(missing):
         raise DataError(
