@@ -42,7 +42,8 @@ def _predictors(results: Results) -> str:
         text = "No predictor is in the network: it predicts a constant"
     else:
         verb = "is" if len(chosen) == 1 else "are"
-        text = f"{number} {verb} in the network: {_with_inclusion(chosen['inclusion'])}"
+        sure = chosen["inclusion"][chosen["inclusion"] >= high]
+        text = f"{number} {verb} in the network{': ' if len(sure) else ''}{_with_inclusion(sure)}"
     if open_ones:
         text += f"; undecided: {_with_inclusion(table['inclusion'][open_ones])}"
     return f"{text}."
@@ -98,7 +99,7 @@ def _size(results: Results) -> str:
         f"Pruned, the network has {total['weights_kept']:,.0f} of {total['weights']:,.0f} weights"
     )
     pruned = (results.metrics or {}).get("pruned")
-    return f"{text} ({share:.2g} %){_kept_scores(pruned)}."
+    return f"{text} ({plain(share, 2)} %){_kept_scores(pruned)}."
 
 
 def _kept_scores(pruned: Mapping[str, float] | None) -> str:
