@@ -94,7 +94,7 @@ def _size(results: Results) -> str:
     if pruning is None:
         return ""
     total = pruning.loc["total"]
-    share = 100 * total["weights_kept"] / total["weights"]
+    share = float(100 * total["weights_kept"] / total["weights"])
     text = (
         f"Pruned, the network has {total['weights_kept']:,.0f} of {total['weights']:,.0f} weights"
     )
