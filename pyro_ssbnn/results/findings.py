@@ -93,13 +93,10 @@ def _size(results: Results) -> str:
         return f"No node of {', '.join(fit.collapsed)} is active: what is left predicts a constant."
     if pruning is None:
         return ""
-    total = pruning.loc["total"]
-    share = float(100 * total["weights_kept"] / total["weights"])
-    text = (
-        f"Pruned, the network has {total['weights_kept']:,.0f} of {total['weights']:,.0f} weights"
-    )
+    kept, weights = (int(pruning[name].loc["total"]) for name in ("weights_kept", "weights"))
+    text = f"Pruned, the network has {kept:,} of {weights:,} weights"
     pruned = (results.metrics or {}).get("pruned")
-    return f"{text} ({plain(share, 2)} %){_kept_scores(pruned)}."
+    return f"{text} ({plain(100 * kept / weights, 2)} %){_kept_scores(pruned)}."
 
 
 def _kept_scores(pruned: Mapping[str, float] | None) -> str:
