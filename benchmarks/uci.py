@@ -52,7 +52,7 @@ def run_one(folder: str, prior: str, split: int, inclusion: float, draws: int) -
     scale = prepared.target.scale
     priors = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
     model = ss.MLP(
-        train.num_features,
+        train.x.shape[1],
         [50],
         prior=priors[prior](inclusion=inclusion),
         likelihood=ss.GaussianLikelihood(),
