@@ -18,7 +18,7 @@ from pyro_ssbnn.structure.flow import flip_cost
 __all__ = ["Search"]
 
 _DRAWS = 16  # of one ascent
-_FLIPS = 2**30  # multiply-adds of one ascent: where all rows cost more, it takes fewer
+_FLIPS = 2**28  # multiply-adds of one ascent: where all rows cost more, it takes fewer
 _LEAST_ROWS = 128
 
 
