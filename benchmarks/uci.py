@@ -48,11 +48,12 @@ def run_one(folder: str, prior: str, split: int, inclusion: float, draws: int) -
     start = time.perf_counter()
     train, test = read_uci_split(Path(folder), split)
     prepared = Preprocessing.fit(train)
-    train, test = prepared.apply(train), prepared.apply(test)
+    train, test = (prepared.apply(part) for part in (train, test))
+    x, y, x_test, y_test = (v.float() for v in (train.x, train.y, test.x, test.y))
     scale = prepared.target.scale
     priors = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
     model = ss.MLP(
-        train.x.shape[1],
+        x.shape[1],
         [50],
         prior=priors[prior](inclusion=inclusion),
         likelihood=ss.GaussianLikelihood(),
@@ -60,16 +61,16 @@ def run_one(folder: str, prior: str, split: int, inclusion: float, draws: int) -
     options = ss.TrainingOptions(**training_options(split))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fitted = ss.fit(model, train.x, train.y, options, progress=False)
-    posterior = ss.draw_posterior(model, fitted.guide, draws, x=test.x, y=test.y)
+        fitted = ss.fit(model, x, y, options, progress=False)
+    posterior = ss.draw_posterior(model, fitted.guide, draws, x=x_test, y=y_test)
     kept = int((fitted.guide.inclusion()["hidden1"] > 0.5).sum())
     pruned_rmse = math.nan
     if kept:
         with torch.no_grad():
-            f = ss.prune(model, fitted.guide, num_draws=draws).network(test.x)
-        pruned_rmse = scale * float(rmse(f.squeeze(-1).mean(0), test.y))
+            f = ss.prune(model, fitted.guide, num_draws=draws).network(x_test)
+        pruned_rmse = scale * float(rmse(f.squeeze(-1).mean(0), y_test))
     return {
-        "rmse": scale * float(rmse(posterior.mean.mean(0), test.y)),
+        "rmse": scale * float(rmse(posterior.mean.mean(0), y_test)),
         "log_likelihood": float(log_predictive_density(posterior.log_likelihood)) - math.log(scale),
         "pruned_rmse": pruned_rmse,
         "nodes": kept,
