@@ -45,7 +45,7 @@ def one_class(frame: pd.DataFrame) -> pd.DataFrame:
             ("2 problems", "'young'", "--categorical age", "two classes", "'dear'"),
         ),
         (one_class, ("two classes", "'dear'")),
-        (lambda frame: frame.head(1), ("at least two rows",)),
+        (lambda frame: frame.head(1), ("expected at least two",)),
         (lambda frame: frame.drop(columns="price"), ("no target column 'price'", "dose")),
         (lambda frame: frame.head(0), ("found none",)),
     ],
