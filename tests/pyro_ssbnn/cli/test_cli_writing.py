@@ -51,6 +51,16 @@ def tensors(run):
     return {**result.guide.state_dict(), **result.random_state}
 
 
+@pytest.fixture
+def heeded(number):
+    """The signal does what it does by default: a shell's background jobs ignore Ctrl-C."""
+    standard = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, standard)
+    yield
+    signal.signal(number, before)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_goes_on_bit_by_bit(
     invoke, tiny, tmp_path, monkeypatch, stopping, make_table_run, number
