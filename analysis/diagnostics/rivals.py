@@ -22,10 +22,9 @@ from pyro_ssbnn.analysis.diagnostics.report import Check
 from pyro_ssbnn.analysis.scales import predictor_inclusion
 from pyro_ssbnn.analysis.undecided import correlations
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.inference.branches import log_likelihood
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
-from pyro_ssbnn.posterior.networks import outputs
+from pyro_ssbnn.posterior.networks import log_likelihood, outputs
 
 __all__ = ["check_rivals"]
 

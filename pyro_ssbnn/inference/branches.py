@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.posterior.branches import BranchedNetworks
-from pyro_ssbnn.posterior.networks import outputs
+from pyro_ssbnn.posterior.networks import log_likelihood, outputs
 from pyro_ssbnn.structure.flow import downstream
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["gains_of_opening", "log_likelihood"]
+__all__ = ["gains_of_opening"]
 
 _NUMBERS = 2**20  # of a layer, held at a time
 _ROWS = 512
@@ -51,7 +51,7 @@ def _by_rank_one(
     live: Live,
     data: Data,
 ) -> dict[str, Tensor] | None:
-    """Gains in a network of dense layers; None where layers read something between them."""
+    """Gains in a network of dense layers; None where it does more than pass activations from one to the next."""
     widest, num_draws = model.description.widest, len(values[groups[0].gate_site])
     rows = max(1, min(_ROWS, _NUMBERS // widest))
     draws = max(1, _NUMBERS // (rows * widest))
@@ -66,7 +66,10 @@ def _by_rank_one(
             for group in groups:
                 sign = 2 * part[group.gate_site].double().cpu() - 1
                 for members in _pieces(model, group, live, len(sign) * len(x)):
-                    other = log_likelihood(model, part, networks.flipped(group, members), y)
+                    f = networks.flipped(group, members)
+                    if f is None:
+                        return None
+                    other = log_likelihood(model, part, f, y)
                     gain = sign[:, members] * (as_drawn - other).T
                     found[group.name][at : at + draws, members] += gain
     return {g.name: _closed_as_nan(found[g.name], live[g.name]) for g in groups}
@@ -117,18 +120,3 @@ def _flipped(values: Mapping[str, Tensor], site: str, members: Sequence[int]) ->
     for copy, member in enumerate(members):
         gates[copy, :, member] = 1 - gates[copy, :, member]
     return {**repeated, site: gates.flatten(0, 1)}
-
-
-def log_likelihood(model: Network, values: Mapping[str, Tensor], f: Tensor, y: Tensor) -> Tensor:
-    """Log p(y | f), the rows together, ``[..., S]``, float64 on the CPU.
-
-    :param f: outputs ``[..., S, N, K]``.
-    """
-    likelihood = model.likelihood
-    own = likelihood.latents_of(values, model.description.prefix)
-    f = f.double()
-    latents = {name: value.to(f) for name, value in own.items()}
-    f, target, weight = likelihood.unpacked(f, likelihood.as_target(y.to(f.device), f))
-    score = likelihood.distribution(f, latents).log_prob(target)
-    score = score if weight is None else weight * score
-    return score.flatten(f.ndim - 2).sum(-1).cpu()

@@ -35,7 +35,7 @@ from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.shrinking import PresentScales
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
-from pyro_ssbnn.posterior.networks import outputs
+from pyro_ssbnn.posterior.networks import log_likelihood, outputs
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
@@ -189,20 +189,13 @@ def _log_likelihoods(
     model: Network, guide: Guide, gates: Mapping[str, Tensor], num_draws: int, data: _Data
 ) -> Tensor:
     """Log p(y | draw), all rows together, for draws of everything else given the gates, ``[S]``, float64."""
-    description, likelihood = model.description, model.likelihood
-    block = max(1, _NUMBERS // max(description.num_weights, len(data.x)))
+    block = max(1, _NUMBERS // max(model.description.num_weights, len(data.x)))
     scores = []
     for at in range(0, num_draws, block):
         part = {site: each[at : at + block] for site, each in gates.items()}
         size = min(block, num_draws - at)
         values = site_values(trace_draws(poutine.condition(guide, data=part), size))
-        f = outputs(model, values, data.x).double()
-        own = likelihood.latents_of(values, description.prefix)
-        latents = {name: value.cpu().double() for name, value in own.items()}
-        f, target, weight = likelihood.unpacked(f, likelihood.as_target(data.y.cpu(), f))
-        score = likelihood.distribution(f, latents).log_prob(target)
-        score = score if weight is None else weight * score
-        scores.append(score.flatten(1).sum(1))
+        scores.append(log_likelihood(model, values, outputs(model, values, data.x), data.y))
     return torch.cat(scores)
 
 

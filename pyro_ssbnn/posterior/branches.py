@@ -53,11 +53,14 @@ class BranchedNetworks:
         """Whether all layers are dense and none reads a sum."""
         return model.description.is_dense and hasattr(model, "wire")
 
-    def flipped(self, group: GateGroup, members: Sequence[int]) -> Tensor:
-        """Outputs with one gate after the other at its other value, ``[members, S, N, K]``."""
+    def flipped(self, group: GateGroup, members: Sequence[int]) -> Tensor | None:
+        """Outputs with one gate after the other at its other value, ``[members, S, N, K]``.
+
+        None where the network reads its gated predictors outside its layers, too.
+        """
         with full_precision(self._x.device):
             f: Tensor = self._wire(_Flipped(self._pass, group, members), self._x)
-        return f.transpose(0, 1)
+        return None if bool(f.isnan().any()) else f.transpose(0, 1)
 
 
 class _AsDrawn:
@@ -75,8 +78,10 @@ class _AsDrawn:
         self.shape = model._wire_config()
         self.opened: dict[str, Tensor] = {}  # what layers would compute with all their nodes open
         self.whole = True
-        self._activated: dict[str, Tensor] = {}
-        self._last = ""
+        self._activated: dict[
+            str, Tensor
+        ] = {}  # what layers read that read one layer's activation alone
+        self._last: tuple[str, Tensor] | None = None
 
     def inputs(self, x: Tensor) -> Tensor:
         """The predictors through their gates, ``[S, 1, N, p]``."""
@@ -99,13 +104,15 @@ class _AsDrawn:
             return self.opened[name]
         self.whole &= self._activated.get(group.source) is h
         self.opened[name] = affine(h, self.weights[name])
-        self._last = name
-        return gated(self.opened[name], self.gates.get(name))
+        self._last = name, gated(self.opened[name], self.gates.get(name))
+        return self._last[1]
 
     def phi(self, h: Tensor) -> Tensor:
         """The activation."""
-        self._activated[self._last] = self.model.phi(h)
-        return self._activated[self._last]
+        activated: Tensor = self.model.phi(h)
+        if self._last is not None and h is self._last[1]:
+            self._activated[self._last[0]] = activated
+        return activated
 
 
 class _Flipped:
@@ -118,8 +125,8 @@ class _Flipped:
         self._changed = {group.name}
 
     def inputs(self, x: Tensor) -> Tensor:
-        """The predictors as they are: layers that read them know what changes."""
-        return x
+        """Not a number: layers know what they read, and whoever else reads the predictors must not go unnoticed."""
+        return torch.full_like(x, torch.nan)
 
     def phi(self, h: Tensor) -> Tensor:
         """The activation."""

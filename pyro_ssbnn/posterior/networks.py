@@ -25,7 +25,15 @@ from pyro_ssbnn.posterior.summary import check_targets
 from pyro_ssbnn.posterior.weights import cut_weights, folded_weights
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["MEMORY", "Block", "DrawnNetworks", "drawn_networks", "outputs", "predictions"]
+__all__ = [
+    "MEMORY",
+    "Block",
+    "DrawnNetworks",
+    "drawn_networks",
+    "log_likelihood",
+    "outputs",
+    "predictions",
+]
 
 MEMORY = 2**28
 """Bytes that predictions use beside what they are given and what they return."""
@@ -159,6 +167,21 @@ def predictions(
             found["log_likelihood"] = distribution.log_prob(target)
         parts.append({k: v.to(f.dtype) if v.is_floating_point() else v for k, v in found.items()})
     return {k: torch.cat([part[k] for part in parts], 1) for k in parts[0]}
+
+
+def log_likelihood(model: Network, values: Mapping[str, Tensor], f: Tensor, y: Tensor) -> Tensor:
+    """Log p(y | f), the rows together, ``[..., S]``, float64 on the CPU.
+
+    :param f: outputs ``[..., S, N, K]``.
+    """
+    likelihood = model.likelihood
+    own = likelihood.latents_of(values, model.description.prefix)
+    f = f.double()
+    latents = {name: value.to(f) for name, value in own.items()}
+    f, target, weight = likelihood.unpacked(f, likelihood.as_target(y.to(f.device), f))
+    score = likelihood.distribution(f, latents).log_prob(target)
+    score = score if weight is None else weight * score
+    return score.flatten(f.ndim - 2).sum(-1).cpu()
 
 
 def _foldable(model: Network) -> bool:

@@ -6,6 +6,7 @@ import torch
 import pyro_ssbnn as ss
 from pyro_ssbnn.inference import branches
 from pyro_ssbnn.inference.gate_evidence import _open_draws
+from pyro_ssbnn.posterior.networks import outputs
 from pyro_ssbnn.structure.flow import downstream, flip_cost
 
 NETWORKS = {
@@ -76,25 +77,48 @@ class Doubled(ss.MLP):
         return net.layer("output", 2 * h)
 
 
-def test_networks_that_do_more_between_layers_take_a_pass_each():
-    net = Doubled(4, [5], prior=ss.SSIG(inclusion=0.5), likelihood=ss.GaussianLikelihood())
+class Twice(ss.MLP):
+    """The activation is applied twice."""
+
+    @staticmethod
+    def wire(net, x):
+        h = net.phi(net.phi(net.layer("hidden1", net.inputs(x))))
+        return net.layer("output", h)
+
+
+class Around(ss.MLP):
+    """The gated predictors also go around the layers."""
+
+    @staticmethod
+    def wire(net, x):
+        read = net.inputs(x)
+        return net.layer("output", net.phi(net.layer("hidden1", read))) + read.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("network", [Doubled, Twice, Around])
+def test_networks_that_do_more_between_layers_take_a_pass_each(network):
+    net = network(
+        4,
+        [5],
+        prior=ss.SSIG(inclusion=0.5),
+        likelihood=ss.GaussianLikelihood(),
+        input_inclusion=0.5,
+    )
     values, groups = drawn(net), net.description.gate_groups
     x = torch.randn(7, 4, dtype=torch.float64)
+    live = {"input": [1], "hidden1": [3]}
     with torch.no_grad():
-        assert not branches.BranchedNetworks(net, values, x).whole
-        gains = branches.gains_of_opening(net, groups, values, {"hidden1": [3]}, (x, x[:, 0]))[
-            "hidden1"
-        ]
-        opened, closed = (
-            {**values, "hidden1.gate": values["hidden1.gate"].clone()} for _ in range(2)
-        )
-        opened["hidden1.gate"][:, 3], closed["hidden1.gate"][:, 3] = 1.0, 0.0
-        f = [ss.posterior.networks.outputs(net, v, x) for v in (opened, closed)]
+        gains = branches.gains_of_opening(net, groups, values, live, (x, x[:, 0]))
         scale = values["noise.variance"].sqrt()
-        score = [
-            torch.distributions.Normal(each[..., 0], scale).log_prob(x[:, 0]).sum(1) for each in f
-        ]
-    torch.testing.assert_close(gains[:, 3], score[0] - score[1], rtol=1e-9, atol=1e-9)
+        for name, (member,) in live.items():
+            site, score = f"{name}.gate", []
+            for gate in (1.0, 0.0):
+                given = {**values, site: values[site].clone()}
+                given[site][:, member] = gate
+                f = outputs(net, given, x)[..., 0]
+                score.append(torch.distributions.Normal(f, scale).log_prob(x[:, 0]).sum(1))
+            expected = score[0] - score[1]
+            torch.testing.assert_close(gains[name][:, member], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_flip_costs_what_comes_after_it():
