@@ -54,7 +54,9 @@ def one(key: str) -> dict:
     table = draw(problem, int(seed))
     net, train, test, (_, scale) = network_and_data(table)
     if long:
-        usual = ss.TrainingOptions(seed=int(seed)).settled(net.description)
+        from pyro_ssbnn.inference.holding import settled_options
+
+        usual = settled_options(ss.TrainingOptions(seed=int(seed)), net.description)
         start = time.process_time()
         options = replace(usual, epochs=FITS * usual.num_epochs(len(train.x)))
         fitted = ss.fit(net, *train, options, progress=False)

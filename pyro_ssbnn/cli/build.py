@@ -53,6 +53,7 @@ from pyro_ssbnn.errors import (
 from pyro_ssbnn.files.untrusted import unpacking
 from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, fit, save_fit
 from pyro_ssbnn.inference.checkpoints import last_checkpoint
+from pyro_ssbnn.inference.holding import settled_options
 from pyro_ssbnn.inference.preparation import check_memory
 from pyro_ssbnn.inference.resumption import FIXED
 from pyro_ssbnn.inference.saving import options_of
@@ -109,7 +110,7 @@ def build_run(
         targets = preprocessing.apply(data.train).observed
         model = build_network(network_choice, preprocessing, targets)
         train = _checked(data, preprocessing, model)
-        options = options.settled(model.description)
+        options = settled_options(options, model.description)
         check_memory(model.description, len(train), options)
         announce(data, preprocessing, model)
         batch = options.batch_rows(len(train))

@@ -66,10 +66,7 @@ def _by_rank_one(
             for group in groups:
                 sign = 2 * part[group.gate_site].double().cpu() - 1
                 for members in _pieces(model, group, live, len(sign) * len(x)):
-                    f = networks.flipped(group, members)
-                    if f is None:
-                        return None
-                    other = log_likelihood(model, part, f, y)
+                    other = log_likelihood(model, part, networks.flipped(group, members), y)
                     gain = sign[:, members] * (as_drawn - other).T
                     found[group.name][at : at + draws, members] += gain
     return {g.name: _closed_as_nan(found[g.name], live[g.name]) for g in groups}

@@ -14,42 +14,15 @@ gradient has but the slope at one branch: under a function that oscillates, such
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 
-from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.gate_evidence import GateEvidence
-from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.structure.guide import Guide
-from pyro_ssbnn.structure.network import Network
 
-__all__ = ["ascend", "settled_options"]
+__all__ = ["ascend"]
 
 _MOST = 12.0  # log-odds within which gates stay: they can come back, and float32 tells q from 1
-
-
-def settled_options(asked: TrainingOptions, model: Network, guide: Guide | None) -> TrainingOptions:
-    """Options with what depends on network and guide filled in.
-
-    Gates that depend on each other, or are soft, follow the gradient from the start.
-
-    :param asked: what the user gave.
-    :param guide: the guide to train; None stands for a new one of independent gates.
-    :raises ConfigurationError: where the user asked for an ascent that cannot be.
-    """
-    settled = asked.settled(model.description)
-    independent = guide is None or not getattr(guide, "coupled", ())
-    hard = asked.hard_gates if guide is None else guide.hard
-    if not settled.ascends or (hard and independent):
-        return settled
-    if asked.ascends:
-        kind = "soft gates" if not hard else f"the gates of a {type(guide).__name__}"
-        raise ConfigurationError(
-            f"gate_method='ascent' asks for hard gates that do not depend on each other; {kind} are none. Take"
-            " gate_method='gradient'."
-        )
-    return replace(settled, gate_method="gradient", gate_hold=asked.gate_hold or (0.0, 0.0))
 
 
 @torch.no_grad()

@@ -18,9 +18,9 @@ from pyro_ssbnn.inference.advice import (
     warn_of_short_run,
 )
 from pyro_ssbnn.inference.checkpoints import EVERY, Checkpoints
-from pyro_ssbnn.inference.gates import settled_options
 from pyro_ssbnn.inference.guards import check_data, require_network, warn_of_collapse
 from pyro_ssbnn.inference.history import History
+from pyro_ssbnn.inference.holding import settled_options
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
 from pyro_ssbnn.inference.preparation import Augmentation, check_memory, placed, require_trainable
 from pyro_ssbnn.inference.result import Fit
@@ -102,7 +102,7 @@ def fit(
     check_that("fit", "resume", resume, isinstance(resume, Fit | None), "a Fit, as load_fit gives")
     given = resume.guide if resume is not None else guide
     options = settled_options(
-        options, model, given if given is not None and is_guide(given) else None
+        options, model.description, given if given is not None and is_guide(given) else None
     )
     checkpoints = Checkpoints(checkpoint, checkpoint_every, resumes=resume is not None)
     if resume is not None and guide is not None:
@@ -126,7 +126,7 @@ def fit(
         elif not is_guide(guide):
             guide = guide(model)
             require_match("fit", model, guide)
-            options = settled_options(asked, model, guide)
+            options = settled_options(asked, model.description, guide)
         require_trainable(guide)
         if isinstance(guide, BlockGuide):
             guide.release()

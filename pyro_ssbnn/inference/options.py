@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from pyro_ssbnn.arguments import check_that, is_number, is_whole
@@ -22,8 +22,6 @@ _STEPS = (
 )
 _HELD_STEPS = 12_000  # of one that holds its gates first
 _WARMUP_STEPS = 2_000
-_HOLD = (0.6, 0.7)
-_FLIP_COST = 500_000  # multiply-adds of a row through all flips, up to which they cost little
 _RECORD_STEPS = 500  # more make an epoch several rows of the history
 _OPTIMIZERS = ("adam", "sgd")
 _GATE_METHODS = ("gradient", "ascent")
@@ -208,29 +206,6 @@ class TrainingOptions:
             raise ConfigurationError(
                 f"TrainingOptions: {name} must be {expected}; got {getattr(self, name)!r}."
             )
-
-    def settled(self, description: NetworkDescription) -> TrainingOptions:
-        """These options with what depends on the network filled in: whether gates are held, and how they move."""
-        hold = self.gate_hold or (_HOLD if self._should_hold(description) else (0.0, 0.0))
-        ascends = max(hold) > 0 and self.hard_gates and self.gate_rate is None
-        method = "ascent" if ascends else "gradient"
-        return replace(self, gate_hold=hold, gate_method=self.gate_method or method)
-
-    def _should_hold(self, description: NetworkDescription) -> bool:
-        """Whether gates are held unless the user says otherwise.
-
-        Linear predictors need no help: what they are for is learned at once. Soft gates have no two branches, and a
-        rate is of gates that follow the gradient.
-        """
-        if not self.hard_gates or self.gate_rate is not None or len(description.groups) == 1:
-            return False
-        from pyro_ssbnn.structure.flow import (
-            flip_cost,  # the command line's help does without torch
-        )
-
-        gates = sum(group.size for group in description.gate_groups)
-        cheap = description.is_dense and flip_cost(description) <= _FLIP_COST
-        return gates > 0 and (cheap or description.inputs.gated)
 
     @property
     def holds(self) -> bool:

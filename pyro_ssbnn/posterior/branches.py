@@ -53,14 +53,11 @@ class BranchedNetworks:
         """Whether all layers are dense and none reads a sum."""
         return model.description.is_dense and hasattr(model, "wire")
 
-    def flipped(self, group: GateGroup, members: Sequence[int]) -> Tensor | None:
-        """Outputs with one gate after the other at its other value, ``[members, S, N, K]``.
-
-        None where the network reads its gated predictors outside its layers, too.
-        """
+    def flipped(self, group: GateGroup, members: Sequence[int]) -> Tensor:
+        """Outputs with one gate after the other at its other value, ``[members, S, N, K]``."""
         with full_precision(self._x.device):
             f: Tensor = self._wire(_Flipped(self._pass, group, members), self._x)
-        return None if bool(f.isnan().any()) else f.transpose(0, 1)
+        return f.transpose(0, 1)
 
 
 class _AsDrawn:
@@ -125,8 +122,8 @@ class _Flipped:
         self._changed = {group.name}
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Not a number: layers know what they read, and whoever else reads the predictors must not go unnoticed."""
-        return torch.full_like(x, torch.nan)
+        """The predictors as they are: layers that read them know what changes."""
+        return x
 
     def phi(self, h: Tensor) -> Tensor:
         """The activation."""

@@ -8,6 +8,7 @@ import torch
 from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, PoissonLikelihood, TrainingOptions, fit
 from pyro_ssbnn.errors import MisfitWarning, ShortRunWarning
 from pyro_ssbnn.inference.advice import warn_of_short_run
+from pyro_ssbnn.inference.holding import settled_options
 
 SHORT = TrainingOptions(epochs=2, compile=False)
 
@@ -85,7 +86,7 @@ def test_gates_without_the_steps_to_close_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ShortRunWarning)
         warn_of_short_run(model, TrainingOptions(epochs=700, **still), 60)
-        warn_of_short_run(model, TrainingOptions().settled(model.description), 60)
+        warn_of_short_run(model, settled_options(TrainingOptions(), model.description), 60)
 
 
 def test_gates_that_move_by_ascent_close_in_short_runs_too():
@@ -93,7 +94,9 @@ def test_gates_that_move_by_ascent_close_in_short_runs_too():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ShortRunWarning)
         for epochs in (None, 300):
-            settled = TrainingOptions(epochs=epochs).settled(selects.description)
+            settled = settled_options(TrainingOptions(epochs=epochs), selects.description)
             warn_of_short_run(selects, settled, 60)
     with pytest.warns(ShortRunWarning, match="by 5.3; they can move by 4"):
-        warn_of_short_run(selects, TrainingOptions(epochs=40).settled(selects.description), 60)
+        warn_of_short_run(
+            selects, settled_options(TrainingOptions(epochs=40), selects.description), 60
+        )

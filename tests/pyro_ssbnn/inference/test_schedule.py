@@ -19,6 +19,7 @@ from pyro_ssbnn import (
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import loop, options, schedule
 from pyro_ssbnn.inference.guards import Patience
+from pyro_ssbnn.inference.holding import settled_options
 from pyro_ssbnn.inference.minibatches import row_order
 from pyro_ssbnn.inference.schedule import Schedule
 
@@ -69,7 +70,7 @@ def test_held_gates_are_let_go_predictors_first():
 
 def test_the_kl_rises_geometrically_from_a_hundredth_where_gates_are_held():
     held = Schedule(
-        TrainingOptions(epochs=100, batch_size=64).settled(network().description),
+        settled_options(TrainingOptions(epochs=100, batch_size=64), network().description),
         64,
         network().description,
     )
@@ -81,7 +82,7 @@ def test_the_kl_rises_geometrically_from_a_hundredth_where_gates_are_held():
 
 def test_gates_ascend_a_hundred_times_once_the_first_are_let_go():
     model = network()
-    chosen = TrainingOptions(epochs=10_000, batch_size=64).settled(model.description)
+    chosen = settled_options(TrainingOptions(epochs=10_000, batch_size=64), model.description)
     plan = Schedule(chosen, 64, model.description)
     at = [
         plan.steps_of(record + 1)[0]
@@ -96,7 +97,7 @@ def test_gates_ascend_a_hundred_times_once_the_first_are_let_go():
 def test_predictors_come_in_once_before_their_gates_are_let_go():
     model = network()
     for epochs in (60, 333, 5_000):
-        chosen = TrainingOptions(epochs=epochs, batch_size=20).settled(model.description)
+        chosen = settled_options(TrainingOptions(epochs=epochs, batch_size=20), model.description)
         plan = Schedule(chosen, 64, model.description)
         ends = [r for r in range(plan.records) if (r + 1) % plan.block == 0]
         [record] = [r for r in ends if plan.admits(r)]
@@ -107,25 +108,25 @@ def test_predictors_come_in_once_before_their_gates_are_let_go():
 def test_settled_options_are_filled_in_once():
     """Where predictors are selected gates are held; what the user chose stays; settling again changes nothing."""
     model = network()
-    settled = TrainingOptions().settled(model.description)
+    settled = settled_options(TrainingOptions(), model.description)
     assert settled.gate_hold == (0.6, 0.7)
     assert (settled.gate_method, settled.batch_rows(300)) == ("ascent", 100)
     assert (settled.start_inclusion, settled.decay_from) == (0.995, 0.85)
     assert settled.warmup_steps(300) == 0.6 * 12_000
     assert settled.num_epochs(300) * settled.epoch_steps(300) == 12_000
-    assert settled.settled(model.description) == settled
+    assert settled_options(settled, model.description) == settled
     chosen = TrainingOptions(
         batch_size=32, epochs=7, kl_warmup=0.1, initial_inclusion=0.8, gate_hold=(0.1, 0.2)
     )
-    kept = chosen.settled(model.description)
+    kept = settled_options(chosen, model.description)
     assert kept == replace(chosen, gate_method="ascent")
     assert (kept.start_inclusion, kept.batch_rows(300), kept.num_epochs(300)) == (0.8, 32, 7)
-    soft = TrainingOptions(hard_gates=False).settled(model.description)
+    soft = settled_options(TrainingOptions(hard_gates=False), model.description)
     assert (soft.gate_hold, soft.gate_method) == ((0.0, 0.0), "gradient")
-    rated = TrainingOptions(gate_rate=0.1).settled(model.description)
+    rated = settled_options(TrainingOptions(gate_rate=0.1), model.description)
     assert (rated.gate_hold, rated.gate_method) == ((0.0, 0.0), "gradient")
     assert (rated.start_inclusion, rated.decay_from, rated.batch_rows(300)) == (0.95, 0.5, 37)
-    late = TrainingOptions(gate_rate=0.1, gate_hold=(0.2, 0.3)).settled(model.description)
+    late = settled_options(TrainingOptions(gate_rate=0.1, gate_hold=(0.2, 0.3)), model.description)
     assert (late.gate_hold, late.gate_method) == ((0.2, 0.3), "gradient")
 
 
@@ -143,7 +144,7 @@ def test_settled_options_are_filled_in_once():
     ids=["small", "large", "convolutions", "linear"],
 )
 def test_gates_are_held_where_both_branches_of_all_cost_little(net, hold):
-    assert TrainingOptions().settled(net.description).gate_hold == hold
+    assert settled_options(TrainingOptions(), net.description).gate_hold == hold
 
 
 def test_a_rate_of_gates_that_have_none_is_refused():

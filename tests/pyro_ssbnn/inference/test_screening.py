@@ -18,6 +18,7 @@ from pyro_ssbnn import (
     save_fit,
 )
 from pyro_ssbnn.inference import search
+from pyro_ssbnn.inference.holding import settled_options
 from pyro_ssbnn.inference.screening import mean_output, scores, screens, useful
 from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.structure.groups import InputGroup
@@ -120,12 +121,12 @@ def test_scores_of_counts_and_classes_are_targets_minus_means():
 
 
 def test_who_is_screened():
-    settled = TrainingOptions().settled(network().description)
+    settled = settled_options(TrainingOptions(), network().description)
     assert screens(network().description, settled)
     assert not screens(network(p=10).description, settled)  # few predictors
     assert not screens(network().description, TrainingOptions(screen=False, gate_hold=(0.6, 0.7)))
     linear = MLP(P, [], prior=SSGHS(), likelihood=GaussianLikelihood(), input_inclusion=0.1)
-    assert not screens(linear.description, TrainingOptions().settled(linear.description))
+    assert not screens(linear.description, settled_options(TrainingOptions(), linear.description))
 
 
 OPTIONS = {"epochs": 60, "batch_size": 100, "compile": False, "seed": 2}
