@@ -31,22 +31,43 @@ PUBLISHED = {
 }
 
 
-def training_options(seed: int) -> dict:
+def training_options(seed: int, free: bool) -> dict:
     """The package's defaults; without removals, so that all splits of a data set share one compiled step."""
-    return {"compile": True, "remove_below": None, "seed": seed}
+    gates = {"gate_hold": (0.0, 0.0)} if free else {}
+    return {"compile": True, "remove_below": None, "seed": seed, **gates}
 
 
-def run_one(folder: str, prior: str, split: int, inclusion: float, draws: int) -> dict:
+def parts(folder: str, split: int, validate: bool) -> tuple:
+    """Training and test rows of a split, or nine tenths of the training rows and the tenth that is left."""
+    from dataclasses import replace
+
+    import torch
+
+    from pyro_ssbnn.data import read_uci_split
+
+    train, test = read_uci_split(Path(folder), split)
+    if not validate:
+        return train, test
+    order = torch.randperm(len(train.x), generator=torch.Generator().manual_seed(1000 + split))
+    held = len(order) // 10
+    return tuple(
+        replace(train, x=train.x[rows], y=train.y[rows]) for rows in (order[held:], order[:held])
+    )
+
+
+def run_one(
+    folder: str, prior: str, split: int, inclusion: float, draws: int, validate: bool, free: bool
+) -> dict:
     """Fit one split; figures are on the target's own scale."""
     import torch
 
     import pyro_ssbnn as ss
     from pyro_ssbnn.analysis import log_predictive_density, rmse
-    from pyro_ssbnn.data import Preprocessing, read_uci_split
+    from pyro_ssbnn.data import Preprocessing
 
     torch.set_num_threads(1)
     start = time.perf_counter()
-    train, test = read_uci_split(Path(folder), split)
+    train, test = parts(folder, split, validate)
     prepared = Preprocessing.fit(train)
     train, test = (prepared.apply(part) for part in (train, test))
     x, y, x_test, y_test = (v.float() for v in (train.x, train.y, test.x, test.y))
@@ -58,7 +79,7 @@ def run_one(folder: str, prior: str, split: int, inclusion: float, draws: int) -
         prior=priors[prior](inclusion=inclusion),
         likelihood=ss.GaussianLikelihood(),
     )
-    options = ss.TrainingOptions(**training_options(split))
+    options = ss.TrainingOptions(**training_options(split, free))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted = ss.fit(model, x, y, options, progress=False)
@@ -75,6 +96,7 @@ def run_one(folder: str, prior: str, split: int, inclusion: float, draws: int) -
         "pruned_rmse": pruned_rmse,
         "nodes": kept,
         "elbo": float(fitted.history.elbo[-1]),
+        "bound": fitted.history.bounds[-1][1:],
         "seconds": time.perf_counter() - start,
     }
 
@@ -119,6 +141,12 @@ def main() -> None:
     parser.add_argument("--inclusion", type=float, default=0.5, help="prior inclusion probability")
     parser.add_argument("--draws", type=int, default=100, help="posterior draws at test")
     parser.add_argument(
+        "--validate",
+        action="store_true",
+        help="fit nine tenths of the training rows and score the tenth left: to choose settings",
+    )
+    parser.add_argument("--free", action="store_true", help="gates free from the start")
+    parser.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="processes, one thread each"
     )
     parser.add_argument("--json", type=Path, help="keep all figures here, and go on from them")
@@ -135,11 +163,9 @@ def main() -> None:
     todo = {key: work for key, work in todo.items() if key not in results}
     from pyro_ssbnn.files.atomic import write_text
 
+    chosen = (arguments.inclusion, arguments.draws, arguments.validate, arguments.free)
     with ProcessPoolExecutor(arguments.jobs) as pool:
-        futures = {
-            pool.submit(run_one, *work, arguments.inclusion, arguments.draws): key
-            for key, work in todo.items()
-        }
+        futures = {pool.submit(run_one, *work, *chosen): key for key, work in todo.items()}
         for future in as_completed(futures):
             results[futures[future]] = future.result()
             print(futures[future], results[futures[future]], flush=True)
