@@ -10,6 +10,7 @@ import typer
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.cli.typed import check_suffix, numbers
 
 __all__ = ["bench"]
 
@@ -26,8 +27,7 @@ def bench(
         ),
     ] = 10,
     threads: Annotated[
-        int | None,
-        typer.Option(min=1, max=o.MOST_THREADS, help="CPU threads. Default: torch's own choice."),
+        int | None, o.counted(o.MOST_THREADS, "CPU threads. Default: torch's own choice.")
     ] = None,
     device: Annotated[
         str, typer.Option(help="Where to time: cpu, cuda, ..., or auto (CUDA where there is one).")
@@ -45,8 +45,8 @@ def bench(
 
     The networks take turns, after a warm-up; the table has the median of a batch and its 10 and 90 % quantiles.
     """
-    sizes = o.numbers("--batch-sizes", batch_sizes, int, "whole numbers such as 1,32,1024")
-    o.check_suffix(out, ".csv")
+    sizes = numbers("--batch-sizes", batch_sizes, int, "whole numbers such as 1,32,1024")
+    check_suffix(out, ".csv")
     folder = RunFolder(run)
     folder.read_config()
     from pyro_ssbnn.analysis import pruning_latency

@@ -1,10 +1,9 @@
-"""Making a run: load, check, train, and make of the fit what is made of it."""
+"""Making a run: load, check, train; or go on with one that was interrupted."""
 
 from __future__ import annotations
 
 import logging
 import platform
-import shlex
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,34 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from pyro_ssbnn.checks import check_rows, resolve_device
 from pyro_ssbnn.cli.announcing import announce, announce_training, enough_threads
-from pyro_ssbnn.cli.console import messages, results, warn
-from pyro_ssbnn.cli.lifecycle import (
-    begin,
-    claiming,
-    complete,
-    leftovers,
-    occupying,
-    restore,
-    update,
-)
+from pyro_ssbnn.cli.completion import finish, finish_run
+from pyro_ssbnn.cli.console import results, warn
+from pyro_ssbnn.cli.lifecycle import begin, claiming, occupying, restore, update
 from pyro_ssbnn.cli.members import clear_members, train_members
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
-from pyro_ssbnn.cli.products import Making, make
-from pyro_ssbnn.cli.report import run_results
-from pyro_ssbnn.cli.reporting import INCOMPLETE
-from pyro_ssbnn.cli.run_folder import (
-    FORMAT,
-    FORMAT_VERSION,
-    RunFolder,
-    finish_command,
-    resume_command,
-)
+from pyro_ssbnn.cli.products import Making
+from pyro_ssbnn.cli.run_folder import FORMAT, FORMAT_VERSION, RunFolder, resume_command
 from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load, load_again
-from pyro_ssbnn.cli.tables import print_fits, print_layers, print_metrics
 from pyro_ssbnn.cli.training_options import option
 from pyro_ssbnn.data import Encoded, Preprocessing
 from pyro_ssbnn.errors import (
@@ -59,10 +40,9 @@ from pyro_ssbnn.inference.resumption import FIXED
 from pyro_ssbnn.inference.saving import options_of
 from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.models import MLP, network_from_config
-from pyro_ssbnn.results.findings import findings
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Output", "build_run", "finish_run", "resume_run"]
+__all__ = ["Output", "build_run", "resume_run"]
 
 _PACKAGES = ("pyro_ssbnn", "torch", "pyro-ppl", "arviz", "numpy", "pandas", "scikit-learn")
 _log = logging.getLogger(__name__)
@@ -121,7 +101,7 @@ def build_run(
         begin(folder, path, config)
         _log.info("%s: %s", folder.path, data.record)
         answer = _trained(folder, config, model, train, options, output)
-        return _finished(Making(folder, answer, preprocessing, config["draws"], lambda: data))
+        return finish(Making(folder, answer, preprocessing, config["draws"], lambda: data))
 
 
 def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
@@ -163,20 +143,7 @@ def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
         config |= {"options": chosen.to_config(), "draws": output.draws, "threads": output.threads}
         folder.write_json(folder.config_file, config)
         answer = _trained(folder, config, model, train, chosen, output, earlier)
-        return _finished(Making(folder, answer, preprocessing, config["draws"], lambda: data))
-
-
-def finish_run(folder: RunFolder) -> int:
-    """Make of a held run's fit what is not made yet.
-
-    :returns: the exit code.
-    """
-    config, answer, preprocessing = folder.load_answer()
-    source, seed = config["source"], config["seed"]
-    making = Making(
-        folder, answer, preprocessing, config["draws"], lambda: load_again(source, seed)
-    )
-    return _finished(making)
+        return finish(Making(folder, answer, preprocessing, config["draws"], lambda: data))
 
 
 def _trained(
@@ -236,56 +203,6 @@ def _trained(
             " with a smaller --batch-size, or raise --inclusion.",
         )
     return answer
-
-
-def _finished(making: Making) -> int:
-    """Make what is not there, print what was found, and say what is missing."""
-    folder = making.folder
-    messages.print("Drawing from the posterior, scoring, plotting ...", style="dim")
-    try:
-        failed = make(making, (folder.state or {}).get("failed", {}))
-    except KeyboardInterrupt as stopped:
-        raise KeyboardInterrupt(
-            f"the fit is saved in {folder.path}. The rest: {finish_command(folder.path)}"
-        ) from stopped
-    print_fits(making.answer)
-    print_layers(making.answer.guide)
-    if folder.metrics_file.exists():
-        print_metrics(folder.read_metrics())
-    rubbish = leftovers(folder.path)
-    if rubbish:
-        messages.print(f"Left behind by a killed process: {rubbish}", markup=False, soft_wrap=True)
-    if failed:
-        try:
-            update(folder, trained=True, failed=failed)
-        except OSError:  # no room even for that: it says that the run is unfinished, all the same
-            _log.warning("%s: cannot be brought up to date", folder.state_file)
-        messages.print(
-            f"[bold yellow]Incomplete:[/] the fit is saved in {folder.path}; {', '.join(failed)}"
-            f" {'is' if len(failed) == 1 else 'are'} missing. Try again: {finish_command(folder.path)}",
-            soft_wrap=True,
-        )
-        return INCOMPLETE
-    done = RunFolder(complete(folder))
-    results.print(f"Run written to [bold]{done.path}[/]", soft_wrap=True)
-    _conclude(done, making)
-    return 0
-
-
-def _conclude(folder: RunFolder, making: Making) -> None:
-    """Say what was found, and what to look at next."""
-    found = run_results(folder, folder.read_config(), making.answer, making.preprocessing)
-    results.print()
-    for i, sentence in enumerate(findings(found)):
-        results.print(
-            f"{'[bold]Found[/]   ' if i == 0 else ' ' * 8} {escape(sentence)}", soft_wrap=True
-        )
-    run = escape(shlex.quote(str(folder.path)))
-    results.print(
-        f"[bold]Next[/]     pyro-ssbnn diagnose {run}: can it be trusted?\n         pyro-ssbnn report {run}: all of it"
-        " on one page",
-        soft_wrap=True,
-    )
 
 
 def _checked(data: LoadedData, preprocessing: Preprocessing, model: Network) -> Encoded:

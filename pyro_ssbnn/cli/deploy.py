@@ -16,6 +16,7 @@ from pyro_ssbnn.cli.console import messages, print_scores, printable, results
 from pyro_ssbnn.cli.kinds import NetworkName
 from pyro_ssbnn.cli.networks import parse_nodes
 from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.cli.typed import check_suffix
 from pyro_ssbnn.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["predict", "prune"]
 
-_SMALL = (
-    10**5
-)  # multiply-adds a row, below which several threads wait for each other more than they compute
+# Multiply-adds a row, below which several threads wait for each other more than they compute.
+_SMALL = 10**5
 
 
 def prune(
@@ -48,11 +48,9 @@ def prune(
     ] = None,
     draws: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=o.MOST_DRAWS,
-            help="Keep so many posterior draws of the weights, for honest intervals. Default: only their"
-            " posterior mean.",
+        o.counted(
+            o.MOST_DRAWS,
+            "Keep so many posterior draws of the weights, for honest intervals. Default: only their posterior mean.",
         ),
     ] = None,
     out: Annotated[
@@ -68,7 +66,7 @@ def prune(
     if threshold is not None and nodes is not None:
         raise ConfigurationError("--threshold and --nodes contradict each other: give one.")
     wanted = None if nodes is None else parse_nodes(nodes)
-    o.check_suffix(out, ".safetensors")
+    check_suffix(out, ".safetensors")
     folder = RunFolder(run)
     folder.read_config()
     from pyro_ssbnn.cli.products import prune_into
@@ -129,11 +127,9 @@ def predict(
     ] = 0.9,
     threads: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=o.MOST_THREADS,
-            help="CPU threads. Default: one for networks too small to gain from more, otherwise torch's own choice.",
-            show_default=False,
+        o.counted(
+            o.MOST_THREADS,
+            "CPU threads. Default: one for networks too small to gain from more, otherwise torch's own choice.",
         ),
     ] = None,
     progress: o.Progress = None,

@@ -13,6 +13,7 @@ from rich.table import Table
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.cli.typed import check_suffix, numbers
 
 if TYPE_CHECKING:
     from pyro_ssbnn.analysis import Report
@@ -35,11 +36,9 @@ def diagnose(
     ] = 1,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=o.MOST_THREADS,
-            help="Restarts at a time, each in a process of its own. Default: one after another.",
-            show_default=False,
+        o.counted(
+            o.MOST_THREADS,
+            "Restarts at a time, each in a process of its own. Default: one after another.",
         ),
     ] = None,
     temperatures: Annotated[
@@ -72,8 +71,8 @@ def diagnose(
     Reads the run's data again; its test rows, where it has some, judge the predictions. Only warnings say that the run
     should not be trusted as it is; notes are for the reader.
     """
-    chosen = o.numbers("--temperatures", temperatures, _positive, "positive numbers such as 0.25,1")
-    o.check_suffix(out, ".json")
+    chosen = numbers("--temperatures", temperatures, _positive, "positive numbers such as 0.25,1")
+    check_suffix(out, ".json")
     folder = RunFolder(run)
     config = folder.read_config()
     from pyro_ssbnn import analysis

@@ -11,6 +11,7 @@ from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import results
 from pyro_ssbnn.cli.kinds import Precision
 from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.cli.typed import check_suffix
 
 __all__ = ["export"]
 
@@ -23,11 +24,10 @@ def export(
     ] = None,
     draws: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=o.MOST_DRAWS,
-            help="Keep so many posterior draws of the weights, [draws, batch, outputs]. Default: the pruned network as"
-            " it is.",
+        o.counted(
+            o.MOST_DRAWS,
+            "Keep so many posterior draws of the weights, [draws, batch, outputs]. Default: the pruned network as it"
+            " is.",
         ),
     ] = None,
     dtype: Annotated[
@@ -44,7 +44,7 @@ def export(
     before softmax, sigmoid or exponential. How x and the target are scaled, and the names and indices of what is kept,
     stand in the file's metadata.
     """
-    o.check_suffix(out, ".onnx")
+    check_suffix(out, ".onnx")
     folder = RunFolder(run)
     folder.read_config()
     from pyro_ssbnn.files.export import export_onnx

@@ -22,7 +22,7 @@ def finish(run: o.Run) -> None:
     if folder.state is None:
         results.print(f"{run}: this run is complete.", markup=False, soft_wrap=True)
         return
-    from pyro_ssbnn.cli.build import finish_run
+    from pyro_ssbnn.cli.completion import finish_run
     from pyro_ssbnn.cli.lifecycle import occupying
 
     with occupying(run) as folder:

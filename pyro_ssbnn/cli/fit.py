@@ -12,6 +12,7 @@ from pyro_ssbnn.cli.kinds import PriorName, TransformName
 from pyro_ssbnn.cli.networks import NetworkChoice
 from pyro_ssbnn.cli.sources import SourceChoice
 from pyro_ssbnn.cli.training_options import option, with_training_options
+from pyro_ssbnn.cli.typed import command_line, is_given, names
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.options import TrainingOptions
 
@@ -66,7 +67,7 @@ def fit(
     target's own units. The fit is saved as it is trained: a run that was stopped goes on with --resume.
     """
     training["remove_below"] = training["remove_below"] or None
-    given = {name for name in context.params if o.is_given(context, name)}
+    given = {name for name in context.params if is_given(context, name)}
     shown = messages.is_terminal if progress is None else progress
     if resume is not None:
         fixed = given - _HOW - training.keys()
@@ -90,10 +91,10 @@ def fit(
     if missing not in ("impute", "refuse"):
         raise ConfigurationError(f"--missing: expected impute or refuse; got {missing!r}.")
     of_table = {
-        "columns": o.names(columns),
-        "drop": o.names(drop) or (),
-        "categorical": o.names(categorical) or (),
-        "date": o.names(date) or (),
+        "columns": names(columns),
+        "drop": names(drop) or (),
+        "categorical": names(categorical) or (),
+        "date": names(date) or (),
         "missing": missing,
     }
     where = (source, format, target, task, split, test_fraction, chosen.seed)
@@ -117,6 +118,6 @@ def fit(
     check_free(out, overwrite)
     from pyro_ssbnn.cli import build
 
-    typed = o.command_line(context)
+    typed = command_line(context)
     output = build.Output(draws, threads, shown, checkpoint_every, typed, fits, jobs)
     raise typer.Exit(build.build_run(data, network, chosen, output, out, overwrite))

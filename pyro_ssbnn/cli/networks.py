@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyro_ssbnn.cli.console import messages
 from pyro_ssbnn.cli.kinds import PriorName, TaskName
-from pyro_ssbnn.cli.options import names as split_names
-from pyro_ssbnn.cli.options import numbers
+from pyro_ssbnn.cli.typed import names as split_names
+from pyro_ssbnn.cli.typed import numbers
 from pyro_ssbnn.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import shlex
-from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pyro_ssbnn.cli.kinds import Format, PriorName, TaskName, TransformName
-from pyro_ssbnn.errors import ConfigurationError
 
 _DATA = {"rich_help_panel": "Data"}
 _NETWORK = {"rich_help_panel": "Network"}
@@ -23,6 +18,12 @@ _OUTPUT = {"rich_help_panel": "Output"}
 MOST_DRAWS = 100_000
 MOST_SEED = 2**32 - 1
 MOST_THREADS = 1_024
+
+
+def counted(most: int, meaning: str, **more: Any) -> Any:
+    """An option that is a whole number from 1 on, or left out; its help says what then holds."""
+    return typer.Option(min=1, max=most, help=meaning, show_default=False, **more)
+
 
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run folder that 'pyro-ssbnn fit --out' wrote.")
@@ -242,21 +243,18 @@ Fits = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=MOST_THREADS,
-        help="Fits beside the first that are trained at a time, each in a process of its own. Default: one.",
-        show_default=False,
+    counted(
+        MOST_THREADS,
+        "Fits beside the first that are trained at a time, each in a process of its own. Default: one.",
         **_TRAINING,
     ),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=MOST_THREADS,
-        help="CPU threads of the training. Default: one where the layers are too small to gain from more, otherwise"
-        " torch's own choice.",
+    counted(
+        MOST_THREADS,
+        "CPU threads of the training. Default: one where the layers are too small to gain from more, otherwise torch's"
+        " own choice.",
         **_TRAINING,
     ),
 ]
@@ -293,12 +291,8 @@ Overwrite = Annotated[
 ]
 Draws = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=MOST_DRAWS,
-        help="Posterior draws for posterior.nc and the test scores. Default: 200.",
-        show_default=False,
-        **_OUTPUT,
+    counted(
+        MOST_DRAWS, "Posterior draws for posterior.nc and the test scores. Default: 200.", **_OUTPUT
     ),
 ]
 Progress = Annotated[
@@ -310,55 +304,3 @@ Progress = Annotated[
         **_OUTPUT,
     ),
 ]
-
-
-def is_given(context: typer.Context, name: str) -> bool:
-    """Whether a parameter stands on the command line, and is no default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def command_line(context: typer.Context) -> str:
-    """What was typed: the command with all that was given to it, quoted for a shell."""
-    words = ["pyro-ssbnn", str(context.info_name)]
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        if not is_given(context, name):
-            continue
-        value = context.params[name]
-        if parameter.param_type_name == "argument":
-            words.append(_word(value))
-        elif isinstance(value, bool):
-            words.append((parameter.opts if value else parameter.secondary_opts)[0])
-        else:
-            several = parameter.multiple or parameter.nargs > 1
-            for part in value if several and parameter.nargs == 1 else [value]:
-                given = part if parameter.nargs > 1 else [part]
-                words += [parameter.opts[0], *map(_word, given)]
-    return shlex.join(words)
-
-
-def _word(value: Any) -> str:
-    return str(value.value if isinstance(value, Enum) else value)
-
-
-def check_suffix(out: Path | None, suffix: str) -> None:
-    """Raise :class:`ConfigurationError` unless ``--out``, where it is given, names a file of this kind."""
-    if out is not None and out.suffix != suffix:
-        raise ConfigurationError(f"--out: expected a name ending in {suffix}; got {out.name}.")
-
-
-def numbers(option: str, text: str, kind: Callable[[str], float], expected: str) -> list[Any]:
-    """Read ``1,32,1024``; none from an empty text.
-
-    :raises ConfigurationError: for anything else, in the words of ``expected``.
-    """
-    try:
-        return [kind(part) for part in text.split(",")] if text.strip() else []
-    except ValueError as error:
-        raise ConfigurationError(f"{option}: expected {expected}; got {text!r}.") from error
-
-
-def names(text: str | None) -> tuple[str, ...] | None:
-    """Read ``age,region`` as the shell gives it; a name that holds a comma stands in quotation marks."""
-    return None if text is None else tuple(name.strip() for name in next(csv.reader([text])))

@@ -10,6 +10,7 @@ import typer
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.cli.typed import check_suffix
 from pyro_ssbnn.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def report(
     predictors, what they do, calibration, scores beside simpler models, training, the network before and after
     pruning, latency where 'bench' has measured it, and the command that made it all.
     """
-    o.check_suffix(out, ".html")
+    check_suffix(out, ".html")
     folder = RunFolder(run)
     folder.read_config()
     from pyro_ssbnn.results.page import write_report

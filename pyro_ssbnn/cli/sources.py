@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pyro_ssbnn.cli.formats import EMBEDDED, checksums, detect, own_test, whole
 from pyro_ssbnn.cli.kinds import Format, TaskName
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from pyro_ssbnn.data import Dataset, Preprocessing, Table, Task
 
-__all__ = ["LoadedData", "SourceChoice", "detect", "load", "load_again", "read_new"]
+__all__ = ["LoadedData", "SourceChoice", "load", "load_again", "read_new"]
 
 DEFAULT_TEST_FRACTION = 0.2
-
-
-_EMBEDDED = (Format.digits, Format.diabetes)
-_SIGNS = {
-    Format.idx: ("train-images*", "t10k-images*"),
-    Format.cifar: ("data_batch_*", "test_batch*"),
-    Format.uci: ("data.txt",),
-}
-_FILES = {
-    Format.idx: ("*-images*ubyte*", "*-labels*ubyte*"),
-    Format.cifar: ("data_batch_*.bin*", "test_batch.bin*"),
-    Format.uci: ("data.txt*", "index_*.txt*"),
-}
 
 
 @dataclass(frozen=True)
@@ -86,31 +73,6 @@ class LoadedData:
         return Preprocessing.fit(self.train, target, task, choice, transform=transform)
 
 
-def detect(source: str) -> Format:
-    """Tell the format of a source by what is there.
-
-    :raises DataError: when there is nothing, or a folder of no known layout.
-    """
-    if source in {f.value for f in _EMBEDDED}:
-        return Format(source)
-    path = Path(source)
-    if path.is_file():
-        return Format.table
-    if not path.is_dir():
-        raise DataError(
-            f"{source}: expected 'digits', 'diabetes', or a file or folder; there is none of that name (looked from"
-            f" {Path.cwd()})."
-        )
-    for format, patterns in _SIGNS.items():
-        if any(any(path.glob(pattern)) for pattern in patterns):
-            return format
-    raise DataError(
-        f"{source}: a folder of no known layout; expected IDX files (train-images-idx3-ubyte, ...), CIFAR-10's binary"
-        " files (data_batch_1.bin, ...) or a UCI layout (data.txt, index_features.txt, ...). Give the folder that"
-        " holds the files itself, or a CSV file."
-    )
-
-
 def load(choice: SourceChoice) -> LoadedData:
     """Read a source and hold out test rows.
 
@@ -127,14 +89,14 @@ def load(choice: SourceChoice) -> LoadedData:
 
         train, test = read_uci_split(choice.source, choice.split)
         return _loaded(choice, format, train, test, f"standard split {choice.split}")
-    whole = _whole(choice, format)
-    if choice.test_fraction is None and (own := _own_test(choice.source, format)) is not None:
-        return _loaded(choice, format, whole, own, "the source's own")
+    rows = whole(choice.source, format)
+    if choice.test_fraction is None and (own := own_test(choice.source, format)) is not None:
+        return _loaded(choice, format, rows, own, "the source's own")
     if _fraction(choice) == 0:
-        return _loaded(choice, format, whole, None, "none")
+        return _loaded(choice, format, rows, None, "none")
     from pyro_ssbnn.data import split
 
-    return _loaded(choice, format, *split(whole, _fraction(choice), choice.seed), how)
+    return _loaded(choice, format, *split(rows, _fraction(choice), choice.seed), how)
 
 
 def load_again(record: Mapping[str, Any], seed: int) -> LoadedData:
@@ -183,8 +145,8 @@ def read_new(source: str) -> Dataset | None:
     if Path(source).is_file():
         return None
     format = detect(source)
-    own = _own_test(source, format)
-    return _whole(SourceChoice(source), format) if own is None else own
+    own = own_test(source, format)
+    return whole(source, format) if own is None else own
 
 
 def _fraction(choice: SourceChoice) -> float:
@@ -192,7 +154,7 @@ def _fraction(choice: SourceChoice) -> float:
 
 
 def _check_options(choice: SourceChoice, format: Format) -> None:
-    if format in _EMBEDDED and choice.source != format.value:
+    if format in EMBEDDED and choice.source != format.value:
         raise ConfigurationError(
             f"--format {format.value} is an embedded set: give {format.value!r} as SOURCE."
         )
@@ -253,40 +215,17 @@ def _load_table(choice: SourceChoice, how: str) -> LoadedData:
         )
         train, test = (table.take(rows) for rows in parts)
     if len(train) < 2:
-        few = f"{len(table):,} rows with a target, {len(train):,} of them to train on"
+        found = (
+            f"{len(table):,} row{'s' * (len(table) != 1)} with a target, {len(train):,} to train on"
+        )
         raise DataError(
-            f"{choice.source}: {few}; expected at least two. Add rows, or take a smaller --test-fraction."
+            f"{choice.source}: {found}; expected at least two to train on. Add rows, or take a smaller"
+            " --test-fraction."
         )
     data = _loaded(choice, Format.table, train, test, how if test is not None else "none")
     record = {"columns": columns, "delimiter": choice.delimiter, "without_target": unknown}
     record |= {"groups": choice.groups, "task": task, "transform": choice.transform}
     return replace(data, record={**data.record, **record})
-
-
-def _whole(choice: SourceChoice, format: Format) -> Dataset:
-    """All rows, or the training half where the source has halves."""
-    from pyro_ssbnn import data
-
-    if format in _EMBEDDED:
-        return data.digits() if format is Format.digits else data.diabetes()
-    if format is Format.uci:
-        return data.read_uci(choice.source)
-    return (
-        data.read_idx_images(choice.source)
-        if format is Format.idx
-        else data.read_cifar(choice.source)
-    )
-
-
-def _own_test(source: str, format: Format) -> Dataset | None:
-    """The test half of an image folder, None where there is none."""
-    from pyro_ssbnn.data import read_cifar, read_idx_images
-
-    if format is Format.idx and any(Path(source).glob("t10k-images*")):
-        return read_idx_images(source, "test")
-    if format is Format.cifar and any(Path(source).glob("test_batch*")):
-        return read_cifar(source, "test")
-    return None
 
 
 def _loaded(
@@ -306,21 +245,7 @@ def _loaded(
         "test_fraction": choice.test_fraction,
         "split": choice.split,
     }
-    if format not in _EMBEDDED:
+    if format not in EMBEDDED:
         path = Path(choice.source).resolve()
-        files = [path] if path.is_file() else _files(path, _FILES[format])
-        record["source"] = str(path)
-        record["sha256"] = {file.name: _sha256(file) for file in files}
+        record |= {"source": str(path), "sha256": checksums(path, format)}
     return LoadedData(train, test, record)
-
-
-def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    return sorted({file for pattern in patterns for file in folder.glob(pattern)})
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -53,10 +53,8 @@ _PREDICTORS = {
 }
 _RANGE = {"lowest": "lowest", "highest": "highest"}
 _LINEAR = {"linear": "linear", "nonlinear": "nonlinear", "effect": "linear effect"}
-_OF_MEMBERS = [
-    "scale_50%",
-    "norm",
-]  # of those in the network: removed ones have none
+# Of those in the network: removed ones have none.
+_OF_MEMBERS = ["scale_50%", "norm"]
 
 
 def as_record(answer: Fit | Mixture, metrics: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -112,9 +112,8 @@ class _OwnDistribution(TorchDistribution):
         nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
         mean = torch.zeros_like(base.loc)
         square = torch.zeros_like(base.loc)
-        middle = self.target.inverse(
-            base.loc
-        )  # what squares are taken from, so that no digits are lost
+        # what squares are taken from, so that no digits are lost
+        middle = self.target.inverse(base.loc)
         for node, weight in zip(nodes, weights / weights.sum(), strict=True):
             apart = self.target.inverse(base.loc + float(node) * base.scale) - middle
             mean += float(weight) * apart

@@ -167,11 +167,11 @@ def test_groups_are_held_out_whole(invoke, tiny, tmp_path):
 
 
 REFUSED: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
-    "one row": (lambda: table().head(1), ("1 rows with a target", "expected at least two")),
+    "one row": (lambda: table().head(1), ("1 row with a target", "expected at least two")),
     "no target": (lambda: table(y=np.nan), ("0 rows with a target",)),
     "one target": (
         lambda: table(y=[2.5] + [np.nan] * (N - 1)),
-        ("1 rows with a target, 1 of them to train on",),
+        ("1 row with a target, 1 to train on",),
     ),
     "one class": (lambda: table(y="ill"), ("at least two classes",)),
     "a constant target": (lambda: table(y=2.5), ("constant", "nothing to predict")),
@@ -195,7 +195,7 @@ def test_few_rows_are_told_as_they_are_cut(invoke, tiny, tmp_path):
     options = ("--target", "y", "--test-fraction", 0.5, *tiny, "--out", tmp_path / "run")
     result = invoke("fit", tmp_path / "raw.csv", *options)
     assert result.exit_code == 2
-    assert "3 rows with a target, 1 of them to train on" in result.output
+    assert "3 rows with a target, 1 to train on" in result.output
     table(y=np.nan).to_csv(tmp_path / "raw.csv", index=False)
     result = invoke("fit", tmp_path / "raw.csv", *options, "--task", "classification")
     assert result.exit_code == 2

@@ -64,7 +64,7 @@ def test_the_command_is_told_as_it_was_typed(given, told):
     import typer
 
     from pyro_ssbnn.cli.main import app
-    from pyro_ssbnn.cli.options import command_line
+    from pyro_ssbnn.cli.typed import command_line
 
     command = typer.main.get_command(app).commands["fit"]
     context = command.make_context("fit", ["a table.csv", *given])

@@ -1,0 +1,94 @@
+"""Sources that know themselves: embedded sets, folders of images and UCI folders; told by what is there, and read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyro_ssbnn.cli.kinds import Format
+from pyro_ssbnn.errors import DataError
+
+if TYPE_CHECKING:
+    from pyro_ssbnn.data import Dataset
+
+__all__ = ["EMBEDDED", "checksums", "detect", "own_test", "whole"]
+
+EMBEDDED = (Format.digits, Format.diabetes)
+_SIGNS = {
+    Format.idx: ("train-images*", "t10k-images*"),
+    Format.cifar: ("data_batch_*", "test_batch*"),
+    Format.uci: ("data.txt",),
+}
+_FILES = {
+    Format.idx: ("*-images*ubyte*", "*-labels*ubyte*"),
+    Format.cifar: ("data_batch_*.bin*", "test_batch.bin*"),
+    Format.uci: ("data.txt*", "index_*.txt*"),
+}
+
+
+def detect(source: str) -> Format:
+    """Tell the format of a source by what is there.
+
+    :raises DataError: when there is nothing, or a folder of no known layout.
+    """
+    if source in {f.value for f in EMBEDDED}:
+        return Format(source)
+    path = Path(source)
+    if path.is_file():
+        return Format.table
+    if not path.is_dir():
+        raise DataError(
+            f"{source}: expected 'digits', 'diabetes', or a file or folder; there is none of that name (looked from"
+            f" {Path.cwd()})."
+        )
+    for format, patterns in _SIGNS.items():
+        if any(any(path.glob(pattern)) for pattern in patterns):
+            return format
+    raise DataError(
+        f"{source}: a folder of no known layout; expected IDX files (train-images-idx3-ubyte, ...), CIFAR-10's binary"
+        " files (data_batch_1.bin, ...) or a UCI layout (data.txt, index_features.txt, ...). Give the folder that"
+        " holds the files itself, or a CSV file."
+    )
+
+
+def whole(source: str, format: Format) -> Dataset:
+    """All rows, or the training half where the source has halves."""
+    from pyro_ssbnn import data
+
+    if format in EMBEDDED:
+        return data.digits() if format is Format.digits else data.diabetes()
+    if format is Format.uci:
+        return data.read_uci(source)
+    read = data.read_idx_images if format is Format.idx else data.read_cifar
+    return read(source)
+
+
+def own_test(source: str, format: Format) -> Dataset | None:
+    """The test half of an image folder, None where there is none."""
+    from pyro_ssbnn.data import read_cifar, read_idx_images
+
+    if format is Format.idx and any(Path(source).glob("t10k-images*")):
+        return read_idx_images(source, "test")
+    if format is Format.cifar and any(Path(source).glob("test_batch*")):
+        return read_cifar(source, "test")
+    return None
+
+
+def checksums(path: Path, format: Format) -> dict[str, str]:
+    """SHA-256 of a source's files, by their names."""
+    files = [path] if path.is_file() else _files(path, _FILES[format])
+    return {file.name: _sha256(file) for file in files}
+
+
+def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    return sorted({file for pattern in patterns for file in folder.glob(pattern)})
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
