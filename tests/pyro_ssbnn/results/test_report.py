@@ -23,12 +23,6 @@ from pyro_ssbnn.sklearn import SparseBNNClassifier, SparseBNNRegressor
 pytestmark = pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
 
 N = 80
-QUICK = {
-    "hidden": (4,),
-    "epochs": 20,
-    "num_draws": 20,
-    "options": {"compile": False, "num_particles": 1, "batch_size": 40, "mean_rate": 0.2},
-}
 EMPTY = {"meta", "link", "img", "br", "input", "hr"}
 HOSTILE = "<script>alert(1)</script>"
 
@@ -84,8 +78,8 @@ def target(frame):
 
 
 @pytest.fixture(scope="module")
-def results(frame, target):
-    model = SparseBNNRegressor(predictor_inclusion=0.9, **QUICK).fit(frame[:60], target[:60])
+def results(frame, target, quick):
+    model = SparseBNNRegressor(predictor_inclusion=0.9, **quick).fit(frame[:60], target[:60])
     held_out = (frame[60:], target[60:])
     found = model.results(frame[:60], target[:60], held_out=held_out, checks=False)
     checks = Report((Check("convergence", "warning", "It still rises.", "Train longer."),))
@@ -156,9 +150,9 @@ def test_can_be_heard_and_reached_by_keys(html):
     assert set(pointed) <= set(ids)
 
 
-def test_without_rows_it_says_what_the_fit_alone_can_tell(frame, target, tmp_path):
+def test_without_rows_it_says_what_the_fit_alone_can_tell(frame, target, tmp_path, quick):
     names = np.where(target > np.median(target), "ill", HOSTILE)
-    model = SparseBNNClassifier(**QUICK).fit(frame, names)
+    model = SparseBNNClassifier(**quick).fit(frame, names)
     model.report(tmp_path / "bare.html")
     found = Page((tmp_path / "bare.html").read_text())
     shown = {attributes.get("id") for attributes in found.all("section")}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
+from sklearn.exceptions import NotFittedError
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -15,17 +16,11 @@ from sklearn.preprocessing import StandardScaler
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError, DataError
-from pyro_ssbnn.sklearn import SparseBNNClassifier, SparseBNNRegressor
+from pyro_ssbnn.sklearn import SparseBNNClassifier, SparseBNNRegressor, fitted
 
 pytestmark = pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
 
 N = 80
-QUICK = {
-    "hidden": (4,),
-    "epochs": 20,
-    "num_draws": 20,
-    "options": {"compile": False, "num_particles": 1, "batch_size": 40, "mean_rate": 0.2},
-}
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +43,13 @@ def target(frame):
 
 
 @pytest.fixture(scope="module")
-def regressor(frame, target):
-    return SparseBNNRegressor(**QUICK).fit(frame, target)
+def regressor(frame, target, quick):
+    return SparseBNNRegressor(**quick).fit(frame, target)
 
 
 @pytest.fixture(scope="module")
-def classifier(frame, target):
-    return SparseBNNClassifier(**QUICK).fit(
+def classifier(frame, target, quick):
+    return SparseBNNClassifier(**quick).fit(
         frame, np.where(target > np.median(target), "ill", "ok")
     )
 
@@ -84,8 +79,8 @@ def test_one_row_a_column_with_what_was_done(regressor, frame):
     assert isinstance(chosen, pd.DataFrame)
 
 
-def test_linear_terms_have_gates_of_their_own(frame, target):
-    model = SparseBNNRegressor(linear=True, **QUICK).fit(frame, target)
+def test_linear_terms_have_gates_of_their_own(frame, target, quick):
+    model = SparseBNNRegressor(linear=True, **quick).fit(frame, target)
     table = model.inclusion_
     assert {"linear", "nonlinear", "effect"} <= set(table.columns)
     inside = table[table["note"] == ""]
@@ -110,9 +105,9 @@ def test_effects_are_in_own_units_by_level(regressor, frame, target):
     np.testing.assert_allclose(day.points, [0, 39, 79], atol=1)
 
 
-def test_a_transformed_target_comes_back(frame, target, tmp_path):
+def test_a_transformed_target_comes_back(frame, target, tmp_path, quick):
     skewed = np.exp(target / 1e4)
-    model = SparseBNNRegressor(transform_target="log", **QUICK).fit(frame, skewed)
+    model = SparseBNNRegressor(transform_target="log", **quick).fit(frame, skewed)
     mean, sd, quantiles = model.predict(frame, return_std=True, quantiles=(0.05, 0.5, 0.95))
     draws = model.sample_posterior(frame, 2000)
     error = draws.std(0) / np.sqrt(2000) + sd / np.sqrt(model.num_draws)
@@ -151,7 +146,7 @@ def test_a_rows_prediction_is_the_same_in_any_company(regressor, frame):
     np.testing.assert_allclose(regressor.predict(frame[7:8]), whole[7:8], rtol=1e-12)
 
 
-def test_classes_of_any_kind(classifier, frame):
+def test_classes_of_any_kind(classifier, frame, quick):
     p = classifier.predict_proba(frame)
     assert classifier.classes_.tolist() == ["ill", "ok"]
     np.testing.assert_allclose(p.sum(1), 1)
@@ -160,7 +155,7 @@ def test_classes_of_any_kind(classifier, frame):
     found = classifier.log_density(frame, classifier.predict(frame))
     np.testing.assert_allclose(found, chosen, atol=1e-12)  # logarithms of almost 1
     assert set(np.unique(classifier.sample_posterior(frame, 5))) <= {"ill", "ok"}
-    three = SparseBNNClassifier(**QUICK).fit(frame, np.resize([10, 9, 2], N))
+    three = SparseBNNClassifier(**quick).fit(frame, np.resize([10, 9, 2], N))
     assert three.classes_.tolist() == [2, 9, 10]
     assert three.predict_proba(frame).shape == (N, 3)
 
@@ -184,8 +179,8 @@ def test_saved_pickled_and_loaded_it_predicts_the_same(request, frame, tmp_path,
 
 
 @pytest.mark.filterwarnings("ignore:the fit of seed .*collapse:pyro_ssbnn.errors.CollapseWarning")
-def test_several_fits_are_one_estimator(frame, target, tmp_path):
-    estimator = SparseBNNRegressor(**{**QUICK, "epochs": 2}, fits=2).fit(frame, target)
+def test_several_fits_are_one_estimator(frame, target, tmp_path, quick):
+    estimator = SparseBNNRegressor(**{**quick, "epochs": 2}, fits=2).fit(frame, target)
     mixture = estimator.result_
     assert [one.options.seed for one in mixture.fits] == [0, 1]
     mean, sd = estimator.predict(frame, return_std=True)
@@ -223,19 +218,19 @@ def test_objects_as_parameters_are_saved_too(frame, target, tmp_path):
 
 
 @pytest.mark.parametrize("likelihood", ["count", "poisson", "negative-binomial", "heteroscedastic"])
-def test_likelihoods_by_name(frame, likelihood):
+def test_likelihoods_by_name(frame, likelihood, quick):
     y = np.random.default_rng(3).poisson(3, N)
-    model = SparseBNNRegressor(likelihood=likelihood, **{**QUICK, "epochs": 3}).fit(frame, y)
+    model = SparseBNNRegressor(likelihood=likelihood, **{**quick, "epochs": 3}).fit(frame, y)
     assert model.predict(frame).shape == (N,)
     if likelihood != "heteroscedastic":
         assert (model.predict(frame) > 0).all()
         assert (model.sample_posterior(frame, 3) % 1 == 0).all()
 
 
-def test_weights_count_rows_in_the_bound(frame, target):
+def test_weights_count_rows_in_the_bound(frame, target, quick):
     """A row of weight two adds to the bound, in expectation and at any draw, what the row given twice does."""
     weights = np.resize([2.0, 1.0, 0.0], N)
-    model = SparseBNNRegressor(**{**QUICK, "epochs": 2}).fit(frame, target, sample_weight=weights)
+    model = SparseBNNRegressor(**{**quick, "epochs": 2}).fit(frame, target, sample_weight=weights)
     likelihood, x = model.result_.model.likelihood, torch.randn(N, 1, dtype=torch.float64)
     assert likelihood.weighted
     y = torch.from_numpy(np.column_stack([np.linspace(-1, 1, N), weights]))
@@ -246,11 +241,48 @@ def test_weights_count_rows_in_the_bound(frame, target):
     repeated = likelihood.distribution(f[rows], latents).log_prob(single[rows]).sum()
     torch.testing.assert_close(counted, repeated)
     with pytest.raises(ValueError, match="Negative"):
-        SparseBNNRegressor(**QUICK).fit(frame, target, sample_weight=-weights)
+        SparseBNNRegressor(**quick).fit(frame, target, sample_weight=-weights)
 
 
-def test_tools_of_scikit_learn(frame, target):
-    quick = {**QUICK, "epochs": 3, "num_draws": 5}
+def test_checks_are_given_the_weights_again(frame, target, quick, monkeypatch):
+    weights = np.resize([2.0, 1.0, 0.5], N)
+    model = SparseBNNRegressor(**{**quick, "epochs": 2}).fit(frame, target, sample_weight=weights)
+    with pytest.raises(ConfigurationError, match="weights that the rows were fitted with"):
+        model.results(frame, target)
+    seen = {}
+    monkeypatch.setattr(
+        fitted, "diagnose", lambda result, x, y, **options: seen.update(options, y=y)
+    )
+    held_out = frame[:9], target[:9]
+    found = model.results(frame, target, held_out=held_out, sample_weight=weights)
+    result = model.result_
+    result.model.likelihood.check_data(seen["y"])
+    np.testing.assert_array_equal(seen["y"], np.column_stack([found.train.y, weights]))
+    np.testing.assert_array_equal(seen["held_out"][1], np.column_stack([found.test.y, np.ones(9)]))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, frame: model.sample_posterior(frame),
+        lambda model, frame: model.effect(frame, "dose"),
+        lambda model, frame: model.predict(frame),
+    ],
+)
+def test_what_is_not_fitted_says_so(frame, ask):
+    with pytest.raises(NotFittedError):
+        ask(SparseBNNRegressor(), frame)
+
+
+def test_places_of_columns_outside_the_table(regressor, frame, target, quick):
+    with pytest.raises(ConfigurationError, match="no column 5; X has 5, counted from 0"):
+        SparseBNNRegressor(categorical=(5,), **quick).fit(frame, target)
+    with pytest.raises(ConfigurationError, match="no column -1"):
+        regressor.effect(frame, -1)
+
+
+def test_tools_of_scikit_learn(frame, target, quick):
+    quick = {**quick, "epochs": 3, "num_draws": 5}
     numbers = frame[["dose"]].fillna(0)
     piped = make_pipeline(
         make_column_transformer((StandardScaler(), ["dose"])), SparseBNNRegressor(**quick)
@@ -273,7 +305,7 @@ def test_other_frames(regressor, frame, target, library):
     np.testing.assert_allclose(regressor.predict(other), regressor.predict(frame), rtol=1e-9)
 
 
-def test_what_makes_no_sense_is_refused(frame, target):
+def test_what_makes_no_sense_is_refused(frame, target, quick):
     for options, message in (
         ({"likelihood": "categorical"}, "categorical|num_classes"),
         ({"likelihood": "bernoulli"}, "Classes have"),
@@ -283,10 +315,10 @@ def test_what_makes_no_sense_is_refused(frame, target):
         ({"missing": "guess"}, "'impute' or 'refuse'"),
     ):
         with pytest.raises(ConfigurationError, match=message):
-            SparseBNNRegressor(**QUICK, **options).fit(frame, target)
+            SparseBNNRegressor(**quick, **options).fit(frame, target)
     with pytest.raises(DataError, match=r"X: 2 problems\.\n.*'dose'.*\n.*'y' is constant"):
-        SparseBNNRegressor(missing="refuse", **QUICK).fit(frame, np.ones(N))
+        SparseBNNRegressor(missing="refuse", **quick).fit(frame, np.ones(N))
     with pytest.raises(DataError, match="one class 'a'"):
-        SparseBNNClassifier(**QUICK).fit(frame, ["a"] * N)
+        SparseBNNClassifier(**quick).fit(frame, ["a"] * N)
     with pytest.raises(ConfigurationError, match="one of classes"):
-        SparseBNNClassifier(likelihood="gaussian", **QUICK).fit(frame, target > 12_000)
+        SparseBNNClassifier(likelihood="gaussian", **quick).fit(frame, target > 12_000)
