@@ -44,9 +44,7 @@ class NewRows:
     why_no_scores: str = ""
 
 
-def read_rows(
-    source: str, preprocessing: Preprocessing, delimiter: str | None = None
-) -> Iterator[NewRows]:
+def read_rows(source: str, preprocessing: Preprocessing) -> Iterator[NewRows]:
     """Read rows to predict from a table's file, a file of IDX images, or a source as ``fit`` takes it.
 
     Memory grows with a text file's pieces, not with the file.
@@ -64,9 +62,14 @@ def read_rows(
         # What a column is was settled by the training rows; here it is read as it is written.
         text = [*preprocessing.written_columns, preprocessing.target_name]
         first = 0
-        for piece, share in table_pieces(source, text, delimiter=delimiter):
-            yield _table(replace(piece, option=command_option), share, first, preprocessing)
+        for piece, share in table_pieces(source, text):
+            yield _table(replace(piece, option=_of_a_new_fit), share, first, preprocessing)
             first += len(piece)
+
+
+def _of_a_new_fit(name: str, value: object) -> str:
+    """An option as ``fit`` has it, and the command that meets the trouble has not."""
+    return f"{command_option(name, value)} in a new fit"
 
 
 def _parts(

@@ -46,6 +46,7 @@ _OWNERS = re.compile(r"^(fit|predict|split|MLP|Preprocessing\.apply|FeatureScali
 _LONGEST = 2_000  # characters of a message
 _STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _MEMORY = "the memory does not suffice. Take smaller --hidden layers, --batch-size or --draws, or a larger machine."
+_ADDRESSES = 2 << 30  # bytes of address space: what the libraries and a small fit take
 _log = logging.getLogger(__name__)
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
@@ -80,6 +81,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*arguments: Any, debug: bool, log_file: Path | None, **options: Any) -> None:
         with _errors_as_messages(debug), _logging_to(log_file), _signals_as_exceptions():
+            _check_addresses()
             _log.info("pyro-ssbnn %s", " ".join(sys.argv[1:]))
             command(*arguments, **options)
 
@@ -91,6 +93,19 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
     return run
+
+
+def _check_addresses() -> None:
+    """Refuse a limit that the libraries do not fit into: OpenBLAS asks for memory for ever then (its issue 5289)."""
+    with suppress(ImportError):  # there are no such limits on Windows
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if 0 <= limit < _ADDRESSES:
+            raise errors.ConfigurationError(
+                f"this shell limits the address space to {limit / 2**30:.1f} GiB, into which the libraries do not fit;"
+                f" at least {_ADDRESSES >> 30} GiB are needed. Raise it: ulimit -v {_ADDRESSES >> 10}, or unlimited."
+            )
 
 
 def in_words(error: Exception) -> str:

@@ -64,7 +64,8 @@ class ColumnChoice:
     def check(self, table: Table) -> None:
         """Raise :class:`DataError` for columns that are not there, or are said to be two things."""
         for option in ("columns", "drop", "categorical", "date"):
-            table.require(getattr(self, option) or (), f"{table.option(option, [])}: expected")
+            given = list(getattr(self, option) or ())
+            table.require(given, f"{table.option(option, given)}: expected")
         both = sorted(set(self.categorical) & set(self.date))
         if both:
             raise DataError(f"columns {listed(both)} cannot be both categories and dates.")

@@ -215,3 +215,12 @@ def test_debug_shows_the_error_itself(invoke, tmp_path):
 
     with pytest.raises(CheckpointError, match="no such run folder"):
         invoke("summary", tmp_path / "absent", "--debug")
+
+
+def test_a_limit_of_the_address_space_in_which_openblas_hangs(invoke, monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda of: (10**9, -1))
+    result = invoke("summary", "run")
+    assert result.exit_code == 2
+    assert "0.9 GiB" in result.output
+    assert "ulimit -v 2097152" in result.output

@@ -44,8 +44,8 @@ def small_pieces(monkeypatch):
     """Some rows at a time, as of a file of megabytes."""
     sizes = []
 
-    def small(source, text, delimiter):
-        for piece, share in table_pieces(source, text, 5_000, delimiter):
+    def small(source, text):
+        for piece, share in table_pieces(source, text, 5_000):
             sizes.append(len(piece))
             yield piece, share
 
@@ -96,6 +96,7 @@ def test_a_broken_row_far_down_leaves_no_file_and_keeps_the_older(
     result = invoke("predict", table_run, file, "--out", out)
     assert result.exit_code == 2
     assert "'old' at line 81" in result.output
+    assert "say --categorical age in a new fit" in result.output  # predict has no such option
     assert out.read_text(encoding="utf-8") == "older"
     assert {f.name for f in tmp_path.iterdir()} == {"new.csv", "out.csv"}
 

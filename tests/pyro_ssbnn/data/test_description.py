@@ -201,7 +201,11 @@ def test_all_problems_are_told_at_once_in_the_words_of_the_surface():
 @pytest.mark.parametrize(
     ("choice", "error", "message"),
     [
-        ({"drop": ["Age"]}, DataError, r"drop=\[\]: expected 'Age'.*absent.*Did you mean 'age'"),
+        (
+            {"drop": ["Age"]},
+            DataError,
+            r"drop=\['Age'\]: expected 'Age'.*absent.*Did you mean 'age'",
+        ),
         ({"categorical": "age", "date": "age"}, DataError, "cannot be both"),
         ({"drop": ["age", "town"]}, DataError, "expected predictors, found none"),
         ({"missing": "guess"}, ConfigurationError, "'impute' or 'refuse'"),
