@@ -60,7 +60,8 @@ def partial_dependence(
 
     :param x: rows whose other predictors are averaged over, ``[N, p]``, scaled as they were fitted.
     :param predictor: a predictor's place or name, or a sequence of them: a factor.
-    :param at: values of a number, in the units of x; by default quantiles from 0 to 1, each once.
+    :param at: values of a number, in the units of x, with ``preprocessing`` in own units; by default quantiles from 0
+        to 1, each once.
     :param num_points: number of these quantiles.
     :param rows: of x, at most; of more, so many are drawn.
     :param curves: keep each row's own curve (individual conditional expectation; Goldstein et al. 2015).
