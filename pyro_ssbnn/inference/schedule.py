@@ -132,9 +132,9 @@ class Schedule:
 
     def ascends(self, record: int) -> bool:
         """Whether gates are moved by ascent after a record: a hundred times, once the first of them are let go."""
-        if not self.options.ascends:
+        if not (self.options.ascends and self._holds):
             return False
-        first = math.ceil(min(self._holds.values(), default=1.0) * self.steps)
+        first = math.ceil(min(self._holds.values()) * self.steps)
         every = max(1, (self.steps - first) // _ASCENTS)
         before, now = self._block_of(record)
         return now >= first and (now - first) // every > (before - first) // every

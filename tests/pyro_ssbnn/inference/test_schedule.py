@@ -11,6 +11,7 @@ from pyro_ssbnn import (
     MLP,
     SSIG,
     CategoricalLikelihood,
+    Gaussian,
     GaussianLikelihood,
     LeNet,
     TrainingOptions,
@@ -145,6 +146,14 @@ def test_settled_options_are_filled_in_once():
 )
 def test_gates_are_held_where_both_branches_of_all_cost_little(net, hold):
     assert settled_options(TrainingOptions(), net.description).gate_hold == hold
+
+
+def test_a_network_without_gates_has_none_to_move():
+    """Asked for or not: the last record ends a block here."""
+    x, y = data()
+    net = MLP(3, [6], prior=Gaussian(), likelihood=GaussianLikelihood())
+    options = TrainingOptions(epochs=20, batch_size=64, gate_method="ascent")
+    assert len(fit(net, x, y, options, progress=False).history) == 20
 
 
 def test_a_rate_of_gates_that_have_none_is_refused():
