@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the cars alone, two splits")
     parser.add_argument("--only", help="problems whose name has this in it")
     parser.add_argument("--hidden", type=int, default=32)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="file of all figures; other problems' stay in it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     only = "cars" if arguments.quick else arguments.only or ""
@@ -193,7 +193,8 @@ def main() -> None:
             told = ", ".join(f"{key} {value:.1f}" for key, value in extra.items())
             print(f"{name:18} {method:8} RMSE {np.mean(rmse):.2f} ({numbers}); {told}", flush=True)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        before = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        arguments.json.write_text(json.dumps(before | found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
