@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.checks import is_number, is_whole
 from pyro_ssbnn.distributions import BlockGate, CoupledGate
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
@@ -94,7 +95,7 @@ def set_inclusion(
 ) -> float:
     """Probability that at least one of these members is in the network; of a mixture the average of its fits'.
 
-    :param members: indices, or names of predictors.
+    :param members: indices (a tensor of them, too), or names of predictors.
     :param group: their group, the predictors by default.
     :raises ConfigurationError: for unknown members, or a group without gates.
     """
@@ -119,9 +120,9 @@ def credible_sets(
     :returns: sets, the smallest first, and of these the likeliest.
     :raises ConfigurationError: for a probability outside (0, 1), or a group without gates.
     """
-    if not 0 < probability < 1:
+    if not (is_number(probability) and 0 < probability < 1):
         raise ConfigurationError(
-            f"credible_sets: probability must lie strictly between 0 and 1; got {probability}."
+            f"credible_sets: probability must lie strictly between 0 and 1; got {probability!r}."
         )
     gated = guide.description[group]
     found = []
@@ -169,12 +170,13 @@ def _indices(guide: Guide, members: Sequence[int | str], name: str) -> set[int]:
     chosen = set()
     for member in members:
         index = names.index(member) if isinstance(member, str) and member in names else member
-        if isinstance(index, str) or not 0 <= index < group.size:
+        index = index.item() if isinstance(index, Tensor) and index.ndim == 0 else index
+        if not (is_whole(index) and 0 <= index < group.size):
             raise ConfigurationError(
                 f"set_inclusion: {name} has no member {member!r}; give indices from 0 to {group.size - 1}"
                 f"{', or names of predictors' if names else ''}."
             )
-        chosen.add(index)
+        chosen.add(int(index))
     return chosen
 
 

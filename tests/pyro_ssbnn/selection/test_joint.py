@@ -148,6 +148,13 @@ def test_misuse_is_refused(guide):
         ss.set_inclusion(guide, ["weight"])
     with pytest.raises(ConfigurationError, match="no member 7"):
         ss.set_inclusion(guide, [7])
+    with pytest.raises(ConfigurationError, match=r"no member 0\.5"):
+        ss.set_inclusion(guide, [0.5])
+
+
+def test_members_may_come_as_a_tensor(guide):
+    expected = ss.set_inclusion(guide, [0, 2])
+    assert ss.set_inclusion(guide, torch.tensor([0, 2])) == expected > 0
 
 
 def test_sets_reach_arviz_and_the_command_line(capsys):
