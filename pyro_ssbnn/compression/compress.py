@@ -161,9 +161,16 @@ def _check_validation(
         raise ConfigurationError(
             f"compress: accuracy_lost is for classes; the likelihood is {type(likelihood).__name__}."
         )
-    if validation is None or validation[0].shape[1:] != x.shape[1:] or not len(validation[0]):
+    pair = isinstance(validation, tuple | list) and len(validation) == 2
+    tensors = list(validation) if pair and validation is not None else []
+    given = len(tensors) == 2 and all(isinstance(part, Tensor) for part in tensors)
+    if not given or tensors[0].shape[1:] != x.shape[1:] or not len(tensors[0]):
         raise ConfigurationError(
             "compress: accuracy_lost needs validation=(x, y): rows of the module's input that the fit does not see."
+        )
+    if tensors[1].shape != tensors[0].shape[:1]:
+        raise DataError(
+            f"compress: validation must have a label a row, [{len(tensors[0])}]; got {list(tensors[1].shape)}."
         )
 
 

@@ -43,8 +43,14 @@ class Search:
         """
         rule = f"{target} {limit:g}"
         if target == "accuracy_lost":
-            least = self._accuracy_of_module() - limit
-            k = smallest_that(lambda k: self._accuracy(k) >= least, self.number)
+            original = self._accuracy_of_module()
+            k = smallest_that(lambda k: self._accuracy(k) >= original - limit, self.number)
+            lost = original - self._accuracy(k)
+            if lost > limit:
+                raise ConfigurationError(
+                    f"compress: {rule} cannot be reached: with all its nodes the fitted network loses {lost:.3g},"
+                    " before it is trained on. Fit it longer, or take the likelihood to a higher power."
+                )
         else:
             if target == "multiply_adds" and limit <= 1:
                 limit = limit * self.description.multiply_adds

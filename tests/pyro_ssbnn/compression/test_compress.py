@@ -85,6 +85,15 @@ def test_accuracy_lost(module):
         assert accuracy(smaller) < accuracy(copy.deepcopy(module).eval()) - 0.03
 
 
+def test_an_accuracy_out_of_reach_is_said(module):
+    """Under the prior alone every class is guessed."""
+    quick = ss.TrainingOptions(epochs=30, batch_size=60, mean_rate=0.1, compile=False)
+    with pytest.raises(
+        ConfigurationError, match=r"accuracy_lost 0\.01 cannot be reached: with all"
+    ):
+        compressed(module, quick, power=1e-4, accuracy_lost=0.01, validation=(X, Y))
+
+
 def test_the_power_is_a_weight_of_every_row(module):
     """A bound of the likelihood to the power 3 is that of data seen three times."""
     quick = ss.TrainingOptions(epochs=1, batch_size=240, compile=False)
@@ -113,5 +122,7 @@ def test_bad_arguments(module):
         compressed(module, accuracy_lost=0.01)
     with pytest.raises(ConfigurationError, match="accuracy_lost is for classes"):
         compressed(module, accuracy_lost=0.01, likelihood=ss.GaussianLikelihood())
+    with pytest.raises(DataError, match=r"a label a row, \[240\]; got \[239\]"):
+        compressed(module, accuracy_lost=0.01, validation=(X, Y[1:]))
     with pytest.raises(DataError, match="x must be a floating-point tensor"):
         ss.compress(module, X.long(), Y, likelihood=ss.CategoricalLikelihood(2))
