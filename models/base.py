@@ -22,14 +22,14 @@ from pyro_ssbnn.models.compact import CompactNetwork, plain_layer
 from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.models.wiring import Addition, SampledWiring, Wiring
 from pyro_ssbnn.priors import Gaussian, Latents, Prior, from_config, inclusion_from_config
-from pyro_ssbnn.registry import class_of, record_of
+from pyro_ssbnn.registry import record_of
 from pyro_ssbnn.structure.axes import Axis, take
 from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.linear import LinearGroup
 
-__all__ = ["GatedNetwork", "compact_from_state", "network_from_config"]
+__all__ = ["GatedNetwork"]
 
 _SITES = ("data", "obs", "draws", "noise")
 """Sites and plates that no layer may be called."""
@@ -225,7 +225,7 @@ class GatedNetwork(PyroModule):
         return self.closed_activation == 0.0
 
     def to_config(self) -> dict[str, Any]:
-        """Plain record from which :func:`network_from_config` makes the network again.
+        """Plain record from which :func:`~pyro_ssbnn.models.records.network_from_config` makes the network again.
 
         :raises ConfigurationError: for a network, prior or likelihood whose class has no name of its own
             (:func:`pyro_ssbnn.register`).
@@ -298,25 +298,3 @@ def _layer_of(group: NodeGroup) -> GroupLayer:
     if isinstance(group, LinearGroup):
         return LinearTerms(group)
     return GroupLinear(group) if group.geometry is None else GroupConv2d(group, group.geometry)
-
-
-def network_from_config(config: Mapping[str, Any]) -> GatedNetwork:
-    """Make a network from its ``to_config`` record.
-
-    :raises ConfigurationError: for a network, prior or likelihood that is not registered, and for bad entries.
-    """
-    return _class_of(config).from_config(config)
-
-
-def compact_from_state(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> CompactNetwork:
-    """Make a pruned network from its ``to_config`` record and its tensors.
-
-    :raises ConfigurationError: for a network that is not registered.
-    :raises KeyError: when an entry or a tensor is missing.
-    """
-    return _class_of(config).compact_from_state(config, state)
-
-
-def _class_of(config: Mapping[str, Any]) -> type[GatedNetwork]:
-    cls: type[GatedNetwork] = class_of("network", {**config, "name": config.get("network")})
-    return cls
