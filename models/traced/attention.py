@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from typing_extensions import override
 
-from pyro_ssbnn.models.traced.following import Following, Signal
+from pyro_ssbnn.models.traced.following import Following, Shape, Signal
 from pyro_ssbnn.models.traced.layers import Dense
 from pyro_ssbnn.models.traced.operations import Operation, known
 from pyro_ssbnn.models.wiring import Wiring
@@ -48,9 +48,7 @@ class Projection(Dense):
         return torch.cat([weight, bias.unsqueeze(-1)], -1)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         super().follow(seen, name, shape, *signals)
         seen.layers[name]["rows_per_node"] = self.width
         return Signal(shape, name, len(shape) - 1, self.width)
@@ -77,9 +75,7 @@ class Attention(Operation):
         return scaled_dot_product_attention(*heads).transpose(-3, -2).flatten(-2)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         query, key, value = signals
         for signal in signals:
             seen.read(signal)

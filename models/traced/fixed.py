@@ -11,7 +11,7 @@ from torch.nn.functional import embedding
 from typing_extensions import override
 
 from pyro_ssbnn.models.parts import ChannelNorm, FixedLayerNorm, FixedTensor, Part
-from pyro_ssbnn.models.traced.following import Following, Signal
+from pyro_ssbnn.models.traced.following import Following, Shape, Signal
 from pyro_ssbnn.models.traced.operations import Operation, known
 from pyro_ssbnn.models.wiring import Wiring
 
@@ -73,16 +73,8 @@ class Norm(Fixed):
             part.shift.copy_(norm.bias)
 
     @override
-    def __call__(self, net: Wiring, name: str, *h: Tensor) -> Tensor:
-        return net.part(name, h[0])
-
-    @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
-        (signal,) = signals
-        if not seen.stays(signal) and (signal.axis, signal.width) != (0, 1):
-            signal = seen.mixed(name, shape, signals, f"{name} does not norm node by node")
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
+        signal = seen.by_channel(name, shape, signals, f"{name} does not norm node by node")
         source = None if seen.stays(signal) else signal.source
         seen.norms[name] = (source, shape[0])
         return replace(signal, chain=(*signal.chain, (name, self)))
@@ -104,20 +96,21 @@ class LayerNorm(Fixed):
 
     @override
     def made(self, size: int) -> Part:
-        return FixedLayerNorm(torch.ones(*self.over), torch.zeros(*self.over), self.eps)
+        # Zeros cost nothing until they are written to; a file may be wrong about their number.
+        scale, shift = torch.zeros(*self.over), torch.zeros(*self.over)
+        return FixedLayerNorm(scale, shift, self.eps)
 
     @override
     def take(self, part: Any, module: nn.Module) -> None:
         norm: Any = module.get_submodule(self.module)
+        part.scale.fill_(1.0)
         if norm.elementwise_affine:
             part.scale.copy_(norm.weight)
             if norm.bias is not None:
                 part.shift.copy_(norm.bias)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         return seen.mixed(name, shape, signals, f"{name} is a layer norm, which mixes the nodes")
 
 
@@ -141,9 +134,7 @@ class TensorSum(Fixed):
         return h[0] + net.part(name)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         if seen.stays(signals[0]) and signals[0].shape == shape:
             return signals[0]
         return seen.mixed(name, shape, signals, f"{name} adds a tensor to the nodes")
@@ -163,9 +154,7 @@ class Prefix(TensorSum):
         return torch.cat([token, h[0]], self.dim)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         return seen.mixed(name, shape, signals, f"{name} puts a tensor beside the nodes")
 
 
@@ -186,9 +175,7 @@ class Embedding(TensorSum):
         return embedding(h[0].long(), net.part(name))
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         return seen.mixed(name, shape, signals, f"{name} is an embedding")
 
 

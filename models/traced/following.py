@@ -18,9 +18,12 @@ from typing import Any
 
 from pyro_ssbnn.structure.sums import PlacedSum
 
-__all__ = ["INPUT", "Following", "Signal"]
+__all__ = ["INPUT", "Following", "Shape", "Signal"]
 
 INPUT = "input"
+
+Shape = tuple[int, ...]
+"""Of a tensor of the network, a row."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,13 @@ class Following:
         self.sums[name] = PlacedSum(name, size, terms, whole=True)
         return Signal(tuple(shape), name, len(shape) - 1, shape[-1] if shape else 1)
 
+    def by_channel(self, name: str, shape: Shape, signals: Iterable[Signal], reason: str) -> Signal:
+        """The one signal that an operation on each channel of a map reads, mixed unless its nodes are the channels."""
+        (signal,) = signals = tuple(signals)
+        if self.stays(signal) or (signal.axis, signal.width) == (0, 1):
+            return signal
+        return self.mixed(name, shape, signals, reason)
+
     def placed(
         self, name: str, signals: Sequence[Signal], starts: Sequence[int], size: int
     ) -> Signal:
@@ -166,8 +176,7 @@ class Following:
                 others = "what is no layer of its own" if alone else "what others read as well"
                 for source in (follower, leader):
                     self.block(source, f"{name} reads {others} channel by channel")
-        order = list(self.layers)
-        self.follows = dict(sorted(self.follows.items(), key=lambda p: -order.index(p[0])))
+        self.follows = dict(sorted(self.follows.items(), key=lambda pair: self._leaders(pair[0])))
         for name, total in reversed(self.sums.items()):
             if name in self.blocked and not total.whole:
                 for term, _ in total.terms:
@@ -179,6 +188,10 @@ class Following:
     def gated(self) -> list[str]:
         """Layers that may carry gates, in forward order."""
         return [n for n in self.layers if n not in self.blocked and n not in self.follows]
+
+    def _leaders(self, name: str) -> int:
+        """How many layers a layer follows, one behind the other."""
+        return 1 + self._leaders(self.follows[name]) if name in self.follows else 0
 
     def behind(self, source: str) -> set[str]:
         """The layers that a source is made of, through sums of members."""

@@ -62,14 +62,11 @@ _ARITHMETIC = (
     "sub",
     "mul",
     "truediv",
-    "iadd",
-    "isub",
-    "imul",
-    "itruediv",
     "div",
     "pow",
     "neg",
 )
+_IN_PLACE = ("iadd", "isub", "imul", "itruediv")
 
 
 def translate_function(graph: Graph, node: fx.Node) -> None:
@@ -83,8 +80,8 @@ def translate_function(graph: Graph, node: fx.Node) -> None:
         graph.same(node, moving[0])
     elif name in _SHAPES:
         reshape(graph, node, moving[0])
-    elif name in _ARITHMETIC:
-        _arithmetic(graph, node, name, moving)
+    elif name in _ARITHMETIC or name in _IN_PLACE:
+        _arithmetic(graph, node, name.removeprefix("i"), moving)
     elif name in ("cat", "concat", "concatenate"):
         _concatenation(graph, node)
     elif name in _PLAIN or name in _FUNCTION_OPTIONS:
@@ -99,7 +96,7 @@ def translate_function(graph: Graph, node: fx.Node) -> None:
     elif name in ("chunk", "split"):
         graph.names[node] = graph.names[moving[0]]  # its parts are taken one by one
     elif name == "getitem":
-        _getitem(graph, node)
+        _getitem(graph, node, moving[0])
     else:
         raise graph.refuse(node, f"the {node.op.partition('_')[2]} {name} has no translation.")
 
@@ -175,25 +172,24 @@ def _concatenation(graph: Graph, node: fx.Node) -> None:
 
 
 def _arithmetic(graph: Graph, node: fx.Node, name: str, moving: list[fx.Node]) -> None:
-    name = name if name in ("isub", "itruediv", "iadd", "imul") else f"i{name}"
     operands = [node.args[0], *node.args[1:], *node.kwargs.values()]
     if len([o for o in operands if isinstance(o, fx.Node) and o in graph.moving]) == 2:
         shapes = [graph.shape(o) for o in operands[:2]]  # type: ignore[arg-type]
-        if name in ("iadd", "isub"):
-            graph.emit(node, Sum((1, 1 if name == "iadd" else -1)), *operands[:2])  # type: ignore[arg-type]
-        elif name == "imul" and len(shapes[0]) == len(shapes[1]):
+        if name in ("add", "sub"):
+            graph.emit(node, Sum((1, 1 if name == "add" else -1)), *operands[:2])  # type: ignore[arg-type]
+        elif name == "mul" and len(shapes[0]) == len(shapes[1]):
             graph.emit(node, Product(), *operands[:2])  # type: ignore[arg-type]
         else:
-            raise graph.refuse(node, f"{name[1:]} of two tensors has no translation.")
+            raise graph.refuse(node, f"{name} of two tensors has no translation.")
         return
-    if name == "ineg":
+    if name == "neg":
         graph.emit(node, Elementwise("multiply", {"value": -1.0}), moving[0])
         return
     first = isinstance(operands[0], fx.Node) and operands[0] in graph.moving
     other = graph.constant(operands[1] if first else operands[0])
     if isinstance(other, Tensor) and other.numel() == 1 and other.ndim <= len(graph.shape(node)):
         other = other.item()
-    if isinstance(other, Tensor) and name == "iadd":
+    if isinstance(other, Tensor) and name == "add":
         value = graph.fixed(node, other, len(graph.shape(moving[0])))
         source = operands[1] if first else operands[0]
         graph.emit(node, TensorSum(str(source), tuple(value.shape)), moving[0])
@@ -204,21 +200,22 @@ def _arithmetic(graph: Graph, node: fx.Node, name: str, moving: list[fx.Node]) -
             node, "a tensor that does not depend on the input has no translation here."
         )
     known = {
-        "iadd": ("add", other),
-        "isub": ("add", -other) if first else ("subtract_from", other),
-        "imul": ("multiply", other),
-        "itruediv": ("divide", other) if first else None,
-        "idiv": ("divide", other) if first else None,
-        "ipow": ("power", other) if first else None,
+        "add": ("add", other),
+        "sub": ("add", -other) if first else ("subtract_from", other),
+        "mul": ("multiply", other),
+        "truediv": ("divide", other) if first else None,
+        "div": ("divide", other) if first else None,
+        "pow": ("power", other) if first else None,
     }[name]
     if known is None:
-        raise graph.refuse(node, f"{name[1:]} by a tensor has no translation.")
+        raise graph.refuse(node, f"{name} by a tensor has no translation.")
     graph.emit(node, Elementwise(known[0], {"value": known[1]}), moving[0])
 
 
-def _getitem(graph: Graph, node: fx.Node) -> None:
-    of, index = node.args
-    assert isinstance(of, fx.Node)
+def _getitem(graph: Graph, node: fx.Node, of: fx.Node) -> None:
+    index: Any = node.args[1]
+    if node.args[0] is not of:
+        raise graph.refuse(node, "what the input chooses from a fixed tensor has no translation.")
     several = isinstance(graph.values[of], tuple | list)
     if several and of.op == "call_module":  # output and weights of attention
         if index != 0:

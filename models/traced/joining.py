@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pyro_ssbnn.models.traced.following import Following, Signal
+from pyro_ssbnn.models.traced.following import Following, Shape, Signal
 from pyro_ssbnn.models.traced.operations import Operation, known
 from pyro_ssbnn.models.wiring import Wiring
 
@@ -32,9 +32,7 @@ class Sum(Operation):
         return first + second if dim is None else net.add(name, first, second, dim=dim)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         a, b = signals
         alike = (a.shape, a.axis, a.width) == (b.shape, b.axis, b.width)
         if alike and a.source == b.source:
@@ -58,9 +56,7 @@ class Product(Operation):
         return h[0] * h[1]
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         a, b = signals
         sizes = math.prod(a.shape), math.prod(b.shape)
         if sizes[0] < sizes[1] or (sizes[0] == sizes[1] and a.chain and not b.chain):
@@ -101,9 +97,7 @@ class Concatenation(Operation):
         return torch.cat([part.expand(*lead, *part.shape[self.dim :]) for part in h], self.dim)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         along = all(s.dim == self.dim and s.width == 1 and not seen.whole(s) for s in signals)
         if not along or len({s.source for s in signals}) < len(signals):
             return seen.mixed(name, shape, signals, f"{name} puts other things beside the nodes")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pyro_ssbnn.models.traced.following import Following, Signal
+from pyro_ssbnn.models.traced.following import Following, Shape, Signal
 from pyro_ssbnn.models.traced.operations import Operation, known
 from pyro_ssbnn.models.wiring import Wiring
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
@@ -82,9 +82,7 @@ class Dense(Layer):
         return net.layer(name, x.flatten(-self.rank - 1, -2)).unflatten(-2, places)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         (signal,) = signals
         fan_in, last = signal.shape[-1], len(signal.shape) - 1
         if not seen.whole(signal) and signal.axis != last:
@@ -125,9 +123,7 @@ class Convolution(Layer):
         return net.layer(name, h[0].unsqueeze(-2)).squeeze(-2)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         (signal,) = signals
         geometry = ConvolutionGeometry(**self.geometry or {})
         channels = signal.shape[0]

@@ -24,6 +24,7 @@ from pyro_ssbnn.priors import BetaInclusion, Prior, TheoryInclusion
 from pyro_ssbnn.registry import register
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.channels import ChannelGroup
+from pyro_ssbnn.structure.cut import CutLayer
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.gates import GateInclusion
 from pyro_ssbnn.structure.groups import InputGroup, NodeGroup
@@ -125,14 +126,9 @@ class TracedNetwork(GatedNetwork):
     @staticmethod
     def wire(net: Wiring, x: Tensor) -> Tensor:
         """Run the operations, one after another."""
-        program = net.shape["steps"]
-        values = {INPUT: net.inputs(x)}
-        for step in program.steps:
-            read = [values[name] for name in step.of]
-            for name in step.last:
-                del values[name]
-            values[step.name] = step.operation(net, step.name, *read)
-        return values[program.steps[-1].name]
+        program: Program = net.shape["steps"]
+        last, read = program.run(net, net.inputs(x))
+        return last.operation(net, last.name, *read)
 
     def passed_on(self) -> dict[str, Tensor]:
         """What closed nodes pass on to those layers where it is not 0, ``{layer: [fan_in]}``."""
@@ -229,7 +225,21 @@ class TracedNetwork(GatedNetwork):
     ) -> CompactNetwork:
         """Make the pruned form from its record and its tensors."""
         shape = {**config["shape"], "steps": Program(config["shape"]["steps"])}
-        return super().compact_from_state({**config, "shape": shape}, state)
+        network = super().compact_from_state({**config, "shape": shape}, state)
+        _require_fit(network)
+        return network
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make a network from its record, whose operations must fit each other."""
+        network = super().from_config(config)
+        layers = {}
+        for group in network.description.groups:
+            weight = torch.empty(group.num_rows, group.fan_in + 1, device="meta")
+            rows, columns = torch.arange(group.size), torch.arange(group.fan_in)
+            layers[group.name] = CutLayer(weight[:, :-1], weight[:, -1], rows, columns)
+        _require_fit(network.assemble(layers))
+        return network
 
     def _shape_config(self) -> dict[str, Any]:
         return {
@@ -242,6 +252,21 @@ class TracedNetwork(GatedNetwork):
     def _wire_config(self) -> dict[str, Any]:
         image = {"image_shape": list(self.image_shape)} if self.image_shape else {}
         return {**image, "steps": self.program, "axes": self.seen.axes}
+
+
+def _require_fit(network: CompactNetwork) -> None:
+    """Raise :class:`ConfigurationError` unless operations and tensors fit each other; nothing is computed."""
+    bias = next(iter(network.layers.values())).get_buffer("bias")
+    tensors = {name: value.to("meta") for name, value in network.named_buffers()}
+    try:
+        x = torch.empty(1, network.num_inputs or 0, dtype=bias.dtype, device="meta")
+        f = torch.func.functional_call(network, tensors, (x,))
+    except Exception as error:  # whatever torch makes of a record that anyone may have written
+        raise ConfigurationError(
+            f"traced network: its operations do not fit each other ({error!r})."
+        ) from error
+    if f.shape[:-1] != (*bias.shape[:-1], 1):
+        raise ConfigurationError(f"traced network: it gives {list(f.shape)} for a row.")
 
 
 def _inclusion(prior: Prior, gated: list[str]) -> dict[str, GateInclusion]:

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.layers import max_pool
-from pyro_ssbnn.models.traced.following import Following, Signal
+from pyro_ssbnn.models.traced.following import Following, Shape, Signal
 from pyro_ssbnn.models.wiring import Wiring
 
 __all__ = [
@@ -41,7 +41,6 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "hardsigmoid": functional.hardsigmoid,
     "hardswish": functional.hardswish,
     "hardtanh": functional.hardtanh,
-    "identity": lambda h: h,
     "leaky_relu": functional.leaky_relu,
     "mish": functional.mish,
     "multiply": lambda h, value: h * value,
@@ -91,9 +90,7 @@ class Operation:
         """Map tensors ``[..., N, *shape]``."""
         raise NotImplementedError
 
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         """What is known of the result, of this shape a row."""
         raise NotImplementedError
 
@@ -124,9 +121,7 @@ class Elementwise(Operation):
         return net.phi(FUNCTIONS[self.function](h[0], **self.options))
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         (signal,) = signals
         value = self.of_constant(None, name, torch.zeros((), dtype=torch.float64))
         chain = (*signal.chain, (name, self)) if signal.chain or float(value) != 0.0 else ()
@@ -165,12 +160,8 @@ class Pool(Operation):
         return pooled if channels else pooled.narrow(-rank, 0, 0)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
-        (signal,) = signals
-        if not seen.stays(signal) and (signal.axis, signal.width) != (0, 1):
-            return seen.mixed(name, shape, signals, f"{name} does not pool channel by channel")
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
+        signal = seen.by_channel(name, shape, signals, f"{name} does not pool channel by channel")
         padding = self.options.get("padding", 0)
         zeros = self.function.startswith("avg") and padding not in (0, [0, 0], [0])
         if signal.chain and (zeros or self.options.get("mode") == "bicubic"):

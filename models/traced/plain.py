@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.models.compact import CompactNetwork
-from pyro_ssbnn.models.traced.following import INPUT
 from pyro_ssbnn.models.traced.layers import Convolution, Layer
 from pyro_ssbnn.models.traced.network import TracedNetwork
 from pyro_ssbnn.models.traced.program import Program
@@ -54,14 +53,8 @@ class PlainModule(nn.Module):
         if x.shape[1:] != self._input_shape:
             rows = ", ".join(map(str, self._input_shape))
             raise DataError(f"PlainModule: x must be [N, {rows}]; got {list(x.shape)}.")
-        wiring, values = _PlainWiring(self), {INPUT: x}
-        *steps, last = self._shape["steps"].steps
-        for step in steps:
-            read = [values[name] for name in step.of]
-            for name in step.last:
-                del values[name]
-            values[step.name] = step.operation(wiring, step.name, *read)
-        read = [values[name] for name in last.of]
+        wiring = _PlainWiring(self)
+        last, read = self._shape["steps"].run(wiring, x)
         if self._returns is None:
             return last.operation(wiring, last.name, *read)
         if any(isinstance(key, str) for key in self._returns):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.models.traced.following import INPUT, Following, Signal
+from pyro_ssbnn.models.traced.following import INPUT, Following, Shape, Signal
 from pyro_ssbnn.models.traced.layers import Layer
 from pyro_ssbnn.models.traced.operations import Operation, operation
+from pyro_ssbnn.models.wiring import Wiring
 
 __all__ = ["Program", "Step"]
 
@@ -52,7 +55,18 @@ class Program(list[dict[str, Any]]):
             if isinstance(step.operation, Layer):
                 yield step.name, step.operation
 
-    def follow(self, shape: tuple[int, ...], ungated: Sequence[str]) -> tuple[Following, Signal]:
+    def run(self, net: Wiring, x: Tensor) -> tuple[Step, list[Tensor]]:
+        """Run the operations but the last: that one, and what it reads."""
+        values = {INPUT: x}
+        *steps, last = self.steps
+        for step in steps:
+            read = [values[name] for name in step.of]
+            for name in step.last:
+                del values[name]
+            values[step.name] = step.operation(net, step.name, *read)
+        return last, [values[name] for name in last.of]
+
+    def follow(self, shape: Shape, ungated: Sequence[str]) -> tuple[Following, Signal]:
         """Follow the members of all layers to the output.
 
         :param shape: of the input, a row.

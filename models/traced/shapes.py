@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
-from pyro_ssbnn.models.traced.following import Following, Signal
+from pyro_ssbnn.models.traced.following import Following, Shape, Signal
 from pyro_ssbnn.models.traced.operations import Operation, known
 from pyro_ssbnn.models.wiring import Wiring
 
@@ -30,9 +30,7 @@ class Mean(Operation):
         return h[0].mean(tuple(self.dims), keepdim=self.keepdim)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         (signal,) = signals
         if signal.dim in self.dims:
             return seen.mixed(name, shape, signals, f"{name} takes the mean over nodes")
@@ -65,9 +63,7 @@ class Reshape(Operation):
         return x.reshape(*lead, *shape)
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         (signal,) = signals
         if seen.whole(signal):
             return replace(signal, shape=shape, axis=len(shape) - 1, width=shape[-1])
@@ -96,9 +92,7 @@ class Permutation(Operation):
         return h[0].permute(*range(lead), *(lead + dim for dim in self.dims))
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         (signal,) = signals
         return replace(signal, shape=shape, axis=tuple(self.dims).index(signal.axis))
 
@@ -127,9 +121,7 @@ class Slice(Operation):
         return h[0][(..., slice(self.start, self.stop, self.step), *places)]
 
     @override
-    def follow(
-        self, seen: Following, name: str, shape: tuple[int, ...], *signals: Signal
-    ) -> Signal:
+    def follow(self, seen: Following, name: str, shape: Shape, *signals: Signal) -> Signal:
         (signal,) = signals
         if signal.dim == self.dim:
             return seen.mixed(name, shape, signals, f"{name} takes some of the nodes")

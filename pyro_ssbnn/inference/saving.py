@@ -5,6 +5,7 @@ Loading runs no code from the file, and makes nothing larger than the file is: s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _OF_DATA = ("prior", "output_prior", "likelihood")  # records that may count rows
+_LARGEST_ROW = 2**22  # numbers of an image, say
 _SMALL = 10_000  # members that cost nothing
 _SERIES = ("log_likelihood", "kl", "kl_weight", "seconds")
 
@@ -193,6 +195,9 @@ def _network_of(
     shape = {name: part for name, part in record.items() if name not in _OF_DATA}
     check_numbers(shape, max(held, _SMALL), f"{path}: the network's record")
     with unpacking(path, "the network"):
+        for name in ("image_shape", "input_shape"):  # each predictor has a name
+            most = max(held, _LARGEST_ROW)
+            check_numbers(math.prod(shape.get(name, ())), most, f"{path}: {name}")
         model = network_from_config(record)
         weights = model.description.num_weights
     if weights > held:

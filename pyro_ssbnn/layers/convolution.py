@@ -110,7 +110,7 @@ class GroupConv2d(GroupLayer):
         pixels = geometry.pixels
         if group.fan_in % pixels:
             raise ConfigurationError(
-                f"GroupConv2d {group.name!r}: fan_in must be channels times {pixels} (kernel_size squared); got"
+                f"GroupConv2d {group.name!r}: fan_in must be channels times {pixels}, the entries of its kernel; got"
                 f" {group.fan_in}."
             )
         self.geometry = geometry

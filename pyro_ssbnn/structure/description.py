@@ -32,7 +32,8 @@ class NetworkDescription:
     A network with linear terms has their group before the output layer.
 
     :param follows: layers without gates whose nodes leave with those of another layer that read them alone, each by
-        its name and that of the other: the convolution before a depthwise one.
+        its name and that of the other: the convolution before a depthwise one. One that is followed itself comes before
+        its followers.
     :param output: name of the layer or sum that is the network's output; empty for the last layer of a network whose
         layers are all followed by its one activation.
 
@@ -173,7 +174,7 @@ class NetworkDescription:
         linear = self.linear
         if linear is not None and self.inputs.name in kept:
             kept = {linear.name: kept[self.inputs.name], **kept}
-        for follower, leader in self.follows:  # a leader that follows another comes after it
+        for follower, leader in self.follows:
             if leader in kept:
                 kept = {follower: kept[leader], **kept}
         return with_sums(self.sums, kept)

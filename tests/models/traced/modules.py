@@ -102,6 +102,21 @@ class Separable(nn.Module):
         return self.last((h + self.project(scale * wide)).mean([2, 3]))
 
 
+class Gated(nn.Module):
+    """A convolution scaled by another, under a depthwise one: filters that follow filters that follow others."""
+
+    rows = (2, 5, 5)
+
+    def __init__(self):
+        super().__init__()
+        self.value, self.gate = nn.Conv2d(2, 6, 1), nn.Conv2d(2, 6, 1)
+        self.depthwise, self.last = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = self.depthwise(self.value(x) * torch.sigmoid(self.gate(x)))
+        return self.last(torch.relu(h).mean((2, 3)))
+
+
 class DenseNet(nn.Module):
     """Concatenations under batch norms: closed channels pass on a constant of their own each."""
 
@@ -230,7 +245,18 @@ class Words(nn.Module):
 
 MODULES = {
     cls.__name__: cls
-    for cls in (Residual, LeNet, ResNet, Separable, DenseNet, UNet, TwoHeads, Sequence, Transformer)
+    for cls in (
+        Residual,
+        LeNet,
+        ResNet,
+        Separable,
+        Gated,
+        DenseNet,
+        UNet,
+        TwoHeads,
+        Sequence,
+        Transformer,
+    )
 }
 
 

@@ -178,6 +178,12 @@ class TestWhatIsCutTogether:
             "last": "ungated",
         }
 
+    def test_followers_of_followers_leave_with_them(self):
+        description = network_of(*made("Gated")).description
+        assert description.follows == (("value", "depthwise"), ("gate", "value"))
+        narrowed = description.narrowed({"depthwise": torch.tensor([1, 4])})
+        assert [group.size for group in narrowed.groups] == [2, 2, 2, 3]
+
     def test_a_node_of_attention_is_a_head(self):
         module, x = made("Transformer")
         network = network_of(module, x)
@@ -261,14 +267,32 @@ class TestTheModule:
     def test_is_not_changed(self, process_unchanged):
         module, x = made("DenseNet")
         module.train()
-        state = copy.deepcopy(module.state_dict())
+        module.norm.eval()  # a mode of its own
+        module.conv.weight.requires_grad_(False)
+        joined(module(x)).sum().backward()
+        handle = module.last.register_forward_hook(lambda *_: None)
+
+        def seen():
+            tensors = [*module.named_parameters(), *module.named_buffers()]
+            return [
+                {name: id(value) for name, value in tensors},
+                {name: (v.requires_grad, v.dtype) for name, v in tensors},
+                {name: (m.training, list(m._forward_hooks)) for name, m in module.named_modules()},
+            ]
+
+        before, state = seen(), copy.deepcopy(module.state_dict())
+        grads = {k: p.grad.clone() for k, p in module.named_parameters() if p.grad is not None}
         with process_unchanged():
             network = ss.from_module(
                 module, prior=ss.SSIG(), likelihood=ss.CategoricalLikelihood(3), example=x
             )
         network.to(torch.float32)
-        assert module.training
+        assert seen() == before
+        assert handle.id in module.last._forward_hooks
         assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
+        assert all(
+            torch.equal(dict(module.named_parameters())[k].grad, g) for k, g in grads.items()
+        )
 
     def test_plain_modules_can_be_trained_saved_and_exported(self):
         module, x = made("Separable")
@@ -329,6 +353,15 @@ class TestRefused:
 
         match = "cumsum: the function cumsum has no translation"
         self.refused(forward, match, last=nn.Linear(4, 2))
+
+    def test_a_table_that_the_input_chooses_from(self):
+        def forward(self, x):
+            return self.last(self.tables[0][x])
+
+        match = "getitem: what the input chooses from a fixed tensor"
+        tables = nn.ParameterList([torch.randn(20, 4)])
+        words = torch.randint(20, (3, 1))
+        self.refused(forward, match, words, tables=tables, last=nn.Linear(4, 2))
 
     def test_attention_under_a_mask(self):
         parts = {
