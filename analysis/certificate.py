@@ -62,9 +62,9 @@ class Certificate:
     :param certified: whether the exact column can be quoted.
     :param finding: what came out, or why it could not be had, in plain sentences.
     :param table: one row for each undecided predictor or linear term, by name, and ``{group}.size`` for the number of
-        open gates of each group; columns ``variational`` (of members removed in training their last inclusion),
-        ``exact``, ``error`` (Monte-Carlo standard error) and ``r_hat``. Exact columns are NaN where nothing was
-        sampled.
+        open gates of each group, in both columns without the predictors that are taken for closed; columns
+        ``variational`` (of members removed in training their last inclusion), ``exact``, ``error`` (Monte-Carlo
+        standard error) and ``r_hat``. Exact columns are NaN where nothing was sampled.
     :param open: names of members taken for open, by group.
     :param closed: numbers of members taken for closed, by group.
     :param left_out: probability under the guide of everything that was left out.
@@ -160,7 +160,7 @@ def _table(cut: Undecided, posterior: ExactPosterior | None) -> pd.DataFrame:
                 drawn = None if gates is None else gates[..., places.index(j)]
                 rows[names[j]] = _row(cut.inclusion[name][j], drawn)
         number = None if gates is None else gates.sum(-1)
-        rows[f"{name}.size"] = _row(cut.inclusion[name].sum(), number)
+        rows[f"{name}.size"] = _row(cut.expected_size(name), number)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from pyro_ssbnn.exact import Structures
 from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference.block_ascent import correlations
 from pyro_ssbnn.inference.shrinking import may_lose_members
 from pyro_ssbnn.selection.error_control import model_size
-from pyro_ssbnn.structure.groups import InputGroup
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Undecided", "correlations"]
+__all__ = ["Undecided"]
 
 _FEW = 6  # undecided gates up to which closed nodes are added: 64 structures
 
@@ -64,7 +64,7 @@ class Undecided:
             if name in self.layers:
                 _add_least_sure(free, gamma)
             elif correlated < 1:
-                alike = correlations(self.whole.inputs, x) >= correlated
+                alike = correlations(x.cpu(), self.whole.inputs.columns) >= correlated
                 free = free | (alike.fill_diagonal_(False) & (free | (gamma > 0.5))).any(1)
                 free = free | (alike & free).any(1) & (gamma > 0.5)
             self.free[name] = free
@@ -116,6 +116,15 @@ class Undecided:
         exchangeable = {name: self.whole[name].size for name in self.layers}
         return Structures.of(model.description, decided, exchangeable)
 
+    def expected_size(self, name: str) -> Tensor:
+        """Expected number of open gates under the guide: of nodes of all, of others of those not taken for closed."""
+        gamma = self.inclusion[name]
+        return (
+            gamma.sum()
+            if name in self.layers
+            else gamma[self.free[name]].sum() + self.is_open[name].sum()
+        )
+
     @property
     def left_out(self) -> float:
         """Probability under the guide of what the structures leave out, at most."""
@@ -137,14 +146,3 @@ def _add_least_sure(free: Tensor, gamma: Tensor) -> None:
     for side in (gamma > 0.5, gamma <= 0.5):
         if side.any() and not (side & free).any():
             free[torch.where(side, (gamma - 0.5).abs(), torch.inf).argmin()] = True
-
-
-def correlations(inputs: InputGroup, x: Tensor) -> Tensor:
-    """Largest absolute correlation of any columns of two predictors, ``[p, p]``."""
-    centred = x.detach().double().cpu()
-    centred = centred - centred.mean(0)
-    unit = centred / centred.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
-    owners, size = inputs.columns.owners, inputs.size
-    pairs = (owners.unsqueeze(-1) * size + owners).flatten()
-    found = torch.zeros(size * size, dtype=torch.float64)
-    return found.scatter_reduce(0, pairs, (unit.T @ unit).abs().flatten(), "amax").view(size, size)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.report import Check
 from pyro_ssbnn.analysis.scales import predictor_inclusion
-from pyro_ssbnn.analysis.undecided import correlations
 from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference.block_ascent import correlations
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
 from pyro_ssbnn.posterior.networks import log_likelihood, outputs
@@ -73,7 +73,7 @@ def check_rivals(result: Fit, x: Tensor, y: Tensor, *, seed: int = 0) -> Check:
 def _pairs(result: Fit, x: Tensor) -> list[tuple[int, int]]:
     """Predictors that are in, each with its strongest rivals that are not."""
     gamma = torch.from_numpy(predictor_inclusion(result.guide))
-    correlation = correlations(result.model.description.inputs, x)
+    correlation = correlations(x.cpu(), result.model.description.inputs.columns)
     correlation[:, gamma > 0.5] = 0.0
     found = []
     for j in (gamma > 0.5).nonzero().flatten().tolist():

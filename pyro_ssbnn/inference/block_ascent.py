@@ -26,12 +26,27 @@ from pyro_ssbnn.inference.block_prior import BlockPrior
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["BlockAscent", "Regression", "correlated_blocks"]
+__all__ = ["BlockAscent", "Regression", "correlated_blocks", "correlations"]
 
 _SWEEPS = 500
 _MOVED = 1e-6  # of a weight's mean, in standard deviations of the slab
 _CORRELATED = 0.2  # less is left to the means of other blocks
 _COLUMNS = 3  # of a block, for each predictor that it has room for
+
+
+def correlations(x: Tensor, columns: Axis) -> Tensor:
+    """Largest absolute correlation of any columns of two predictors, ``[p, p]``, in double precision.
+
+    :param x: predictors ``[N, columns]``.
+    :param columns: whose columns they are.
+    """
+    p, owners = columns.size, columns.owners.to(x.device)
+    centred = x.detach().double() - x.detach().double().mean(0)
+    unit = centred / centred.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+    of_columns = (unit.T @ unit).abs()
+    found = of_columns.new_zeros(p * p)
+    pairs = (owners.unsqueeze(-1) * p + owners).flatten()
+    return found.scatter_reduce(0, pairs, of_columns.flatten(), "amax").view(p, p)
 
 
 def correlated_blocks(x: Tensor, columns: Axis, most: int = MOST_TOGETHER) -> list[list[int]]:
@@ -49,13 +64,7 @@ def correlated_blocks(x: Tensor, columns: Axis, most: int = MOST_TOGETHER) -> li
     widths = owners.bincount(minlength=p).tolist()
     if p <= most and len(owners) <= _COLUMNS * most:
         return [list(range(p))]
-    centred = x.double() - x.double().mean(0)
-    unit = centred / centred.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
-    of_columns = (unit.T @ unit).abs()
-    correlation = of_columns.new_zeros(p, p)
-    pairs = (owners.unsqueeze(-1) * p + owners).flatten()
-    correlation.view(-1).scatter_reduce_(0, pairs, of_columns.flatten(), "amax")
-    correlation = correlation.triu(1)
+    correlation = correlations(x, columns).triu(1)
     high = (correlation > max(_CORRELATED, 3 / math.sqrt(len(x)))).nonzero()
     order = correlation[high[:, 0], high[:, 1]].argsort(descending=True, stable=True)
     block_of = {j: [j] for j in range(p)}

@@ -89,6 +89,9 @@ class TestAnswer:
             assert row["variational"] == pytest.approx(float(gamma[j]))
         size = found.table.loc["input.size"]
         assert abs(size["exact"] - float(expected.sum())) < SIGMAS * size["error"] + 1e-9
+        counted = free | (gamma > 0.5)
+        taken = torch.where(free, gamma, 1.0)[counted]
+        assert size["variational"] == pytest.approx(float(taken.sum()))
         assert found.left_out == pytest.approx(float(torch.minimum(gamma, 1 - gamma)[~free].sum()))
         assert sum(map(len, found.open.values())) + found.closed["input"] == int((~free).sum())
 
