@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyro_ssbnn.guides.sites import LogNormalSite
 from pyro_ssbnn.priors import Prior
+from pyro_ssbnn.structure.constants import constant
 from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import LogMoments
 
@@ -118,6 +118,6 @@ def gauss_hermite(like: Tensor, order: int = 40) -> tuple[Tensor, Tensor]:
     """Nodes and weights of E[f(Z)] = sum_i weight_i f(node_i), Z standard Normal; both ``[order]``."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(order)
     return (
-        torch.as_tensor(nodes, dtype=like.dtype, device=like.device),
-        torch.as_tensor(weights / weights.sum(), dtype=like.dtype, device=like.device),
+        constant(nodes.tolist(), like.dtype, like.device),
+        constant((weights / weights.sum()).tolist(), like.dtype, like.device),
     )

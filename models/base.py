@@ -164,7 +164,7 @@ class GatedNetwork(PyroModule):
             all the data there are, and the posterior comes out too wide.
         :returns: the output layer's f, ``[..., N, num_outputs]``.
         """
-        f = self.network(x)
+        f = self.network(x).to(x.dtype)  # autocast may have rounded it; likelihoods are not to
         self.likelihood.observe(f, y, num_data, self.description.prefix)
         return f
 

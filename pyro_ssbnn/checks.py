@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _MOST_DRAWS = 1_000_000
+_DEVICES = ("cpu", "cuda")
+_WANTING = {"mps": ", which has no float64, in which gates are weighed"}
 
 
 def check_at_least_one(owner: str, **values: int) -> None:
@@ -167,7 +169,8 @@ def check_rows(owner: str, x: Tensor, y: Tensor | None, names: Sequence[str]) ->
 def resolve_device(device: str | torch.device) -> torch.device:
     """The torch device of a name; "auto" is CUDA where there is one, else the CPU.
 
-    :raises ConfigurationError: for a name torch does not know, or a device on which it cannot compute here.
+    :raises ConfigurationError: for a name torch does not know, for a device that is neither the CPU nor CUDA, and for
+        one on which torch cannot compute here.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -175,6 +178,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ConfigurationError(f"device {device!r}: {error}") from error
+    if found.type not in _DEVICES:
+        raise ConfigurationError(
+            f"device {device!r}: this package computes on 'cpu' and on 'cuda' (an AMD card is 'cuda' to torch, too);"
+            f" nothing has been tried on '{found.type}'{_WANTING.get(found.type, '')}. Use 'auto' or 'cpu'; a pruned"
+            " network is a plain torch module, and goes wherever torch does by .to(...)."
+        )
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ConfigurationError(
             f"device {device!r}: torch finds no CUDA here; use 'auto' or 'cpu'."

@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import pyro
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from pyro_ssbnn.checks import check_seed
 
 __all__ = [
+    "bf16",
     "exclusive",
     "full_precision",
     "isolated",
@@ -30,6 +32,7 @@ __all__ = [
     "random_state",
     "seeded",
     "set_random_state",
+    "tf32",
     "without_parameters",
 ]
 
@@ -158,12 +161,53 @@ def _no_plates() -> Iterator[None]:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Operations on the CPU and on the device run in the precision of their arguments, whatever autocast says."""
+    """Operations on the CPU and on the device run in the precision of their arguments, whatever torch is set to."""
     with ExitStack() as stack:
         for kind in {"cpu", device.type} - {"meta"}:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
+        if device.type == "cuda":
+            stack.enter_context(tf32(False))
         yield
+
+
+def bf16(device: torch.device) -> torch.autocast:
+    """Products and convolutions in the block round what they multiply to bfloat16, and leave their results in it."""
+    # Without its cache: a graph recorded in the block must cast by itself what was cast before.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether products and convolutions of float32 on CUDA may round to 10 bits, in the block.
+
+    Torch has two settings for it, the older of which cannot be read where the newer was set to something else.
+    """
+    backends: Any = torch.backends
+    parts = [backends.cuda.matmul]
+    if hasattr(backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9
+        parts += [backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul]
+        newer = [part.fp32_precision for part in parts]
+    else:
+        newer = []
+    try:
+        matmul = torch.get_float32_matmul_precision()
+    except RuntimeError:  # the newer setting says the opposite
+        matmul = "highest" if newer[0] == "tf32" else "high"
+    try:
+        convolutions = backends.cudnn.allow_tf32
+    except RuntimeError:
+        convolutions = not newer[1] == newer[2] == "tf32"
+    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = allowed
+    for part in parts[:3] if newer else ():  # the older setting leaves them to follow another one
+        part.fp32_precision = "tf32" if allowed else "ieee"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        backends.cudnn.allow_tf32 = convolutions
+        for part, value in zip(parts, newer, strict=False):
+            part.fp32_precision = value
 
 
 @contextmanager

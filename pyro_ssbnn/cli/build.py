@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pyro_ssbnn.checks import check_rows, resolve_device
+from pyro_ssbnn.checks import check_rows
 from pyro_ssbnn.cli.announcing import announce, announce_training, enough_threads
 from pyro_ssbnn.cli.completion import finish, finish_run
 from pyro_ssbnn.cli.console import results, warn
@@ -35,7 +35,7 @@ from pyro_ssbnn.files.untrusted import unpacking
 from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, fit, save_fit
 from pyro_ssbnn.inference.checkpoints import last_checkpoint
 from pyro_ssbnn.inference.holding import settled_options
-from pyro_ssbnn.inference.preparation import check_memory
+from pyro_ssbnn.inference.preparation import check_memory, device_of
 from pyro_ssbnn.inference.resumption import FIXED
 from pyro_ssbnn.inference.saving import options_of
 from pyro_ssbnn.isolation import limited_to
@@ -83,7 +83,7 @@ def build_run(
     :returns: the exit code.
     """
     with claiming(path, overwrite) as folder:
-        resolve_device(options.device)
+        device_of(options)
         data = load(data_choice)
         preprocessing = data.preprocessing()
         data.record["task"] = preprocessing.task
@@ -129,7 +129,7 @@ def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
         train = _checked(data, preprocessing, model)
         chosen = replace(options, **changes)
         _require_same(options, chosen, len(train))
-        resolve_device(chosen.device)
+        device_of(chosen)
         output = replace(
             output,
             draws=output.draws or config["draws"],

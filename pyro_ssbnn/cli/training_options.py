@@ -26,6 +26,7 @@ _METAVARS = {
     "optimizer": "adam|sgd",
     "gate_hold": "PREDICTORS NODES",
     "gate_method": "gradient|ascent",
+    "precision": "full|tf32|bf16",
     "temperature": "FIRST LAST",
 }
 

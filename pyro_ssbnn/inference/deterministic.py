@@ -17,6 +17,7 @@ penalty.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -37,9 +38,14 @@ from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.optimizer import means_optimizer
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
-from pyro_ssbnn.inference.preparation import Augmentation, forget_statistics, placed
+from pyro_ssbnn.inference.preparation import (
+    Augmentation,
+    forget_statistics,
+    placed,
+    products_of,
+)
 from pyro_ssbnn.inference.schedule import Schedule, rate_groups, set_rates
-from pyro_ssbnn.isolation import isolated
+from pyro_ssbnn.isolation import bf16, isolated
 from pyro_ssbnn.posterior.weights import amplitudes
 from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
@@ -85,10 +91,11 @@ def fit_deterministic(
     y = tensor_of("fit_deterministic", "y", y)
     check_data("fit_deterministic", model, x, y)
     x, y = placed(model.likelihood, x, y, options)
-    with isolated(options.seed, x, grad=True):
+    with isolated(options.seed, x, grad=True), products_of(options):
         trained = deepcopy(model).to(x).train()
         forget_statistics(trained)  # they belonged to other weights
-        network = _DeterministicNetwork(trained, StructuredGuide(model).to(x))
+        rounded = options.precision == "bf16"
+        network = _DeterministicNetwork(trained, StructuredGuide(model).to(x), rounded)
         optimizer = means_optimizer(network.rates(options, len(x)), options, x.device, weight_decay)
         schedule, minibatches = Schedule(options, len(x)), Minibatches(x, y, options, augment)
         bar = tqdm(range(schedule.epochs), disable=not progress, unit="epoch")
@@ -118,11 +125,12 @@ class _DeterministicNetwork(nn.Module):
     """A network's forward pass with plain weights.
 
     :param guide: a new guide of it, in the dtype and on the device of the run: its means and medians are the start.
+    :param rounded: whether products are of bfloat16.
     """
 
-    def __init__(self, model: Network, guide: Guide) -> None:
+    def __init__(self, model: Network, guide: Guide, rounded: bool = False) -> None:
         super().__init__()
-        self.model, self.guide = model, guide
+        self.model, self.guide, self.rounded = model, guide, rounded
         trace = poutine.trace(guide).get_trace()
         nodes: dict[str, Any] = {**trace.nodes}
         groups = model.description.groups
@@ -149,7 +157,8 @@ class _DeterministicNetwork(nn.Module):
         for group in self.model.description.groups:
             weight, scale = self.weights[group.name], self.scales[group.name]
             values[group.weight_site] = standardized(group, weight, scale)
-        f = poutine.condition(self.model.network, data=values)(x)
+        with bf16(x.device) if self.rounded else nullcontext():
+            f = poutine.condition(self.model.network, data=values)(x).to(x.dtype)
         f, target, weight = self.model.likelihood.unpacked(f, y)
         score = self.model.likelihood.distribution(f, self.noise).log_prob(target)
         return score if weight is None else weight * score

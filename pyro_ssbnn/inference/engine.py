@@ -177,11 +177,14 @@ class Engine:
             for group in model.description.groups
             if group.name in self.live.present and shrinks and may_lose_members(model, group.name)
         }
+        rounded = options.precision == "bf16"
         random = random_state(self.x.device)
         x, y = next(self.minibatches.of_steps(0, 1))
         set_random_state(random, self.x.device)  # augmentation may have drawn
         while True:
-            step = STEPS[self.kind](model, self.live.guide, elbo, self.result.num_data, present)
+            step = STEPS[self.kind](
+                model, self.live.guide, elbo, self.result.num_data, present, rounded
+            )
             try:
                 step.prepare(x, y)
                 return step

@@ -160,7 +160,9 @@ def _fold(graph: GraphModule, written: set[Any]) -> None:
         if node.op != "call_function" or node in written or _writes(node) or _is_random(node):
             continue
         sources = node.all_input_nodes
-        if not isinstance(node.meta["val"], Tensor):  # several at once
+        if not isinstance(
+            node.meta.get("val"), Tensor
+        ):  # several at once, or a gradient nobody asked for
             continue
         if node.target in _ALIASES or (node.target in _VIEWS and _same_layout(node, sources[0])):
             node.replace_all_uses_with(sources[0])

@@ -60,11 +60,12 @@ class FiniteGuard:
         self._steps, self._epoch_steps = first_step, epoch_steps
 
     def watch(self, sites: tuple[str, ...], terms: Tensor) -> None:
-        """Note one step's terms, ``[sites]``."""
-        if self._first is None:
-            self.sites, self._first = sites, torch.full_like(terms, float("inf"))
-        self._first = torch.where(terms.isfinite(), self._first, self._first.clamp(max=self._steps))
-        self._steps += 1
+        """Note the terms of some steps, ``[steps, sites]``."""
+        numbers = torch.arange(len(terms), dtype=terms.dtype, device=terms.device) + self._steps
+        first = numbers.unsqueeze(-1).masked_fill(terms.isfinite(), float("inf")).amin(0)
+        self.sites = sites
+        self._first = first if self._first is None else torch.minimum(self._first, first)
+        self._steps += len(terms)
 
     def check(self) -> None:
         """Raise :class:`NonFiniteLossError` if any term has been not finite; it synchronises, so call it rarely."""

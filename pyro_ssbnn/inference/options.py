@@ -26,6 +26,7 @@ _RECORD_STEPS = 500  # more make an epoch several rows of the history
 _OPTIMIZERS = ("adam", "sgd")
 _GATE_METHODS = ("gradient", "ascent")
 _DTYPES = ("float32", "float64")
+_PRECISIONS = ("full", "tf32", "bf16")
 _LARGEST = 1e6
 _KINDS = {"bool": bool, "str": str}
 
@@ -97,6 +98,10 @@ class TrainingOptions:
     :param seed: of all random numbers of the run; the caller's own random state is left untouched.
     :param device: "auto" (CUDA where there is one, else the CPU) or any torch device.
     :param dtype: "float32" or "float64".
+    :param precision: of the network's products and convolutions in training. "full" is that of the dtype; "tf32" rounds
+        what is multiplied to 10 bits on NVIDIA cards from Ampere on, "bf16" to 7 bits, maps of images included, on the
+        CPU too. Sums, parameters, KLs and the likelihood keep the dtype, and so does everything after training. What it
+        does to the bound: ``docs/gpu.md``.
     :raises ConfigurationError: for a value outside its domain.
     """
 
@@ -129,6 +134,7 @@ class TrainingOptions:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    precision: str = "full"
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -173,6 +179,11 @@ class TrainingOptions:
         start = self.initial_inclusion
         self._require("initial_inclusion", start is None or 0 < start < 1, "within (0, 1), or None")
         self._require("dtype", self.dtype in _DTYPES, "'float32' or 'float64'")
+        self._require("precision", self.precision in _PRECISIONS, "'full', 'tf32' or 'bf16'")
+        rounds = self.precision != "full"
+        self._require(
+            "dtype", not rounds or self.dtype == "float32", f"'float32' for {self.precision}"
+        )
         if self.compile in ("on", "off"):  # as the command line says it
             object.__setattr__(self, "compile", self.compile == "on")
         known = isinstance(self.compile, bool) or self.compile in ("auto", "trace")

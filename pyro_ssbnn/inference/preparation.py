@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from pyro_ssbnn.checks import require_memory, resolve_device
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.options import TrainingOptions, resolve_dtype
+from pyro_ssbnn.isolation import tf32
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.guide import Guide
@@ -19,8 +21,10 @@ __all__ = [
     "Augmentation",
     "augmented",
     "check_memory",
+    "device_of",
     "forget_statistics",
     "placed",
+    "products_of",
     "require_trainable",
 ]
 
@@ -34,9 +38,31 @@ _COPIES = 2 * (1 + 1 + 2 + 3 + 3) + 3
 _ACTIVATIONS = 6  # of a layer's outputs: means, variances, noise, and their gradients
 
 
+def device_of(options: TrainingOptions) -> torch.device:
+    """The device of a run.
+
+    :raises ConfigurationError: for one that does not compute here, or not in the precision asked for.
+    """
+    device = resolve_device(options.device)
+    if options.precision == "tf32" and device.type != "cuda":
+        raise ConfigurationError("precision 'tf32': only CUDA has it; take 'full', or 'bf16'.")
+    rounds = options.precision != "full" and device.type == "cuda" and torch.version.hip is None
+    if rounds and torch.cuda.get_device_capability(device) < (8, 0):
+        raise ConfigurationError(
+            f"precision {options.precision!r}: {torch.cuda.get_device_name(device)} has no such products, which those of"
+            " NVIDIA have from Ampere (A100) on; take 'full'."
+        )
+    return device
+
+
+def products_of(options: TrainingOptions) -> AbstractContextManager[None]:
+    """The block in which a run's steps are: torch's setting for products is the options' in it."""
+    return tf32(True) if options.precision == "tf32" else nullcontext()
+
+
 def check_memory(description: NetworkDescription, num_data: int, options: TrainingOptions) -> None:
     """Raise :class:`ConfigurationError` where a run on the CPU would take more memory than there is."""
-    if resolve_device(options.device).type != "cpu":
+    if device_of(options).type != "cpu":
         return
     rows = options.batch_rows(num_data) * options.particles(num_data)
     outputs = sum(group.size * group.positions for group in description.groups)
@@ -53,7 +79,7 @@ def placed(
 
     Targets are as the likelihood scores them.
     """
-    device, dtype = resolve_device(options.device), resolve_dtype(options.dtype)
+    device, dtype = device_of(options), resolve_dtype(options.dtype)
     x = _plain(x, device, dtype)
     with torch.inference_mode(False):
         y = likelihood.as_target(_plain(y, y.device, y.dtype), x)

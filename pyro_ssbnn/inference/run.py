@@ -18,7 +18,7 @@ from pyro_ssbnn.inference.checkpoints import Checkpoints
 from pyro_ssbnn.inference.engine import Engine
 from pyro_ssbnn.inference.guards import FiniteGuard, Patience
 from pyro_ssbnn.inference.history import History
-from pyro_ssbnn.inference.preparation import Augmentation
+from pyro_ssbnn.inference.preparation import Augmentation, products_of
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.schedule import set_rates
 from pyro_ssbnn.inference.search import Search
@@ -93,7 +93,8 @@ class Run:
         try:
             self._store()
             self.checkpoints.begin(self.result)
-            self._train(progress, callback)
+            with products_of(self.result.options):
+                self._train(progress, callback)
             self._store()
             self.checkpoints.write(self.result)
         except BaseException as error:
@@ -174,16 +175,16 @@ class Run:
         options, engine, schedule = self.result.options, self.engine, self.schedule
         step = engine.step
         first, last = schedule.steps_of(record)
-        total = self.x.new_zeros(())
+        each = []  # put together at the end: a sum a step would cost a small step on a GPU a tenth
         for number, (x, y) in enumerate(engine.minibatches.of_steps(first, last), first):
             self._follow_schedule(number)
-            terms = step(x, y, self.kl_weight)
+            each.append(step(x, y, self.kl_weight))
             if options.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(engine.live.guide.parameters(), options.clip_norm)
             engine.optimizer.step()
-            self.guard.watch((*step.observed, *step.latent), terms)
-            total = total + terms
-        means, weight = total / (last - first), schedule.kl_weight(first)
+        terms = torch.stack(each)
+        self.guard.watch((*step.observed, *step.latent), terms)
+        means, weight = terms.mean(0), schedule.kl_weight(first)
         seconds = time.perf_counter() - self.start
         self._unread.append(_Record(means, weight, seconds, engine.live.inclusion()))
 

@@ -112,7 +112,11 @@ class LiveNetwork:
         self.whole_model, self.whole_guide = model, guide
         self.model, self.guide = model, guide
         self.kept: dict[str, Tensor] = {}
+        self._lost: frozenset[str] = frozenset()  # groups and sums that have lost members
         self._places: dict[str, Tensor] = {}  # of live members, and of what is live of sums
+        self._at: dict[
+            str, Tensor
+        ] = {}  # the same on the device: every record of the history needs them
         self._axes = guide.parameter_axes()
         self._statistics_axes = model.statistics_axes()
         self.present = self._all_present()
@@ -137,6 +141,7 @@ class LiveNetwork:
         self.store()
         self.kept = self._kept_without(due)
         kept = self.whole_model.description.with_sums(self.kept)
+        self._lost = frozenset(kept)
         sizes = {group.name: group.size for group in self._groups_and_sums()}
         closed = {name: _others(members, sizes[name]) for name, members in kept.items()}
         self.whole_guide.close(self._on_device(closed))
@@ -170,6 +175,7 @@ class LiveNetwork:
         """Take what is closed out of the live network; its guide goes on with the other parameters as they are."""
         self.store()
         self._places = self.whole_model.description.with_sums(self.kept)
+        self._lost, self._at = frozenset(self._places), self._on_device(self._places)
         self.model = self.whole_model.narrowed(self.kept)
         self.guide = narrowed_guide(self.whole_guide, self.model, self.kept)
         self.present = self._all_present()
@@ -188,11 +194,11 @@ class LiveNetwork:
     def inclusion(self) -> dict[str, Tensor]:
         """Inclusion probabilities of every gated group of the whole network, 0 for removed members."""
         live = self.guide.inclusion()
-        for name in live.keys() & self.whole_model.description.with_sums(self.kept):
+        for name in live.keys() & self._lost:
             live[name] = live[name] * self.present[name]
-            if name in self._places:
+            if name in self._at:
                 whole = live[name].new_zeros(self.whole_model.description[name].size)
-                live[name] = whole.index_copy(0, self._places[name].to(whole.device), live[name])
+                live[name] = whole.index_copy(0, self._at[name], live[name])
         return live
 
     def removals(self, due: Mapping[str, Sequence[int]], history: History) -> list[Removal]:

@@ -26,7 +26,7 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.graph import compiled, recorded
 from pyro_ssbnn.inference.shrinking import PresentScales
-from pyro_ssbnn.isolation import without_parameters
+from pyro_ssbnn.isolation import bf16, without_parameters
 from pyro_ssbnn.layers import FusiblePooling
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
@@ -41,6 +41,7 @@ class EagerStep:
         gradients are of order one whatever the size of the data.
     :param present: which members of which groups count, ``{group: [size]}``
         (:class:`~pyro_ssbnn.inference.shrinking.PresentScales`), changed in place; None where none is ever closed.
+    :param rounded: whether the model's products are of bfloat16.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class EagerStep:
         elbo: AnalyticELBO,
         num_data: int,
         present: Mapping[str, Tensor] | None = None,
+        rounded: bool = False,
     ) -> None:
         self.model, self.guide, self.elbo, self.num_data = model, guide, elbo, num_data
+        self.rounded = rounded
         self.present = dict(present or {})
         self.observed: tuple[str, ...] = ()
         self.latent: tuple[str, ...] = ()
@@ -63,10 +66,15 @@ class EagerStep:
         groups = [self.model.description.layer(name) for name in present]
         other = {site for group in groups for site in (group.gate_site, group.weight_site)}
         scales = PresentScales({group.path: present[group.name] for group in groups}, other)
+        model = self._in_bf16 if self.rounded else self.model
         with scales if groups else nullcontext():
-            terms = self.elbo.terms(self.model, self.guide, x, y, num_data=self.num_data)
+            terms = self.elbo.terms(model, self.guide, x, y, num_data=self.num_data)
         self.observed, self.latent = tuple(terms.log_likelihood), tuple(terms.kl)
         return terms.stacked(), terms.loss(kl_weight) / self.num_data
+
+    def _in_bf16(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        with bf16(x.device):
+            return self.model(x, *args, **kwargs)
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         """Do what can be done before the first step, given a minibatch of the shape of all; nothing here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyro
+import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
@@ -49,6 +50,8 @@ class GroupLayer(PyroModule):
         :returns: amplitude z t, ``[..., size]`` (None for 1), and standardised weights, ``[..., size, group_size]``.
         """
         group = self.group
+        if like.dtype == torch.bfloat16:  # a rounded map; latents are not rounded
+            like = like.new_empty((), dtype=torch.float32)
         nodes = pyro.plate(group.path, group.size, dim=-1)
         with nodes:
             amplitude = sample_gate(group, like)

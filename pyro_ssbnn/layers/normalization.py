@@ -58,7 +58,8 @@ class ChannelStatistics(nn.Module):
         :param shift: of the same shape rule.
         """
         draws = y.shape[:-4]
-        mean, var = self.running_mean.to(y), self.running_var.to(y)
+        dtype = y.dtype if y.dtype in (torch.float32, torch.float64) else torch.float32
+        mean, var = (v.to(y.device, dtype) for v in (self.running_mean, self.running_var))
         if draws:  # each channel of each draw is a channel: [S, N, C, H, W] -> [N, S * C, H, W]
             mean, var = (v.expand(*draws, -1).flatten().clone() for v in (mean, var))
             scale, shift = (

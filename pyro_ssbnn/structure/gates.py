@@ -13,6 +13,7 @@ from pyro_ssbnn.distributions.beta_binomial import BetaBinomialGate, given_the_o
 from pyro_ssbnn.distributions.gate import Gate
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import BetaInclusion
+from pyro_ssbnn.structure.constants import constant
 
 __all__ = ["GateGroup", "GateInclusion"]
 
@@ -79,7 +80,7 @@ class GateGroup:
             return BetaBinomialGate(a, b, (self.size,), validate_args=False)
         if isinstance(given, tuple):
             logits = [math.log(p) - math.log1p(-p) for p in given]
-            return Gate(torch.tensor(logits, dtype=like.dtype, device=like.device))
+            return Gate(constant(logits, like.dtype, like.device))
         if given is None:
             raise ConfigurationError(f"group {self.name!r} has no gates, hence no prior of them.")
         return Gate(like.new_full((), math.log(given) - math.log1p(-given)))

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.priors import BetaInclusion, Prior, TheoryInclusion, theory_inclusion
 from pyro_ssbnn.structure.axes import Axis
+from pyro_ssbnn.structure.constants import constant
 from pyro_ssbnn.structure.gates import GateGroup, GateInclusion
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
@@ -221,7 +222,7 @@ def spread(values: Tensor, widths: tuple[int, ...]) -> Tensor:
     widest = max(widths)
     # Each entry is taken once at most, so that gradients are added up in one order, on any device.
     places = [member * widest + i for member, width in enumerate(widths) for i in range(width)]
-    index = torch.tensor(places, device=values.device)
+    index = constant(places, torch.long, values.device)
     return values.unsqueeze(-1).expand(*values.shape, widest).flatten(-2).index_select(-1, index)
 
 

@@ -87,7 +87,9 @@ def test_wild_options(call, table, tiny, tmp_path, number, tell):
     [
         (("--slab-scale", "1e300"), ("--slab-scale", "1e+300")),
         (("--num-particles", "1000000000"), ("--num-particles", "1,000")),
-        (("--device", "mps"), ("device 'mps'",)),
+        (("--device", "mps"), ("device 'mps'", "'cpu'")),
+        (("--device", "xpu"), ("device 'xpu'", "'cpu'")),
+        (("--precision", "half"), ("--precision", "'bf16'")),
         (("--device", "meta"), ("device 'meta'",)),
         (("--draws", "1000000000"), ("--draws",)),
         (("--hidden", "100000000"), ("GiB of memory",)),

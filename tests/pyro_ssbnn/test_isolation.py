@@ -3,6 +3,7 @@
 import os
 import random
 import threading
+from contextlib import suppress
 
 import pyro
 import pyro.distributions as dist
@@ -18,6 +19,7 @@ from pyro_ssbnn.isolation import (
     random_state,
     seeded,
     set_random_state,
+    tf32,
     without_parameters,
 )
 
@@ -192,3 +194,52 @@ def test_a_first_import_may_draw_from_pythons_own_generator():
     with python_random_kept():
         random.random()
     assert random.getstate() == before
+
+
+class TestTf32:
+    """Torch's settings for products on CUDA, which can be read and set without it."""
+
+    @staticmethod
+    def settings():
+        backends, found = torch.backends, {"matmul": None, "cudnn": None}
+        with suppress(RuntimeError):
+            found["matmul"] = torch.get_float32_matmul_precision()
+        with suppress(RuntimeError):
+            found["cudnn"] = backends.cudnn.allow_tf32
+        parts = (
+            backends.cuda.matmul,
+            backends.cudnn.conv,
+            backends.cudnn.rnn,
+            backends.mkldnn.matmul,
+        )
+        return found, [getattr(part, "fp32_precision", None) for part in parts]
+
+    @pytest.mark.parametrize(
+        "chosen",
+        [
+            lambda: None,
+            lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+            lambda: torch.set_float32_matmul_precision("medium"),
+            lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+            lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+        ],
+        ids=["default", "older", "medium", "newer", "convolutions"],
+    )
+    @pytest.mark.parametrize("allowed", [True, False])
+    def test_the_setting_is_the_blocks_alone(self, chosen, allowed):
+        if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+            pytest.skip("torch has the older setting only")
+        default = self.settings()
+        chosen()
+        before = self.settings()
+        with tf32(allowed):
+            assert torch.backends.cuda.matmul.allow_tf32 is allowed
+            assert torch.backends.cudnn.allow_tf32 is allowed
+        try:
+            assert self.settings() == before
+        finally:
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = True
+            for part in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+                part.fp32_precision = "none"
+        assert self.settings() == default

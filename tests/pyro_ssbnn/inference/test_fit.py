@@ -207,7 +207,7 @@ class TestGuards:
         guard = FiniteGuard(epoch_steps=2, first_step=10)
         nan = float("nan")
         for terms in ([1.0, 2.0], [1.0, nan], [nan, nan]):
-            guard.watch(("obs", "hidden1.weight"), torch.tensor(terms))
+            guard.watch(("obs", "hidden1.weight"), torch.tensor([terms]))
         with pytest.raises(
             NonFiniteLossError, match=r"in epoch 6 \(step 12 of the run\), first in hidden1.weight"
         ):
@@ -372,6 +372,12 @@ class TestOptions:
             with pytest.raises(ConfigurationError, match="no CUDA here"):
                 quiet_fit(small_net(), x, y, TrainingOptions(device="cuda"))
 
+    @pytest.mark.parametrize("device", ["mps", "xpu", "meta"])
+    def test_devices_on_which_nothing_was_tried_are_refused_by_name(self, device):
+        x, y = regression()
+        with pytest.raises(ConfigurationError, match=f"nothing has been tried on '{device}'"):
+            quiet_fit(small_net(), x, y, TrainingOptions(device=device))
+
 
 class TestData:
     def test_bad_data_are_refused_before_anything_runs(self):
@@ -417,7 +423,7 @@ class TestDevices:
         guard = FiniteGuard(epoch_steps=10)
         with pyro.validation_enabled(False):
             terms = step(x, y, torch.ones((), device="meta"))
-        guard.watch((*step.observed, *step.latent), terms)
+        guard.watch((*step.observed, *step.latent), terms.unsqueeze(0))
         assert terms.device.type == "meta"
         for parameter in guide.parameters():
             assert parameter.grad.device.type == "meta"
