@@ -49,8 +49,8 @@ def device_of(options: TrainingOptions) -> torch.device:
     rounds = options.precision != "full" and device.type == "cuda" and torch.version.hip is None
     if rounds and torch.cuda.get_device_capability(device) < (8, 0):
         raise ConfigurationError(
-            f"precision {options.precision!r}: {torch.cuda.get_device_name(device)} has no such products, which those of"
-            " NVIDIA have from Ampere (A100) on; take 'full'."
+            f"precision {options.precision!r}: {torch.cuda.get_device_name(device)} has no such products; NVIDIA's"
+            " cards have them from Ampere (A100) on. Take 'full'."
         )
     return device
 
