@@ -3,6 +3,7 @@
 
 # Data
 from . import data as data
+from . import rows as rows
 
 # Priors of node groups
 from .priors import SSIG as SSIG
@@ -73,6 +74,7 @@ from . import sklearn as sklearn
 from .posterior import draw_posterior as draw_posterior
 from .posterior import PosteriorDraws as PosteriorDraws
 from .posterior import predict as predict
+from .posterior import predict_blocks as predict_blocks
 from .posterior import predict_compact as predict_compact
 from .posterior import PredictiveSummary as PredictiveSummary
 from .analysis import to_arviz as to_arviz

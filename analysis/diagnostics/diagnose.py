@@ -31,9 +31,9 @@ from pyro_ssbnn.analysis.diagnostics.training import (
 )
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, fit
-from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.mixture import require_alike
 from pyro_ssbnn.inference.several import refitted
+from pyro_ssbnn.inference.training_rows import Rows, training_rows
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["diagnose"]
@@ -44,10 +44,10 @@ _FEWEST_DRAWS = 100  # for the Pareto tail of PSIS: the largest fifth
 
 def diagnose(
     fitted: Fit | Mixture | Sequence[Fit] | Callable[[], Network],
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | Rows,
+    y: Tensor | None = None,
     *,
-    held_out: tuple[Tensor, Tensor] | None = None,
+    held_out: tuple[Tensor, Tensor] | Rows | None = None,
     restarts: int = 1,
     options: TrainingOptions | None = None,
     temperatures: Sequence[float] = (),
@@ -66,10 +66,12 @@ def diagnose(
         taken as its restarts; a mixture of fits, whose predictions are judged together, its fits compared as restarts,
         and training and gates checked of its best; or a function that makes the network, which is then fitted with
         ``options``.
-    :param x: predictors ``[N, p]`` that were fitted to, scaled as they were.
-    :param y: their targets, ``[N]`` (``[N, K]`` for several).
-    :param held_out: predictors and targets kept from the fit, for coverage, calibration, replicates and signal; without
-        them the training rows serve, with leave-one-out weights where that matters.
+    :param x: predictors ``[N, p]`` that were fitted to, scaled as they were; or the rows that are read in pieces, of
+        which the checks look at a sample.
+    :param y: their targets, ``[N]`` (``[N, K]`` for several); None with rows that bring their own.
+    :param held_out: predictors and targets, or rows that are read in pieces, kept from the fit, for coverage,
+        calibration, replicates and signal; without them the training rows serve, with leave-one-out weights where that
+        matters.
     :param restarts: fits in all, of seeds that follow the fit's own; 1 makes none. Each costs what the fit cost.
     :param options: of the fits, where ``fitted`` is a function.
     :param temperatures: of the gates' relaxation to continue at, over a quarter of the epochs each and once more at the
@@ -100,23 +102,29 @@ def diagnose(
     fits = _fits(fitted, x, y, options, progress)
     mixture = fitted if isinstance(fitted, Mixture) else None
     result = fits[0] if mixture is None else mixture.best
-    check_data("diagnose", result.model, x, y)
-    if len(x) != result.num_data:
+    rows = training_rows("diagnose", result.model, x, y)
+    if rows.num_data != result.num_data:
         raise ConfigurationError(
-            f"diagnose: the fit was to {result.num_data} rows, x has {len(x)}; give the rows that were fitted to, and"
-            " others as held_out."
+            f"diagnose: the fit was to {result.num_data} rows, x has {rows.num_data}; give the rows that were fitted"
+            " to, and others as held_out."
         )
-    if held_out is not None:
-        check_data("diagnose", result.model, *held_out)
+    if rows.source is not None and (temperatures or certify is not None):
+        raise ConfigurationError(
+            "diagnose: temperatures and certify need all rows in memory, and these are read in pieces. Leave them out,"
+            " or give a fit to a sample of the rows, and that sample."
+        )
     if restarts > 1 and len(fits) > 1:
         raise ConfigurationError("diagnose: give several fits or a number of restarts, not both.")
-    fits += refitted(result, x, y, restarts - 1, progress=progress, n_jobs=n_jobs)
+    fits += refitted(result, rows, restarts - 1, progress=progress, n_jobs=n_jobs)
 
+    x, y = rows.x, rows.y
     answer = mixture or result
     own = gather(answer, x, y, num_draws=num_draws, held_out=False, seed=seed)
     judged = own
     if held_out is not None:
-        judged = gather(answer, *held_out, num_draws=num_draws, held_out=True, seed=seed)
+        new = held_out if isinstance(held_out, tuple) else (held_out, None)
+        kept = training_rows("diagnose", result.model, *new)
+        judged = gather(answer, kept.x, kept.y, num_draws=num_draws, held_out=True, seed=seed)
     checks: list[Check] = [
         check_convergence(result),
         check_schedule(result),
@@ -143,8 +151,8 @@ def diagnose(
 
 def _fits(
     fitted: Fit | Mixture | Sequence[Fit] | Callable[[], Network],
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | Rows,
+    y: Tensor | None,
     options: TrainingOptions | None,
     progress: bool,
 ) -> list[Fit]:

@@ -104,7 +104,7 @@ def _log_odds(
             explained = design @ torch.linalg.lstsq(design, target).solution
             swapped[:, places] = explained.to(part)
             change = _expected(result, values, swapped, targets) - as_it_is
-            found[j, k] = change * len(x) / len(rows)
+            found[j, k] = change * result.num_data / len(rows)
     return found
 
 

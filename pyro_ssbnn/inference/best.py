@@ -14,11 +14,12 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import BoundWarning
 from pyro_ssbnn.inference.boundary import Boundary
-from pyro_ssbnn.inference.evaluation import evaluate_bound
+from pyro_ssbnn.inference.evaluation import bound_of
 from pyro_ssbnn.inference.history import History, Reading
 from pyro_ssbnn.inference.optimizer import JointOptimizer
 from pyro_ssbnn.inference.schedule import Schedule
 from pyro_ssbnn.inference.shrinking import LiveNetwork
+from pyro_ssbnn.inference.training_rows import TrainingRows
 
 __all__ = ["Best"]
 
@@ -67,16 +68,16 @@ class Best:
         optimizer: JointOptimizer,
         history: History,
         random: dict[str, Tensor],
-        data: tuple[Tensor, Tensor],
+        rows: TrainingRows,
     ) -> None:
         """Read the bound of the live network, and keep its state if none before was better.
 
-        :param data: as the live network takes them.
+        :param rows: all of them or a sample, as the live network takes them.
         """
-        bound = evaluate_bound(
+        bound = bound_of(
             live.model,
             live.guide,
-            *data,
+            rows,
             num_draws=self.num_draws,
             max_rows=self.max_rows,
             seed=self.seed,

@@ -29,22 +29,20 @@ from torch import Tensor, nn
 from torch.distributions import LogNormal
 from tqdm.auto import tqdm
 
-from pyro_ssbnn.checks import tensor_of
 from pyro_ssbnn.distributions import Gate
 from pyro_ssbnn.errors import ConfigurationError, NonFiniteLossError
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.guides.initial import standardized
-from pyro_ssbnn.inference.guards import check_data
-from pyro_ssbnn.inference.minibatches import Minibatches
+from pyro_ssbnn.inference.minibatches import minibatches_of
 from pyro_ssbnn.inference.optimizer import means_optimizer
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
 from pyro_ssbnn.inference.preparation import (
     Augmentation,
     forget_statistics,
-    placed,
     products_of,
 )
 from pyro_ssbnn.inference.schedule import Schedule, rate_groups, set_rates
+from pyro_ssbnn.inference.training_rows import Rows, training_rows
 from pyro_ssbnn.isolation import bf16, isolated
 from pyro_ssbnn.posterior.weights import amplitudes
 from pyro_ssbnn.structure.groups import NodeGroup
@@ -58,8 +56,8 @@ __all__ = ["fit_deterministic"]
 
 def fit_deterministic(
     model: Network,
-    x: Tensor | ArrayLike,
-    y: Tensor | ArrayLike,
+    x: Tensor | ArrayLike | Rows,
+    y: Tensor | ArrayLike | None = None,
     options: TrainingOptions | None = None,
     *,
     weight_decay: float = 1e-4,
@@ -70,8 +68,8 @@ def fit_deterministic(
     """Train the deterministic counterpart of a network; ``StructuredGuide.start_from`` takes the result.
 
     :param model: the network.
-    :param x: predictors ``[N, p]``.
-    :param y: targets, ``[N]`` (``[N, K]`` for several).
+    :param x: predictors ``[N, p]``, or rows that are read in pieces, as in :func:`~pyro_ssbnn.fit`.
+    :param y: targets, ``[N]`` (``[N, K]`` for several); None with rows that bring their own.
     :param options: epochs, batch size, the optimizer of the means with its rate, momentum and schedule, ``clip_norm``,
         seed, device and dtype are used; what concerns gates, scales and the KL has nothing to act on here.
     :param weight_decay: delta, the factor of the penalty, not negative.
@@ -87,17 +85,16 @@ def fit_deterministic(
     """
     options = chosen_options("fit_deterministic", options)
     _check_penalties(model, weight_decay, predictor_penalty)
-    x = tensor_of("fit_deterministic", "x", x, model.description.inputs.column_names)
-    y = tensor_of("fit_deterministic", "y", y)
-    check_data("fit_deterministic", model, x, y)
-    x, y = placed(model.likelihood, x, y, options)
+    rows = training_rows("fit_deterministic", model, x, y).placed(model, options)
+    x, number = rows.x, rows.num_data
     with isolated(options.seed, x, grad=True), products_of(options):
         trained = deepcopy(model).to(x).train()
         forget_statistics(trained)  # they belonged to other weights
         rounded = options.precision == "bf16"
         network = _DeterministicNetwork(trained, StructuredGuide(model).to(x), rounded)
-        optimizer = means_optimizer(network.rates(options, len(x)), options, x.device, weight_decay)
-        schedule, minibatches = Schedule(options, len(x)), Minibatches(x, y, options, augment)
+        optimizer = means_optimizer(network.rates(options, number), options, x.device, weight_decay)
+        schedule = Schedule(options, number)
+        minibatches = minibatches_of(rows, model.likelihood, options, augment)
         bar = tqdm(range(schedule.epochs), disable=not progress, unit="epoch")
         for epoch in bar:
             first, last = (k * schedule.epoch_steps for k in (epoch, epoch + 1))

@@ -20,7 +20,6 @@ from pyro_ssbnn.inference.graph import has_compiler
 from pyro_ssbnn.inference.history import Removal
 from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.optimizer import optimizer_of
-from pyro_ssbnn.inference.preparation import Augmentation
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import renew_rates
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal, may_lose_members
@@ -37,23 +36,19 @@ class Engine:
     """The live network of a run, with all that is made for it and made anew when it changes.
 
     :param result: the fit in the making.
-    :param x: predictors ``[N, p]`` on the device of the run.
-    :param y: targets, there too.
-    :param augment: changes the predictors of every minibatch.
+    :param minibatches: its data, on the device of the run.
 
     ``rows`` are those of a step times the particles.
     """
 
-    def __init__(
-        self, result: Fit, x: Tensor, y: Tensor, augment: Augmentation | None = None
-    ) -> None:
-        self.result, self.x, self.schedule = result, x, result.schedule
+    def __init__(self, result: Fit, minibatches: Minibatches) -> None:
+        self.result, self.minibatches, self.schedule = result, minibatches, result.schedule
         options, description = result.options, result.model.description
-        self.minibatches = Minibatches(x, y, options, augment)
+        self.num_data, self.device = minibatches.num_data, minibatches.x.device
         self.live = LiveNetwork(result.model, result.guide)
-        self.optimizer = optimizer_of(result.guide, options, len(x), x.device)
-        self.rows = self.minibatches.rows * options.particles(len(x))
-        self.kinds = options.step_kinds(description, has_compiler(x.device))
+        self.optimizer = optimizer_of(result.guide, options, self.num_data, self.device)
+        self.rows = minibatches.rows * options.particles(self.num_data)
+        self.kinds = options.step_kinds(description, has_compiler(self.device))
         self.kind = best_kind(self.kinds, description, self.rows, self.schedule.steps)
         self._step: EagerStep | None = None
 
@@ -156,7 +151,7 @@ class Engine:
             live.narrow()
             pyro.clear_param_store()  # the run's own, where the new guide takes over the names
             self.optimizer = optimizer_of(
-                live.guide, self.result.options, len(self.x), self.x.device
+                live.guide, self.result.options, self.num_data, self.device
             )
             inputs = live.whole_model.description.inputs
             self.minibatches.keep(
@@ -168,7 +163,7 @@ class Engine:
         """The step for the live network, of the kind that repays, or of a simpler one that can be built."""
         options, model = self.result.options, self.live.model
         elbo = AnalyticELBO(
-            options.particles(len(self.x)),
+            options.particles(self.num_data),
             local_reparameterization=options.draws_locally(model.description),
         )
         shrinks = options.remove_below is not None or self.live.kept
@@ -178,9 +173,9 @@ class Engine:
             if group.name in self.live.present and shrinks and may_lose_members(model, group.name)
         }
         rounded = options.precision == "bf16"
-        random = random_state(self.x.device)
-        x, y = next(self.minibatches.of_steps(0, 1))
-        set_random_state(random, self.x.device)  # augmentation may have drawn
+        random = random_state(self.device)
+        x, y = self.minibatches.example()
+        set_random_state(random, self.device)  # augmentation may have drawn
         while True:
             step = STEPS[self.kind](
                 model, self.live.guide, elbo, self.result.num_data, present, rounded

@@ -28,11 +28,11 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_draws, tensor_of
+from pyro_ssbnn.checks import check_draws
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference.elbo import AnalyticELBO
-from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.shrinking import PresentScales
+from pyro_ssbnn.inference.training_rows import Rows, TrainingRows, training_rows
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
 from pyro_ssbnn.posterior.networks import log_likelihood, outputs
@@ -40,7 +40,7 @@ from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["Bound", "evaluate_bound", "strata"]
+__all__ = ["Bound", "bound_of", "evaluate_bound", "strata"]
 
 _NUMBERS = 2**25  # weights and activations held at a time; 128 MB in float32
 _KL_DRAWS = 16
@@ -73,8 +73,8 @@ class Bound:
 def evaluate_bound(
     model: Network,
     guide: Guide,
-    x: Tensor | ArrayLike,
-    y: Tensor | ArrayLike,
+    x: Tensor | ArrayLike | Rows,
+    y: Tensor | ArrayLike | None = None,
     *,
     num_draws: int = 512,
     max_rows: int = 20_000,
@@ -82,8 +82,9 @@ def evaluate_bound(
 ) -> Bound:
     """Evaluate the bound of a fit on its data, with hard gates and draws of the weights.
 
-    :param x: predictors ``[N, p]``, on any device.
-    :param y: targets, ``[N]`` (``[N, K]`` for several).
+    :param x: predictors ``[N, p]``, on any device; or rows that are read in pieces, as :func:`~pyro_ssbnn.fit` takes
+        them.
+    :param y: targets, ``[N]`` (``[N, K]`` for several); None with rows that bring their own.
     :param num_draws: draws of the latents, at least 8; the error falls with their root.
     :param max_rows: of more rows so many are drawn, and scaled to all. The error is that of the draws on these rows.
     :param seed: of the draws and rows: two states of one network are compared best under one seed. The caller's random
@@ -93,25 +94,36 @@ def evaluate_bound(
     """
     check_draws("evaluate_bound", num_draws, least=8)  # fewer give no error
     require_match("evaluate_bound", model, guide)
-    x = tensor_of("evaluate_bound", "x", x, model.description.inputs.column_names)
-    y = tensor_of("evaluate_bound", "y", y)
-    check_data("evaluate_bound", model, x, y)
-    like = next(guide.parameters())
+    rows = training_rows("evaluate_bound", model, x, y, max_rows)
+    return bound_of(model, guide, rows, num_draws=num_draws, max_rows=max_rows, seed=seed)
+
+
+def bound_of(
+    model: Network,
+    guide: Guide,
+    data: TrainingRows,
+    *,
+    num_draws: int,
+    max_rows: int,
+    seed: int,
+) -> Bound:
+    """As :func:`evaluate_bound`, of rows that are known to fit the model."""
+    x, y, like = data.x, data.y, next(guide.parameters())
     with isolated(seed, like), evaluating(model, guide):
         rows = torch.randperm(len(x))[:max_rows] if len(x) > max_rows else None
         part = (x, y) if rows is None else (x[rows.to(x.device)], y[rows.to(y.device)])
-        data = _Data(part[0].to(like), part[1])
+        used = _Data(part[0].to(like), part[1])
         logits = _gate_logits(guide)
         parts = strata(torch.cat([*logits.values(), like.new_zeros(0)]), num_draws)
         gates = torch.cat([each for _, each in parts]).to(like)
-        scores = _log_likelihoods(model, guide, _by_site(gates, logits), len(gates), data)
+        scores = _log_likelihoods(model, guide, _by_site(gates, logits), len(gates), used)
         mean, variance = 0.0, 0.0
         of_parts = scores.split([len(each) for _, each in parts])
         for (probability, _), values in zip(parts, of_parts, strict=True):
             mean += probability * float(values.mean())
             variance += probability**2 * float(values.var()) / len(values)
-        kl, kl_variance = _kl(model, guide, data)
-    factor = len(x) / len(data.x)
+        kl, kl_variance = _kl(model, guide, used)
+    factor = data.num_data / len(used.x)
     error = math.sqrt(factor**2 * variance + kl_variance)
     return Bound(factor * mean - kl, error, factor * mean, kl, len(gates))
 

@@ -15,17 +15,19 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pyro_ssbnn.checks import check_that
-from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.history import History, Removal
+from pyro_ssbnn.inference.minibatches import minibatches_of
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
-from pyro_ssbnn.inference.preparation import Augmentation, placed
+from pyro_ssbnn.inference.preparation import Augmentation
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.run import Run
 from pyro_ssbnn.inference.shrinking import may_lose_members
 from pyro_ssbnn.inference.start import Start
+from pyro_ssbnn.inference.training_rows import Rows, training_rows
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.selection.rules import Selection, require_nodes, require_selection, select
 
@@ -34,8 +36,8 @@ __all__ = ["fine_tune"]
 
 def fine_tune(
     fitted: Fit,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | ArrayLike | Rows,
+    y: Tensor | ArrayLike | None = None,
     options: TrainingOptions | None = None,
     *,
     selection: Selection | None = None,
@@ -51,8 +53,8 @@ def fine_tune(
     ``fit(..., resume=result)`` goes on with the fine-tuning.
 
     :param fitted: what :func:`~pyro_ssbnn.fit` returned.
-    :param x: predictors ``[N, p]``.
-    :param y: targets, ``[N]`` (``[N, K]`` for several).
+    :param x: predictors ``[N, p]``, or rows that are read in pieces, as in :func:`~pyro_ssbnn.fit`.
+    :param y: targets, ``[N]`` (``[N, K]`` for several); None with rows that bring their own.
     :param options: by default those of the fit. A ``kl_warmup`` of None means none here; nothing is removed any more.
     :param selection: what is kept; the median probability model by default.
     :param augment: as in :func:`~pyro_ssbnn.fit`.
@@ -70,8 +72,8 @@ def fine_tune(
     fitted.require_match("fine_tune")
     require_selection("fine_tune", selection, fitted.model.description)
     require_nodes(selection, fitted.model.description)
-    check_data("fine_tune", fitted.model, x, y)
-    x, y = placed(fitted.model.likelihood, x, y, options)
+    rows = training_rows("fine_tune", fitted.model, x, y).placed(fitted.model, options)
+    x, number = rows.x, rows.num_data
     with isolated(options.seed, x, grad=True):
         model, guide = deepcopy(fitted.model).to(x), deepcopy(fitted.guide).to(x)
         open = {name: selection.mask(name) for name in selection.kept}
@@ -87,9 +89,9 @@ def fine_tune(
             for node in nodes
         ]
         start = Start(augment, obstacle="it was fine-tuned, which diagnose does not do again")
-        history = History(removed=removed, parts=options.parts(len(x)))
-        result = Fit(model, guide, options, history, len(x), start=start)
-        run = Run(result, x, y, augment=augment)
+        history = History(removed=removed, parts=options.parts(number))
+        result = Fit(model, guide, options, history, number, start=start)
+        run = Run(result, minibatches_of(rows, model.likelihood, options, augment))
         run.engine.freeze_gates()
         if closed:
             run.engine.remove(closed)

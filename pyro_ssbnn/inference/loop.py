@@ -9,7 +9,7 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_that, tensor_of
+from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import BlockGuide
 from pyro_ssbnn.inference.advice import (
@@ -18,17 +18,19 @@ from pyro_ssbnn.inference.advice import (
     warn_of_short_run,
 )
 from pyro_ssbnn.inference.checkpoints import EVERY, Checkpoints
-from pyro_ssbnn.inference.guards import check_data, require_network, warn_of_collapse
+from pyro_ssbnn.inference.guards import require_network, warn_of_collapse
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.holding import settled_options
+from pyro_ssbnn.inference.minibatches import minibatches_of
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
-from pyro_ssbnn.inference.preparation import Augmentation, check_memory, placed, require_trainable
+from pyro_ssbnn.inference.preparation import Augmentation, check_memory, require_trainable
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import require_resumable
 from pyro_ssbnn.inference.run import Run
 from pyro_ssbnn.inference.settling import settle
 from pyro_ssbnn.inference.shrinking import narrowed_guide
 from pyro_ssbnn.inference.start import GuideMaker, default_guide, is_guide, resumed_start, start_of
+from pyro_ssbnn.inference.training_rows import Rows, training_rows
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
@@ -39,8 +41,8 @@ __all__ = ["fit"]
 
 def fit(
     model: Network,
-    x: Tensor | ArrayLike,
-    y: Tensor | ArrayLike,
+    x: Tensor | ArrayLike | Rows,
+    y: Tensor | ArrayLike | None = None,
     options: TrainingOptions | None = None,
     *,
     guide: Guide | GuideMaker | None = None,
@@ -60,13 +62,17 @@ def fit(
 
     :param model: the network, for example :class:`~pyro_ssbnn.models.MLP`.
     :param x: predictors ``[N, p]``, real numbers of any dtype, as a tensor, an array or a frame, whose columns are put
-        in the order of the network's names where they have these; converted and moved to the device once.
-    :param y: targets, ``[N]`` (``[N, K]`` for several).
+        in the order of the network's names where they have these; converted and moved to the device once. Or rows that
+        are read in pieces (:mod:`pyro_ssbnn.rows`): a ``Dataset``, ``IterableDataset`` or ``DataLoader`` of torch whose
+        items are pairs of predictors and targets, arrays mapped from a file, a source of one's own. They are read once
+        to check them, and once an epoch; what looks at the data as a whole looks at a sample of 20,000.
+    :param y: targets, ``[N]`` (``[N, K]`` for several); None with rows that bring their own.
     :param options: see :class:`TrainingOptions`.
     :param guide: a guide to train; by default a new :class:`BlockGuide` for linear networks in gated predictors with
         Gaussian noise, which ends at the optimum of its joint laws (:func:`settle`), and :class:`StructuredGuide` for
-        all others. It is trained in place, and moved to the device and dtype of the run. Or what makes one of the
-        network, such as the class :class:`CoupledGuide`: it then starts from the run's seed, too.
+        all others, and for rows that are read in pieces. It is trained in place, and moved to the device and dtype of
+        the run. Or what makes one of the network, such as the class :class:`CoupledGuide`: it then starts from the
+        run's seed, too.
     :param resume: an earlier result to continue from, up to ``options.epochs`` in all; it stays as it is. Continued
         and uninterrupted runs are the same bit by bit when their options are. The remaining epochs follow the options
         given; seed, dtype, optimizer, batch size, ``hard_gates`` and ``initial_inclusion`` must be those of the run.
@@ -93,9 +99,7 @@ def fit(
     """
     options = asked = chosen_options("fit", options)
     require_network("fit", model)
-    x = tensor_of("fit", "x", x, model.description.inputs.column_names)
-    y = tensor_of("fit", "y", y)
-    check_data("fit", model, x, y)
+    rows = training_rows("fit", model, x, y)
     for name, value in (("augment", augment), ("callback", callback), ("guide", guide)):
         known = value is None or callable(value)
         check_that("fit", name, value, known, "a function" if name != "guide" else "a guide")
@@ -112,39 +116,45 @@ def fit(
     if resume is not None:
         resume.require_match("fit")
         before = (resume.model, resume.options, resume.num_data)
-        require_resumable(model, options, len(x), before)
+        require_resumable(model, options, rows.num_data, before)
     elif guide is not None and is_guide(guide):
         require_match("fit", model, guide)
-    check_memory(model.description, len(x), options)
-    x, y = placed(model.likelihood, x, y, options)
+    check_memory(model.description, rows.num_data, options)
+    rows = rows.placed(model, options)
+    x, y = rows.x, rows.y
     warn_of_scale(model, x, model.likelihood.observed(y, x))
     with isolated(options.seed, x, grad=True):
         if resume is not None:
             guide = deepcopy(resume.guide)
         elif guide is None:
-            guide = default_guide(model, options)
+            guide = default_guide(model, options, streamed=rows.source is not None)
         elif not is_guide(guide):
             guide = guide(model)
             require_match("fit", model, guide)
             options = settled_options(asked, model.description, guide)
         require_trainable(guide)
         if isinstance(guide, BlockGuide):
+            if rows.source is not None:
+                raise ConfigurationError(
+                    "fit: a BlockGuide is settled on all rows together, and these are read in pieces. Take a"
+                    " StructuredGuide, which is the default here, or give x and y as tensors."
+                )
             guide.release()
         if resume is None:
             start = start_of(guide, model, augment)
         else:
             start = resumed_start(resume.start, augment, resume.options, options)
         guide.to(x)
-        warn_of_short_run(model, options, len(x))
+        warn_of_short_run(model, options, rows.num_data)
         if options.remove_below is not None and model.description.gate_groups:
             narrowed_guide(guide, model, {})  # rather now than after hours
         model = deepcopy(model).to(x)
         if resume is not None:
             model.load_state_dict(resume.model.state_dict())
-        result = Fit(
-            model, guide, options, History(parts=options.parts(len(x))), len(x), start=start
-        )
-        run = Run(result, x, y, augment=augment, resume=resume, checkpoints=checkpoints)
+        history = History(parts=options.parts(rows.num_data))
+        result = Fit(model, guide, options, history, rows.num_data, start=start)
+        minibatches = minibatches_of(rows, model.likelihood, options, augment)
+        run = Run(result, minibatches, resume=resume, checkpoints=checkpoints)
         run.train(progress, callback)
         warn_of_overdispersion(result, x, y)
     if isinstance(guide, BlockGuide):

@@ -8,10 +8,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.inference.options import TrainingOptions
-from pyro_ssbnn.inference.preparation import Augmentation, augmented
+from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed
+from pyro_ssbnn.inference.training_rows import TrainingRows
+from pyro_ssbnn.likelihoods import Likelihood
+from pyro_ssbnn.rows.pools import minibatches
+from pyro_ssbnn.rows.source import Source
 
-__all__ = ["Minibatches", "row_order"]
+__all__ = ["Minibatches", "minibatches_of", "row_order"]
+
+
+def minibatches_of(
+    rows: TrainingRows,
+    likelihood: Likelihood,
+    options: TrainingOptions,
+    augment: Augmentation | None = None,
+) -> Minibatches:
+    """Minibatches of rows that are placed, in memory or read in pieces."""
+    if rows.source is None:
+        return Minibatches(rows.x, rows.y, options, augment)
+    return StreamedMinibatches(rows, rows.source, likelihood, options, augment)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Seed of the order of an epoch (from 0)."""
+    entropy = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(1, np.uint32)
+    return int(entropy[0])
 
 
 def row_order(seed: int, epoch: int, like: Tensor) -> Tensor:
@@ -19,8 +42,7 @@ def row_order(seed: int, epoch: int, like: Tensor) -> Tensor:
 
     :param like: the data, ``[N, p]``, on the device where the order is wanted.
     """
-    entropy = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(1, np.uint32)
-    generator = torch.Generator(like.device).manual_seed(int(entropy[0]))
+    generator = torch.Generator(like.device).manual_seed(epoch_seed(seed, epoch))
     return torch.randperm(len(like), generator=generator, device=like.device)
 
 
@@ -31,17 +53,22 @@ class Minibatches:
     :param y: targets, there too.
     :param augment: changes the predictors of every minibatch.
 
-    ``whole`` are all rows of the predictors left.
+    ``whole`` are all rows of the predictors left, ``num_data`` counts the rows. Of a source that is read in pieces x, y
+    and ``whole`` are a sample.
     """
 
     def __init__(
         self, x: Tensor, y: Tensor, options: TrainingOptions, augment: Augmentation | None = None
     ) -> None:
         self.x, self.y, self.augment, self.seed = x, y, augment, options.seed
-        self.rows = options.batch_rows(len(x))
-        self.epoch_steps = options.epoch_steps(len(x))
+        self._count(len(x), options)
         self._columns: Tensor | None = None  # predictors left, None for all
         self.whole = x
+
+    def _count(self, num_data: int, options: TrainingOptions) -> None:
+        self.num_data = num_data
+        self.rows = options.batch_rows(num_data)
+        self.epoch_steps = options.epoch_steps(num_data)
 
     def keep(self, columns: Tensor | None) -> None:
         """Give only these predictors from now on, ``[kept]``; augmentation sees all of them."""
@@ -63,8 +90,69 @@ class Minibatches:
             x = self.x if self.augment else self.whole
             yield self._changed(x.index_select(0, rows)), self.y.index_select(0, rows)
 
+    def example(self) -> tuple[Tensor, Tensor]:
+        """A minibatch of the shape of all."""
+        return next(self.of_steps(0, 1))
+
     def _changed(self, x: Tensor) -> Tensor:
         if self.augment is None:
             return x
         x = augmented(self.augment, x)
         return x if self._columns is None else x.index_select(1, self._columns)
+
+
+class StreamedMinibatches(Minibatches):
+    """The data of a run that are read in pieces, in an order that seed and epoch decide.
+
+    :param rows: the sample, placed.
+    :param source: of all rows.
+    """
+
+    def __init__(
+        self,
+        rows: TrainingRows,
+        source: Source,
+        likelihood: Likelihood,
+        options: TrainingOptions,
+        augment: Augmentation | None = None,
+    ) -> None:
+        super().__init__(rows.x, rows.y, options, augment)
+        self._count(rows.num_data, options)
+        self.source, self._likelihood, self._options = source, likelihood, options
+        self._epoch: Iterator[tuple[Tensor, Tensor]] = iter(())
+        self._next = 0
+
+    def of_steps(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """As those of rows in memory; what does not follow the step before is read again from its epoch's beginning."""
+        epoch, start = divmod(first, self.epoch_steps)
+        if start == 0 or first != self._next:
+            self._epoch = self._of_epoch(epoch)
+            for step in range(start):
+                self._given(epoch, step)
+        for step in range(start, start + last - first):
+            x, y = self._given(epoch, step)
+            self._next = epoch * self.epoch_steps + step + 1
+            if self.augment is None and self._columns is not None:
+                x = x.index_select(1, self._columns)
+            yield self._changed(x), y
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Rows of the sample."""
+        rows = torch.arange(self.rows, device=self.x.device) % len(self.x)
+        x = self.x if self.augment else self.whole
+        return self._changed(x.index_select(0, rows)), self.y.index_select(0, rows)
+
+    def _of_epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        seed = epoch_seed(self.seed, epoch)
+        generator = torch.Generator().manual_seed(seed)
+        for x, y in minibatches(self.source.blocks(seed), self.rows, generator):
+            yield placed(self._likelihood, x, y, self._options)
+
+    def _given(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        found = next(self._epoch, None)
+        if found is None:
+            raise DataError(
+                f"fit: the source gave {self.num_data:,} rows when it was first read, and in epoch {epoch + 1} only"
+                f" {step * self.rows:,} to {(step + 1) * self.rows - 1:,}; it must give the same rows each time."
+            )
+        return found

@@ -18,7 +18,8 @@ from pyro_ssbnn.inference.checkpoints import Checkpoints
 from pyro_ssbnn.inference.engine import Engine
 from pyro_ssbnn.inference.guards import FiniteGuard, Patience
 from pyro_ssbnn.inference.history import History
-from pyro_ssbnn.inference.preparation import Augmentation, products_of
+from pyro_ssbnn.inference.minibatches import Minibatches
+from pyro_ssbnn.inference.preparation import products_of
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.schedule import set_rates
 from pyro_ssbnn.inference.search import Search
@@ -41,9 +42,7 @@ class _Record(NamedTuple):
 class Run:
     """One run of the training loop over a :class:`Fit` in the making.
 
-    :param x: predictors ``[N, p]`` on the device of the run.
-    :param y: targets, there too.
-    :param augment: see :func:`~pyro_ssbnn.fit`.
+    :param minibatches: its data, on the device of the run.
     :param resume: see :func:`~pyro_ssbnn.fit`.
     :param checkpoints: what is written of the run while it lasts; by default nothing.
     """
@@ -51,20 +50,19 @@ class Run:
     def __init__(
         self,
         result: Fit,
-        x: Tensor,
-        y: Tensor,
+        minibatches: Minibatches,
         *,
-        augment: Augmentation | None = None,
         resume: Fit | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        self.result, self.x = result, x
+        self.result = result
         self.checkpoints = checkpoints or Checkpoints(None)
         self.schedule = result.schedule
-        self.engine = Engine(result, x, y, augment)
-        self.kl_weight = x.new_ones(())
+        self.engine = Engine(result, minibatches)
+        self.device = self.engine.device
+        self.kl_weight = minibatches.x.new_ones(())
         self.start = time.perf_counter()
-        self.random = random_state(x.device)  # at the end of the last block
+        self.random = random_state(self.device)  # at the end of the last block
         self._unread: list[_Record] = []
         self._boundary: Boundary | None = None
         self._next_mark = self.start
@@ -73,12 +71,12 @@ class Run:
             result.history = deepcopy(resume.history)
             self.start -= resume.history.seconds[-1] if len(resume.history) else 0.0
             self.engine.resume(resume)
-            set_random_state(resume.random_state, x.device)
-            self.random = random_state(x.device)
+            set_random_state(resume.random_state, self.device)
+            self.random = random_state(self.device)
         history = result.history
         self._first_step = self.schedule.steps_of(len(history))[0]
         self.guard = FiniteGuard(self.schedule.epoch_steps, self._first_step)
-        self.patience = Patience(result.options, len(x), self.schedule.first_free)
+        self.patience = Patience(result.options, minibatches.num_data, self.schedule.first_free)
         self.patience.watch(history.elbo, history.kl_weight)
         self.search = Search(self.engine, self._first_step)
         if resume is None:
@@ -134,13 +132,13 @@ class Run:
                     self.engine.shrink()
                     self.engine.update_step()
                 self.search.after_record(record)
-                self.random = random_state(self.x.device)
+                self.random = random_state(self.device)
                 self._in_block = False
                 bar.set_postfix_str(_status(history), refresh=False)
                 if callback is not None:
                     self._store()
                     callback(record + 1, self.result)
-                    set_random_state(self.random, self.x.device)
+                    set_random_state(self.random, self.device)
                 if self.checkpoints.due:
                     self._store()
                     self.checkpoints.write(self.result)

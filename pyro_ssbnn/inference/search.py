@@ -11,6 +11,7 @@ from pyro_ssbnn.inference.gate_evidence import branch_evidence
 from pyro_ssbnn.inference.gates import ascend
 from pyro_ssbnn.inference.history import Removal
 from pyro_ssbnn.inference.screening import scores, screens, useful
+from pyro_ssbnn.inference.training_rows import TrainingRows
 from pyro_ssbnn.isolation import random_state, seeded
 from pyro_ssbnn.posterior.draws import evaluating
 from pyro_ssbnn.structure.flow import flip_cost
@@ -31,7 +32,7 @@ class Search:
 
     def __init__(self, engine: Engine, first_step: int) -> None:
         self.engine, seed = engine, engine.result.options.seed
-        self._best = Best(engine.schedule, engine.rows, len(engine.x), seed, first_step)
+        self._best = Best(engine.schedule, engine.rows, engine.num_data, seed, first_step)
 
     def begin(self) -> None:
         """Begin without the predictors in which the trees find no use, where there are many.
@@ -59,9 +60,10 @@ class Search:
         """Read the bound where it is due."""
         if self._best.due(record):
             engine, data = self.engine, self.engine.minibatches
-            random = random_state(engine.x.device)
+            random = random_state(engine.device)
             history = engine.result.history
-            self._best.read(engine.live, engine.optimizer, history, random, (data.whole, data.y))
+            rows = TrainingRows(data.whole, data.y, data.num_data)
+            self._best.read(engine.live, engine.optimizer, history, random, rows)
 
     def better(self) -> Boundary | None:
         """The state to go back to at the end, if any."""
@@ -90,7 +92,7 @@ class Search:
             chosen = torch.randperm(len(x), device=x.device)[:most]
             x, y = x.index_select(0, chosen), y.index_select(0, chosen)
         with torch.no_grad(), evaluating(live.model, live.guide):
-            num_data = len(self.engine.x)
+            num_data = self.engine.num_data
             evidence = branch_evidence(live.model, live.guide, groups, (x, y), num_data, _DRAWS)
         step = schedule.steps_of(record + 1)[0]
         ascend(
@@ -98,7 +100,7 @@ class Search:
         )
 
     def _useful(self, *, explained: bool) -> list[int]:
-        result, x = self.engine.result, self.engine.x
+        result, x = self.engine.result, self.engine.minibatches.x
         inputs, seed = result.model.description.inputs, result.options.seed
         with seeded(seed, x.device):
             y = self.engine.minibatches.y

@@ -10,11 +10,11 @@ from dataclasses import replace
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pyro_ssbnn.checks import check_at_least_one, check_draws, check_that, tensor_of
+from pyro_ssbnn.checks import check_at_least_one, check_draws, check_that
 from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.guides.mixture import check_weights
-from pyro_ssbnn.inference.evaluation import evaluate_bound
-from pyro_ssbnn.inference.guards import check_data, require_network
+from pyro_ssbnn.inference.evaluation import bound_of
+from pyro_ssbnn.inference.guards import require_network
 from pyro_ssbnn.inference.loop import fit
 from pyro_ssbnn.inference.mixture import Mixture, require_alike
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
@@ -22,6 +22,7 @@ from pyro_ssbnn.inference.preparation import Augmentation, forget_statistics
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.stacking import bound_weights, left_out_densities, stacking_weights
 from pyro_ssbnn.inference.start import GuideMaker, is_guide
+from pyro_ssbnn.inference.training_rows import SAMPLE, Rows, TrainingRows, training_rows
 from pyro_ssbnn.parallel import run_jobs
 from pyro_ssbnn.structure.network import Network
 
@@ -33,8 +34,8 @@ _LEAST_DRAWS = 100  # for the Pareto tail
 
 def fit_several(
     model: Network,
-    x: Tensor | ArrayLike,
-    y: Tensor | ArrayLike,
+    x: Tensor | ArrayLike | Rows,
+    y: Tensor | ArrayLike | None = None,
     options: TrainingOptions | None = None,
     *,
     fits: int = 4,
@@ -50,8 +51,8 @@ def fit_several(
     any ``n_jobs``. What is made of the answer takes ``mixture.model`` and ``mixture.guide``.
 
     :param model: the network, which stays as it is.
-    :param x: predictors ``[N, p]``.
-    :param y: targets, ``[N]`` (``[N, K]`` for several).
+    :param x: predictors ``[N, p]``, or rows that are read in pieces, as in ``fit``.
+    :param y: targets, ``[N]`` (``[N, K]`` for several); None with rows that bring their own.
     :param options: of each fit; the seeds follow the one given.
     :param fits: K, how many.
     :param weights: see :func:`combine_fits`.
@@ -77,20 +78,18 @@ def fit_several(
     check_at_least_one("fit_several", fits=fits)
     _check_rule("fit_several", weights, fits)
     require_network("fit_several", model)
-    x = tensor_of("fit_several", "x", x, model.description.inputs.column_names)
-    y = tensor_of("fit_several", "y", y)
-    check_data("fit_several", model, x, y)
+    rows = training_rows("fit_several", model, x, y)
     maker = guide is None or (callable(guide) and not is_guide(guide))
     check_that("fit_several", "guide", guide, maker, "what makes a guide, such as its class")
     seeds = range(options.seed, options.seed + fits)
-    found = _fitted(model, x, y, options, seeds, guide, augment, progress, n_jobs)
-    return combine_fits(found, x, y, weights=weights)
+    found = _fitted(model, rows, options, seeds, guide, augment, progress, n_jobs)
+    return combined("fit_several", found, rows, weights=weights)
 
 
 def combine_fits(
     fits: Sequence[Fit],
-    x: Tensor | ArrayLike,
-    y: Tensor | ArrayLike,
+    x: Tensor | ArrayLike | Rows,
+    y: Tensor | ArrayLike | None = None,
     *,
     weights: str | Sequence[float] = "stacking",
     num_draws: int = 1000,
@@ -99,8 +98,8 @@ def combine_fits(
     """Weigh fits of one network to the same rows: one posterior, that of their mixture.
 
     :param fits: K of them.
-    :param x: predictors ``[N, p]`` that they were fitted to.
-    :param y: their targets.
+    :param x: predictors ``[N, p]`` that they were fitted to, or the rows that are read in pieces.
+    :param y: their targets; None with rows that bring their own.
     :param weights: "stacking" of leave-one-out predictive densities, best for prediction; "bounds", the softmax of the
         evidence lower bounds, which with a few nats between them is nearly all for the best; "equal"; or K numbers
         with sum 1. (:mod:`pyro_ssbnn.inference.stacking` has the formulas.)
@@ -112,13 +111,24 @@ def combine_fits(
     require_alike("combine_fits", fits)
     _check_rule("combine_fits", weights, len(fits))
     check_draws("combine_fits", num_draws, least=_LEAST_DRAWS)
-    model = fits[0].model
-    x = tensor_of("combine_fits", "x", x, model.description.inputs.column_names)
-    y = tensor_of("combine_fits", "y", y)
-    check_data("combine_fits", model, x, y)
-    if len(x) != fits[0].num_data:
+    rows = training_rows("combine_fits", fits[0].model, x, y)
+    return combined("combine_fits", fits, rows, weights=weights, num_draws=num_draws, seed=seed)
+
+
+def combined(
+    owner: str,
+    fits: Sequence[Fit],
+    rows: TrainingRows,
+    *,
+    weights: str | Sequence[float],
+    num_draws: int = 1000,
+    seed: int = 0,
+) -> Mixture:
+    """As :func:`combine_fits`, of rows that are known to fit the network."""
+    if rows.num_data != fits[0].num_data:
         raise ConfigurationError(
-            f"combine_fits: the fits are to {fits[0].num_data} rows, x has {len(x)}; give the rows that were fitted to."
+            f"{owner}: the fits are to {fits[0].num_data} rows, x has {rows.num_data}; give the rows that were fitted"
+            " to."
         )
     members, number = tuple(fits), len(fits)
     if not isinstance(weights, str):
@@ -127,20 +137,19 @@ def combine_fits(
         return Mixture(members, (1 / number,) * number, "equal" if number > 1 else weights)
     if weights == "bounds":
         bounds = [
-            evaluate_bound(one.model, one.guide, x, y, num_draws=num_draws, seed=seed)
+            bound_of(one.model, one.guide, rows, num_draws=num_draws, max_rows=SAMPLE, seed=seed)
             for one in fits
         ]
         found, scores = bound_weights(bounds), [bound.elbo for bound in bounds]
     else:
-        densities = left_out_densities(fits, x, y, num_draws=num_draws, seed=seed)
+        densities = left_out_densities(fits, rows.x, rows.y, num_draws=num_draws, seed=seed)
         found, scores = stacking_weights(densities), densities.mean(0).tolist()
     return Mixture(members, tuple(found.tolist()), weights, tuple(scores))
 
 
 def refitted(
     result: Fit,
-    x: Tensor,
-    y: Tensor,
+    rows: TrainingRows,
     number: int,
     *,
     progress: bool = False,
@@ -165,13 +174,12 @@ def refitted(
     maker, augment = result.guide.restarted, result.start.augment
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)
-        return _fitted(model, x, y, result.options, seeds, maker, augment, progress, n_jobs)
+        return _fitted(model, rows, result.options, seeds, maker, augment, progress, n_jobs)
 
 
 def _fitted(
     model: Network,
-    x: Tensor,
-    y: Tensor,
+    rows: TrainingRows,
     options: TrainingOptions,
     seeds: Sequence[int],
     guide: GuideMaker | None,
@@ -181,6 +189,7 @@ def _fitted(
 ) -> list[Fit]:
     """A fit of each seed."""
     shown = progress and n_jobs in (None, 1)
+    x, y = (rows.x, rows.y) if rows.source is None else (rows.source, None)
     jobs = {
         f"the fit of seed {seed}": (model, x, y, replace(options, seed=seed), guide, augment, shown)
         for seed in seeds
@@ -190,8 +199,8 @@ def _fitted(
 
 def _fit(
     model: Network,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | Rows,
+    y: Tensor | None,
     options: TrainingOptions,
     guide: GuideMaker | None,
     augment: Augmentation | None,

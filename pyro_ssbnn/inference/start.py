@@ -39,13 +39,16 @@ class Start:
     obstacle: str = ""
 
 
-def default_guide(model: Network, options: TrainingOptions) -> Guide:
-    """The guide that a run trains unless it is given one, at new starting values."""
+def default_guide(model: Network, options: TrainingOptions, *, streamed: bool = False) -> Guide:
+    """The guide that a run trains unless it is given one, at new starting values.
+
+    :param streamed: whether the rows are read in pieces, on which joint laws are not settled.
+    """
     initial: dict[str, Any] = {
         "temperature": options.temperature[0],
         "initial_inclusion": options.start_inclusion,
     }
-    if has_block_law(model) and options.hard_gates:
+    if has_block_law(model) and options.hard_gates and not streamed:
         return BlockGuide(model, **initial)
     return StructuredGuide(model, hard=options.hard_gates, **initial)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from pyro_ssbnn.checks import (
     check_rows,
     check_seed,
     check_tensors,
+    check_that,
     tensor_of,
 )
 from pyro_ssbnn.errors import ConfigurationError
@@ -22,11 +24,12 @@ from pyro_ssbnn.models import CompactNetwork
 from pyro_ssbnn.posterior.ensemble import compact_ensemble, posterior_ensemble
 from pyro_ssbnn.posterior.networks import MEMORY
 from pyro_ssbnn.posterior.summary import PredictiveSummary
+from pyro_ssbnn.rows.sources import source_of
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["predict", "predict_compact"]
+__all__ = ["predict", "predict_blocks", "predict_compact"]
 
 
 def predict(
@@ -66,6 +69,48 @@ def predict(
     check_rows("predict", x, y, model.description.inputs.column_names)
     ensemble = posterior_ensemble(model, guide, num_draws, seed=seed, rows=len(x), memory=memory)
     return ensemble.summary(x, y, quantiles)
+
+
+def predict_blocks(
+    model: Network,
+    guide: Guide | MixtureGuide,
+    rows: Any,
+    *,
+    scored: bool = True,
+    quantiles: Sequence[float] = (),
+    num_draws: int = 100,
+    seed: int = 0,
+    memory: int = MEMORY,
+) -> Iterator[PredictiveSummary]:
+    """Predict rows that are read in pieces, as :func:`predict` does, and give what is said of each piece.
+
+    Neither x nor the answer is ever in memory as a whole.
+
+    :param rows: a source, or a data set or loader of torch; see :mod:`pyro_ssbnn.rows`. A source without targets will
+        do.
+    :param scored: whether targets, where the rows bring them, are scored.
+    :returns: Summaries of some rows each, in the order of the source.
+    :raises ConfigurationError: as :func:`predict`, and for rows that are no source.
+    :raises DataError: as :func:`predict`, when it comes to the rows in question.
+    """
+    require_match("predict_blocks", model, guide)
+    check_draws("predict_blocks", num_draws)
+    check_seed(seed)
+    check_at_least_one("predict_blocks", memory=memory)
+    source = source_of("predict_blocks", rows)
+    expected = (
+        "a data set or loader of torch, or a source of pyro_ssbnn.rows; predict takes tensors"
+    )
+    check_that("predict_blocks", "rows", rows, source is not None, expected)
+    names = model.description.inputs.column_names
+    ensemble = None
+    for x, y in source.blocks():  # type: ignore[union-attr]
+        check_rows("predict_blocks", x, y, names)
+        if ensemble is None:
+            ensemble = posterior_ensemble(
+                model, guide, num_draws, seed=seed, rows=len(x), memory=memory
+            )
+        yield ensemble.summary(x, y if scored else None, quantiles)
 
 
 def predict_compact(

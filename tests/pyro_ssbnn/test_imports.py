@@ -24,6 +24,7 @@ ROOMS = [
     "parallel",
     "traces",
     "display",
+    "rows",
     "distributions",
     "priors",
     "likelihoods",
