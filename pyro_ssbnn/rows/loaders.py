@@ -55,7 +55,7 @@ class DatasetSource(Source):
         order: Any = range(len(self))
         if seed is not None:
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        batches = BatchSampler(map(int, order), _ROWS, drop_last=False)  # type: ignore[arg-type]
+        batches = BatchSampler(map(int, order), _ROWS, drop_last=False)
         return _blocks(
             DataLoader(self.dataset, batch_sampler=batches), _ANY if seed is None else seed
         )
