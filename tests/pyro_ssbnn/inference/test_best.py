@@ -62,7 +62,7 @@ def falling(monkeypatch, values):
     """Readings of these values, each with error 1."""
     readings = iter(values)
     monkeypatch.setattr(
-        best_module, "evaluate_bound", lambda *_, **__: Bound(next(readings), 1.0, 0.0, 0.0, 8)
+        best_module, "bound_of", lambda *_, **__: Bound(next(readings), 1.0, 0.0, 0.0, 8)
     )
 
 
