@@ -29,6 +29,7 @@ from pyro_ssbnn.isolation import random_state, set_random_state
 __all__ = ["Engine"]
 
 _WORTH_REMOVING = 0.1  # share of the weights below which a removal saves less than it disturbs
+_SPARE = 4  # predictors that may come in without a new shape
 _log = logging.getLogger(__name__)
 
 
@@ -119,11 +120,10 @@ class Engine:
         steps = self.schedule.steps - self.schedule.steps_of(record)[0]
         now, then = live.model.description, live.narrowest
         kind = best_kind(self.kinds, then, self.rows, steps)
-        self._renew(
-            kind
-            if record == 0 or repays((self.kind, now), (kind, then), self.rows, steps)
-            else None
-        )
+        narrows = record == 0 or repays((self.kind, now), (kind, then), self.rows, steps)
+        inputs = then.inputs.name
+        comes_in = self.schedule.admits_after(record) and inputs in live.kept
+        self._renew(kind if narrows else None, {inputs: _SPARE} if comes_in else {})
 
     def admit(
         self,
@@ -131,31 +131,40 @@ class Engine:
         record: int,
         trained: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Let members that the run began without, given by their original indices, in after so many records.
+        """Let predictors that the run began without, given by their original indices, in after so many records.
+
+        They take the places of spare ones as far as there are any. As many as before leave the shapes as they are, so
+        that torch's compiler cache has the step.
 
         :param trained: parameters of the guide, of a run that let them in before; None starts theirs anew.
         """
-        self.live.admit(back, trained)
+        live, (name,) = self.live, back
+        before, kind = live.model.description, self.kind
+        live.admit(back, trained)
         steps = self.schedule.steps - self.schedule.steps_of(record)[0]
-        self._renew(best_kind(self.kinds, self.live.narrowest, self.rows, steps))
+        spare = max(0, before[name].size - len(live.kept[name]))
+        self._renew(best_kind(self.kinds, live.narrowest, self.rows, steps), {name: spare})
+        if live.model.description.num_weights == before.num_weights:
+            self.kind = kind
 
-    def _renew(self, kind: str | None) -> None:
+    def _renew(self, kind: str | None, spare: Mapping[str, int]) -> None:
         """Bring optimizer and data up to date with the live network.
 
         :param kind: of the steps of a network that is made anew, of the members it has; None keeps its size.
+        :param spare: closed members that it has besides, by group.
         """
         live = self.live
         state = live.whole_state(self.optimizer.state_dict())
         if kind is not None:
             self.kind = kind
-            live.narrow()
+            live.narrow(spare)
             pyro.clear_param_store()  # the run's own, where the new guide takes over the names
             self.optimizer = optimizer_of(
                 live.guide, self.result.options, self.num_data, self.device
             )
             inputs = live.whole_model.description.inputs
             self.minibatches.keep(
-                inputs.columns.indices(live.kept) if inputs.name in live.kept else None
+                inputs.columns.indices(live.places) if inputs.name in live.places else None
             )
         self.optimizer.load_state_dict(live.live_state(state))
 

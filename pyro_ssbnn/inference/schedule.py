@@ -106,10 +106,17 @@ class Schedule:
 
     def admits(self, record: int) -> bool:
         """Whether predictors may come in after a record: once, when four fifths of their gates' hold are over."""
-        hold = self._holds.get(self._predictors, 0.0)
-        at = math.ceil(_ADMITS * hold * self.steps)
         before, now = self._block_of(record)
-        return hold > 0 and before < at <= now
+        return before < self._admission <= now
+
+    def admits_after(self, records: int) -> bool:
+        """Whether predictors may yet come in after so many records."""
+        return self.steps_of(records)[0] < self._admission
+
+    @property
+    def _admission(self) -> int:
+        """Steps after which predictors may come in; 0 for never."""
+        return math.ceil(_ADMITS * self._holds.get(self._predictors, 0.0) * self.steps)
 
     def _block_of(self, record: int) -> tuple[int, int]:
         """Steps done before and after the block that ends with a record."""

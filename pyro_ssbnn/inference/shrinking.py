@@ -104,8 +104,9 @@ class LiveNetwork:
     :param guide: its guide; :meth:`store` brings it up to date.
 
     ``model``, ``guide`` are the live ones: the whole's own until it is narrowed. ``kept`` are the members that have not
-    been closed, in those groups that have lost some; ``present`` are 1 for them and 0 for the closed ones among the
-    live members of each gated group, and of those that follow one.
+    been closed, in those groups that have lost some; ``places`` the members that the live tensors have, closed ones
+    among them; ``present`` are 1 for the former and 0 for the closed ones among the live members of each gated group,
+    and of those that follow one.
     """
 
     def __init__(self, model: Network, guide: Guide) -> None:
@@ -113,7 +114,7 @@ class LiveNetwork:
         self.model, self.guide = model, guide
         self.kept: dict[str, Tensor] = {}
         self._lost: frozenset[str] = frozenset()  # groups and sums that have lost members
-        self._places: dict[str, Tensor] = {}  # of live members, and of what is live of sums
+        self.places: dict[str, Tensor] = {}  # and of what is live of sums
         self._at: dict[
             str, Tensor
         ] = {}  # the same on the device: every record of the history needs them
@@ -124,8 +125,8 @@ class LiveNetwork:
     @property
     def removed_kl(self) -> float:
         """KL from their prior of those gates that the live network no longer has."""
-        groups = [g for g in self.whole_model.description.gate_groups if g.name in self._places]
-        return -sum(g.log_closed(_others(self._places[g.name], g.size).tolist()) for g in groups)
+        groups = [g for g in self.whole_model.description.gate_groups if g.name in self.places]
+        return -sum(g.log_closed(_others(self.places[g.name], g.size).tolist()) for g in groups)
 
     @property
     def narrowest(self) -> NetworkDescription:
@@ -167,18 +168,34 @@ class LiveNetwork:
             self.kept[name] = back.sort().values
         if trained is not None:
             self.whole_guide.load_state_dict(trained)
-            return
-        indices = {name: torch.as_tensor(members) for name, members in admitted.items()}
-        self.whole_guide.admit(self._on_device(indices))
+        else:
+            indices = {name: torch.as_tensor(members) for name, members in admitted.items()}
+            self.whole_guide.admit(self._on_device(indices))
+        if self.guide is not self.whole_guide:
+            whole = self.whole_guide.state_dict()
+            for name, part in self.guide.state_dict().items():
+                part.copy_(take(whole[name], self._axes[name], self.places))
 
-    def narrow(self) -> None:
-        """Take what is closed out of the live network; its guide goes on with the other parameters as they are."""
+    def narrow(self, spare: Mapping[str, int] | None = None) -> None:
+        """Take what is closed out of the live network; its guide goes on with the other parameters as they are.
+
+        :param spare: closed members that stay for others that may come in, by group: the network keeps its shape when
+            they do, and a compiled step its worth.
+        """
         self.store()
-        self._places = self.whole_model.description.with_sums(self.kept)
-        self._lost, self._at = frozenset(self._places), self._on_device(self._places)
-        self.model = self.whole_model.narrowed(self.kept)
-        self.guide = narrowed_guide(self.whole_guide, self.model, self.kept)
+        live = dict(self.kept)
+        for name, number in (spare or {}).items():
+            closed = _others(live[name], self.whole_model.description[name].size)
+            live[name] = torch.cat([live[name], closed[:number]]).sort().values
+        description = self.whole_model.description
+        self.places = description.with_sums(live)
+        self._lost, self._at = frozenset(self.places), self._on_device(self.places)
+        self.model = self.whole_model.narrowed(live)
+        self.guide = narrowed_guide(self.whole_guide, self.model, live)
         self.present = self._all_present()
+        for name, members in description.with_sums(self.kept).items():
+            if name in self.present:
+                self.present[name] *= torch.isin(self.places[name], members).to(self.present[name])
 
     def store(self) -> None:
         """Write the live parameters back into the whole guide, and the live running statistics into the model."""
@@ -186,10 +203,10 @@ class LiveNetwork:
             return
         whole = self.whole_guide.state_dict()
         for name, part in self.guide.state_dict().items():
-            put(whole[name], part, self._axes[name], self._places)
+            put(whole[name], part, self._axes[name], self.places)
         whole = self.whole_model.state_dict()
         for name, part in self.model.state_dict().items():
-            put(whole[name], part, self._statistics_axes[name], self._places)
+            put(whole[name], part, self._statistics_axes[name], self.places)
 
     def inclusion(self) -> dict[str, Tensor]:
         """Inclusion probabilities of every gated group of the whole network, 0 for removed members."""
@@ -218,7 +235,7 @@ class LiveNetwork:
         def moved(moment: Tensor, name: str) -> Tensor:
             axes = self._axes[name]
             everywhere, out = torch.zeros_like(whole[name]), torch.zeros_like(whole[name])
-            put(everywhere, moment, axes, self._places)
+            put(everywhere, moment, axes, self.places)
             put(out, take(everywhere, axes, kept), axes, kept)
             return out
 
@@ -226,9 +243,7 @@ class LiveNetwork:
 
     def live_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Optimizer state of the live guide from the whole's."""
-        return self._mapped(
-            state, lambda moment, name: take(moment, self._axes[name], self._places)
-        )
+        return self._mapped(state, lambda moment, name: take(moment, self._axes[name], self.places))
 
     def _mapped(self, state: Mapping[str, Any], moved: Any) -> dict[str, Any]:
         """Optimizer state with every moment moved; parameters keep their order."""
@@ -263,8 +278,8 @@ class LiveNetwork:
     def _in_live(self, closed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Indices in the live network's tensors of those original members that it still has."""
         return {
-            name: torch.isin(self._places[name], members).nonzero().flatten()
-            if name in self._places
+            name: torch.isin(self.places[name], members).nonzero().flatten()
+            if name in self.places
             else members
             for name, members in closed.items()
         }

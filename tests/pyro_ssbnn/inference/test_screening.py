@@ -1,12 +1,15 @@
 """Predictors that a run begins without, and those that come in: the ranking, and what becomes of the run."""
 
 import numpy as np
+import pyro
 import pytest
 import torch
 
 from pyro_ssbnn import (
     MLP,
     SSGHS,
+    SSIG,
+    AnalyticELBO,
     BernoulliLikelihood,
     CategoricalLikelihood,
     GaussianLikelihood,
@@ -235,3 +238,46 @@ def test_a_node_that_comes_in_is_read_with_weights_of_mean_zero():
     after = live.guide.state_dict()
     assert (after["output.weight.loc"][:, 1] == 0).all()
     assert (after["hidden1.weight.loc"][1] != 0).any()
+
+
+@pytest.mark.parametrize(
+    "member", [7, 10]
+)  # a spare one itself, and one that takes the place of a spare one
+def test_who_comes_in_takes_the_place_of_a_spare_predictor(member):
+    net = network().double()
+    live = LiveNetwork(net, StructuredGuide(net).double())
+    live.close({"input": list(range(6, P))})
+    live.narrow({"input": 3})
+    assert live.places["input"].tolist() == list(range(9))
+    assert live.present["input"].tolist() == [1.0] * 6 + [0.0] * 3
+    assert (live.inclusion()["input"][6:] == 0).all()
+    before = live.model.description.num_weights
+    live.admit({"input": [member]})
+    live.narrow({"input": 2})
+    assert live.model.description.num_weights == before
+    place = live.places["input"].tolist().index(member)
+    assert live.present["input"].tolist() == [float(j < 6 or j == place) for j in range(9)]
+    found = live.inclusion()["input"]
+    assert found[member] == pytest.approx(0.95)
+    assert (found[[j for j in range(6, P) if j != member]] == 0).all()
+
+
+def test_a_spare_predictor_costs_what_it_costs_outside():
+    """The KL of the whole network is the same, wherever the closed predictors are counted."""
+    x, y = friedman()
+    x, y = x.double(), y.double()
+    net = MLP(
+        P, [6], prior=SSIG(inclusion=0.1), likelihood=GaussianLikelihood(1.0), input_inclusion=1 / P
+    ).double()
+    live = LiveNetwork(net, StructuredGuide(net).double())
+    live.close({"input": list(range(6, P))})
+    found = []
+    for spare in (0, 3):
+        live.narrow({"input": spare})
+        columns = live.places["input"]
+        with pyro.get_param_store().scope():
+            terms = AnalyticELBO().terms(live.model, live.guide, x[:, columns], y)
+        found.append((len(columns), sum(terms.kl.values()) + live.removed_kl))
+    (few, before), (more, after) = found
+    assert (few, more) == (6, 9)
+    torch.testing.assert_close(before, after)
