@@ -10,6 +10,7 @@ from pyro_ssbnn._version import __version__
 from pyro_ssbnn.cli.bench import bench
 from pyro_ssbnn.cli.deploy import predict, prune
 from pyro_ssbnn.cli.diagnose import diagnose
+from pyro_ssbnn.cli.effects import effects
 from pyro_ssbnn.cli.export import export
 from pyro_ssbnn.cli.finish import finish
 from pyro_ssbnn.cli.fit import fit
@@ -25,7 +26,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,  # --debug shows the plain traceback
 )
-for _command in (fit, finish, summary, report, plot, diagnose, prune, predict, bench, export):
+_COMMANDS = (fit, finish, summary, report, plot, effects, diagnose, prune, predict, bench, export)
+for _command in _COMMANDS:
     app.command(no_args_is_help=True)(reported(_command))
 
 

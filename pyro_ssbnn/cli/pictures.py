@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from pyro_ssbnn.analysis import plots
+from pyro_ssbnn.analysis import Effect, plots
 from pyro_ssbnn.analysis.plots.style import written
 from pyro_ssbnn.cli.kinds import Picture, PlotKind
 from pyro_ssbnn.data import Preprocessing, TableDescription
@@ -25,10 +26,11 @@ from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.posterior.draws import draw_posterior
 from pyro_ssbnn.results.predictions import class_columns, in_own_units, labels_of
 
-__all__ = ["PlotInputs", "available", "draw", "draw_latency"]
+__all__ = ["PlotInputs", "available", "draw", "draw_effects", "draw_latency"]
 
 _BAND_POINTS = 200
 _BAND_DRAWS = 1000
+_SIDE_BY_SIDE = 3
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,22 @@ def draw_latency(table: pd.DataFrame, target: Path) -> None:
     """Draw times of the forward pass into a file, a picture by its suffix."""
     mpl.use("Agg")
     _save(plots.plot_latency(table), target)
+
+
+def draw_effects(effects: Sequence[Effect], target: Path) -> None:
+    """Draw effects side by side into a file, a picture by its suffix."""
+    mpl.use("Agg")
+    wide = min(_SIDE_BY_SIDE, len(effects))
+    high = math.ceil(len(effects) / wide)
+    with mpl.rc_context({"text.parse_math": False}):
+        _, axes = plt.subplots(
+            high, wide, figsize=(4.6 * wide, 3.6 * high), squeeze=False, layout="constrained"
+        )
+        for effect, ax in zip(effects, axes.flat, strict=False):
+            plots.plot_effect(effect, ax=ax)
+        for ax in axes.flat[len(effects) :]:
+            ax.set_axis_off()
+        _save(axes, target)
 
 
 def _save(axes: Any, target: Path) -> None:

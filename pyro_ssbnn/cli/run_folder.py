@@ -79,6 +79,7 @@ class RunFolder:
     ``latency.csv``           times of the forward pass; there after ``bench``
     ``compact.onnx``          the pruned network for other runtimes; there after ``export``
     ``diagnostics.json``      verdicts of all checks with their numbers; there after ``diagnose``
+    ``effects.csv``           what predictors do, with a plot of the same name; there after ``effects``
     ``report.html``           all of it on one page; there after ``report``
     ``unfinished.json``       how far the run is; there until it is finished (:mod:`~pyro_ssbnn.cli.lifecycle`)
     ========================= ============================================================================
@@ -100,6 +101,7 @@ class RunFolder:
     latency_file = _Entry("latency.csv")
     onnx_file = _Entry("compact.onnx")
     diagnostics_file = _Entry("diagnostics.json")
+    effects_file = _Entry("effects.csv")
     report_file = _Entry("report.html")
     previous_file = _Entry("fit.previous.safetensors")
     state_file = _Entry("unfinished.json")

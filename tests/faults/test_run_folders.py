@@ -28,8 +28,8 @@ WILD = (
     "=1+1",
 )
 # Often those that cost little.
-COMMANDS = ("summary", "predict", "prune", "finish", "fit", "plot", "diagnose", "export")
-WEIGHTS = (6, 6, 6, 6, 6, 3, 2, 1)
+COMMANDS = ("summary", "predict", "prune", "finish", "fit", "plot", "effects", "diagnose", "export")
+WEIGHTS = (6, 6, 6, 6, 6, 3, 3, 2, 1)
 
 
 def places(value, path=()):
@@ -118,6 +118,7 @@ def test_tampered_run_folders(call, finished, table, tmp_path, number, tell):
             "predict": [table, "--out", folder / "p.csv"],
             "prune": ["--out", folder / "c.safetensors"],
             "plot": ["--out", folder / "plots", "--kind", "elbo"],
+            "effects": ["--draws", 10, "--out", folder / "e.csv"],
             "export": ["--out", folder / "c.onnx"],
             "diagnose": ["--no-progress"],
         }.get(name, [])
