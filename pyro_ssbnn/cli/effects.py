@@ -140,7 +140,7 @@ def _extremes(effects: Sequence[Effect]) -> pd.DataFrame:
     for effect in effects:
         table = effect.table()
         for name, part in table.groupby("class", sort=False) if "class" in table else [("", table)]:
-            low, high = part.loc[part["mean"].idxmin()], part.loc[part["mean"].idxmax()]
+            low, high = part.sort_values("mean").iloc[[0, -1]].to_dict("records")
             rows[f"{effect.predictor}: {name}" if name != "" else effect.predictor] = {
                 "lowest": low["mean"],
                 "at_lowest": low["value"],
