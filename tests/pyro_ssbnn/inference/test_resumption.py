@@ -56,6 +56,7 @@ CHANGES = {
     "num_particles": 3,
     "local_reparameterization": False,
     "temperature": (2.0, 2.0),
+    "precision": "bf16",
 }
 # They act only together with others, on other machines, or are tested elsewhere.
 OTHERS = {
