@@ -10,7 +10,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_ssbnn.layers import sample_gate
+from pyro_ssbnn.layers import folded, sample_gate
 from pyro_ssbnn.priors import Latents
 from pyro_ssbnn.structure.sums import PlacedSum
 
@@ -67,7 +67,7 @@ class SampledWiring:
             with pyro.plate(inputs.path, inputs.size, dim=-1):
                 gate = sample_gate(inputs, x)
             x = x * inputs.spread(gate).unsqueeze(-2)
-        return x.unflatten(-1, image) if image else x
+        return folded(x, image) if image else x
 
     def layer(self, name: str, h: Tensor) -> Tensor:
         """Sample a layer's weights and map h."""
@@ -132,9 +132,19 @@ class Addition(nn.Module):
 
 
 def _placed(result: Tensor, term: Tensor, places: Tensor, dim: int) -> Tensor:
+    if dim == -3 and _lies_last(result):  # torch's index_add would change the layout
+        moved = (value.movedim(-3, -1) for value in (result, term))
+        return _placed(*moved, places, -1).movedim(-1, -3)
     draws = torch.broadcast_shapes(result.shape[:dim], term.shape[:dim])
     result = result.expand(*draws, *result.shape[dim:])
     return result.index_add(dim, places, term.expand(*draws, *term.shape[dim:]))
+
+
+def _lies_last(maps: Tensor) -> bool:
+    """Whether maps ``[N, C, H, W]`` lie channel beside channel in memory."""
+    if maps.ndim != 4 or maps.is_contiguous():
+        return False
+    return maps.is_contiguous(memory_format=torch.channels_last)
 
 
 def sums_to_config(sums: Sequence[PlacedSum]) -> list[list[Any]]:

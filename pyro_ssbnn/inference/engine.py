@@ -23,7 +23,7 @@ from pyro_ssbnn.inference.optimizer import optimizer_of
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import renew_rates
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal, may_lose_members
-from pyro_ssbnn.inference.step import STEPS, EagerStep
+from pyro_ssbnn.inference.step import STEPS, EagerStep, TracedStep
 from pyro_ssbnn.isolation import random_state, set_random_state
 
 __all__ = ["Engine"]
@@ -49,8 +49,9 @@ class Engine:
         self.live = LiveNetwork(result.model, result.guide)
         self.optimizer = optimizer_of(result.guide, options, self.num_data, self.device)
         self.rows = minibatches.rows * options.particles(self.num_data)
-        self.kinds = options.step_kinds(description, has_compiler(self.device))
-        self.kind = best_kind(self.kinds, description, self.rows, self.schedule.steps)
+        self.where = self.device.type
+        self.kinds = options.step_kinds(description, has_compiler(self.device), self.where)
+        self.kind = best_kind(self.kinds, description, self.rows, self.schedule.steps, self.where)
         self._step: EagerStep | None = None
 
     @property
@@ -119,8 +120,9 @@ class Engine:
         live.close(due)
         steps = self.schedule.steps - self.schedule.steps_of(record)[0]
         now, then = live.model.description, live.narrowest
-        kind = best_kind(self.kinds, then, self.rows, steps)
-        narrows = record == 0 or repays((self.kind, now), (kind, then), self.rows, steps)
+        kind = best_kind(self.kinds, then, self.rows, steps, self.where)
+        changed = (self.kind, now), (kind, then)
+        narrows = record == 0 or repays(*changed, self.rows, steps, self.where)
         inputs = then.inputs.name
         comes_in = self.schedule.admits_after(record) and inputs in live.kept
         self._renew(kind if narrows else None, {inputs: _SPARE} if comes_in else {})
@@ -143,7 +145,8 @@ class Engine:
         live.admit(back, trained)
         steps = self.schedule.steps - self.schedule.steps_of(record)[0]
         spare = max(0, before[name].size - len(live.kept[name]))
-        self._renew(best_kind(self.kinds, live.narrowest, self.rows, steps), {name: spare})
+        best = best_kind(self.kinds, live.narrowest, self.rows, steps, self.where)
+        self._renew(best, {name: spare})
         if live.model.description.num_weights == before.num_weights:
             self.kind = kind
 
@@ -189,6 +192,8 @@ class Engine:
             step = STEPS[self.kind](
                 model, self.live.guide, elbo, self.result.num_data, present, rounded
             )
+            if isinstance(step, TracedStep):
+                step.replays = options.cuda_graphs
             try:
                 step.prepare(x, y)
                 return step

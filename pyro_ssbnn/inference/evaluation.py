@@ -35,7 +35,7 @@ from pyro_ssbnn.inference.shrinking import PresentScales
 from pyro_ssbnn.inference.training_rows import Rows, TrainingRows, training_rows
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
-from pyro_ssbnn.posterior.networks import log_likelihood, outputs
+from pyro_ssbnn.posterior.networks import MEMORY, log_likelihood, outputs, roomy
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
@@ -201,7 +201,8 @@ def _log_likelihoods(
     model: Network, guide: Guide, gates: Mapping[str, Tensor], num_draws: int, data: _Data
 ) -> Tensor:
     """Log p(y | draw), all rows together, for draws of everything else given the gates, ``[S]``, float64."""
-    block = max(1, _NUMBERS // max(model.description.num_weights, len(data.x)))
+    numbers = _NUMBERS * (roomy(data.x.device) // MEMORY)
+    block = max(1, numbers // max(model.description.num_weights, len(data.x)))
     scores = []
     for at in range(0, num_draws, block):
         part = {site: each[at : at + block] for site, each in gates.items()}

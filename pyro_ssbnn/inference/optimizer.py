@@ -6,6 +6,8 @@ state says the same of a network that shrinks, and in a saved file, for one opti
 
 from __future__ import annotations
 
+import logging
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -13,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_ssbnn.inference.cuda_graph import Recording, records
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.schedule import rate_groups
 from pyro_ssbnn.structure.guide import Guide
 
-__all__ = ["FusedAdam", "JointOptimizer", "means_optimizer", "optimizer_of"]
+__all__ = ["FusedAdam", "JointOptimizer", "RecordedOptimizer", "means_optimizer", "optimizer_of"]
+
+_log = logging.getLogger(__name__)
 
 
 class FusedAdam(torch.optim.Adam):
@@ -34,7 +39,7 @@ class FusedAdam(torch.optim.Adam):
             self._moving = [(group, *self._slots(group["params"])) for group in self.param_groups]
         with torch.no_grad():
             for group, parameters, (means, squares, steps) in self._moving:
-                if group["lr"] == 0 or not parameters:
+                if _is_zero(group["lr"]) or not parameters:
                     continue
                 torch._foreach_add_(steps, 1.0)
                 beta1, beta2 = group["betas"]
@@ -71,6 +76,10 @@ class FusedAdam(torch.optim.Adam):
                 }
         slots = [[self.state[p][key] for p in reached] for key in ("exp_avg", "exp_avg_sq", "step")]
         return reached, slots
+
+
+def _is_zero(rate: float | Tensor) -> bool:
+    return not isinstance(rate, Tensor) and rate == 0  # those on a device are of groups that move
 
 
 class JointOptimizer:
@@ -128,16 +137,81 @@ class JointOptimizer:
             )
 
 
+class RecordedOptimizer(JointOptimizer):
+    """Replays its step from a recording (:mod:`pyro_ssbnn.inference.cuda_graph`), with the rates of each step.
+
+    Where gradients have the memory of the step before, as those of a recorded step have: else it steps as it is. The
+    recording is made anew when other groups move, or the state is another one.
+    """
+
+    records = True
+    _recording: Recording | None = None
+    _moving: list[bool] | None = None
+    _gradient: weakref.ref[Tensor] | None = None  # the first one of the step before
+
+    def step(self) -> None:
+        """Move all parameters by their gradients."""
+        rates = [group["lr"] for group in self.param_groups]
+        moving = [rate != 0 for rate in rates]
+        first = next(p.grad for g in self.param_groups for p in g["params"] if p.grad is not None)
+        alike = self._gradient is not None and self._gradient() is first
+        if not alike or moving != self._moving or not self.records:
+            self._recording, self._moving = None, moving
+            self._gradient = weakref.ref(first)
+            super().step()  # the first one makes moments
+            return
+        if self._recording is None:
+            try:
+                self._record(rates)
+            except Exception as error:  # it steps as it is
+                _log.warning("The optimizer's step cannot be recorded as a CUDA graph: %s", error)
+                self.records = False
+                super().step()
+                return
+        torch._foreach_zero_(self._rates)
+        torch._foreach_add_(self._rates, [rate for rate in rates if rate != 0])
+        self._recording.replay()  # type: ignore[union-attr]
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As :meth:`JointOptimizer.load_state_dict`."""
+        super().load_state_dict(state)
+        self._moving = None
+
+    def _record(self, rates: Sequence[float]) -> None:
+        """Record a step that reads its rates from the device."""
+        groups = self.param_groups
+        parameters = [p for group in groups for p in group["params"]]
+        states = [
+            value
+            for part in self.parts
+            for slots in part.state.values()
+            for value in slots.values()
+        ]
+        self._rates = [
+            parameters[0].new_full((), rate, dtype=torch.float32) for rate in rates if rate != 0
+        ]
+        on_device = iter(self._rates)
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = next(on_device) if rate != 0 else 0.0
+        try:
+            changed = [*parameters, *(value for value in states if isinstance(value, Tensor))]
+            self._recording = Recording(super().step, changed, parameters[0].device)
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
+
+
 def optimizer_of(
     guide: Guide, options: TrainingOptions, num_data: int, device: torch.device
 ) -> JointOptimizer:
     """Optimizer of a guide: Adam for log-scales and gates, and what the options say for the means."""
     groups = rate_groups(guide, options, num_data)
+    kind = RecordedOptimizer if options.cuda_graphs and records(device) else JointOptimizer
     if options.optimizer == "adam":
-        return JointOptimizer([means_optimizer(groups, options, device)])
-    means = sum(kind.startswith("means.") for kind in guide.parameter_groups())
+        return kind([means_optimizer(groups, options, device)])
+    means = sum(name.startswith("means.") for name in guide.parameter_groups())
     rest = _adam(groups[means:], device)
-    return JointOptimizer([means_optimizer(groups[:means], options, device), rest])
+    return kind([means_optimizer(groups[:means], options, device), rest])
 
 
 def means_optimizer(

@@ -93,8 +93,11 @@ class TrainingOptions:
     :param compile: "auto" runs the step as it repays over the run: under Pyro's handlers, as a traced graph of tensor
         operations (a second; the same results bit by bit, in a third of the time for small networks), or as a compiled
         one (ten seconds or more, unless torch's compiler cache has it; the same but for rounding, in a tenth). Counts
-        decide, not clocks, so that runs can be repeated. Image networks, steps that cannot be traced, and machines
-        without a compiler do without. True ("on") compiles, "trace" traces, False ("off") does neither.
+        decide, not clocks, so that runs can be repeated. Image networks (traced on CUDA), steps that cannot be
+        traced, and machines without a compiler do without. True ("on") compiles, "trace" traces, False ("off") does
+        neither.
+    :param cuda_graphs: on CUDA, record a traced or compiled step, and the optimizer's, and replay each by one call; the
+        numbers are the same but for rounding of the rates. False asks for kernel after kernel.
     :param seed: of all random numbers of the run; the caller's own random state is left untouched.
     :param device: "auto" (CUDA where there is one, else the CPU) or any torch device.
     :param dtype: "float32" or "float64".
@@ -131,6 +134,7 @@ class TrainingOptions:
     remove_below: float | None = 0.1
     remove_after: int = 3
     compile: bool | str = "auto"
+    cuda_graphs: bool = True
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -259,16 +263,19 @@ class TrainingOptions:
         """Rate of the gate logits for so many observations."""
         return self.gate_rate or 0.02 * min(1.0, self.batch_rows(num_data) / 256)
 
-    def step_kinds(self, description: NetworkDescription, compiler: bool) -> list[str]:
+    def step_kinds(
+        self, description: NetworkDescription, compiler: bool, where: str = "cpu"
+    ) -> list[str]:
         """Kinds of step that may be chosen from, quickest to build first.
 
         :param compiler: whether there is one.
+        :param where: type of the device.
         """
         if self.compile != "auto":
             return [{True: "compile", False: "eager", "trace": "trace"}[self.compile]]
-        # Convolutions take most of an image network's step, and are as quick eagerly.
         if any(group.geometry is not None for group in description.groups):
-            return ["eager"]
+            # On the CPU convolutions take most of the step, and are as quick eagerly; a GPU waits for Python.
+            return ["eager"] if where == "cpu" else ["eager", "trace"]
         return ["eager", "trace", "compile"] if compiler else ["eager", "trace"]
 
     def num_epochs(self, num_data: int) -> int:

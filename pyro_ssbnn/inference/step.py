@@ -12,6 +12,7 @@ key is the graph itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, cast
@@ -23,6 +24,7 @@ from torch.nn import Module
 from torch.nn.utils.stateless import _reparametrize_module
 
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.inference.cuda_graph import Recording, records
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.graph import compiled, recorded
 from pyro_ssbnn.inference.shrinking import PresentScales
@@ -32,6 +34,8 @@ from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["STEPS", "CompiledStep", "EagerStep", "TracedStep"]
+
+_log = logging.getLogger(__name__)
 
 
 class EagerStep:
@@ -94,17 +98,21 @@ class EagerStep:
 class TracedStep(EagerStep):
     """Run the same computation as a graph, recorded in the time of a hundred steps.
 
-    All minibatches must have the shape of the first.
+    All minibatches must have the shape of the first. On a device that replays (:mod:`pyro_ssbnn.inference.cuda_graph`)
+    the graph is one call, and gradients have the same memory at every step, unless ``replays`` is False.
     """
 
+    replays = True
     _run: Callable[..., Any] | None = None
+    _recording: Recording | None = None
+    _given: tuple[Tensor | None, Tensor | None] = (None, None)
 
     def __call__(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> Tensor:
         """As :meth:`EagerStep.__call__`."""
         if self._run is None:
             self.prepare(x, y)
         with torch.no_grad():
-            terms, *gradients = self._run(x, y, kl_weight, *self._state)  # type: ignore[misc]
+            terms, *gradients = self._outputs(x, y, kl_weight)
         for parameter, gradient in zip(self._reached, gradients, strict=True):
             parameter.grad = gradient
         return terms
@@ -128,10 +136,38 @@ class TracedStep(EagerStep):
         self.guide.zero_grad(set_to_none=True)
         with torch.no_grad():
             self._run = self._built(inputs)
+            if self.replays and records(x.device):
+                self._record(inputs)
 
     def is_stale(self) -> bool:
         """Whether attributes of network or guide have changed since the trace."""
         return self._attributes != _attributes(self.model, self.guide)
+
+    def _outputs(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> list[Tensor]:
+        if self._recording is None:
+            found: list[Tensor] = self._run(x, y, kl_weight, *self._state)  # type: ignore[misc]
+            return found
+        for number, (given, place) in enumerate(zip((x, y, kl_weight), self._places, strict=True)):
+            if number == 2 or given is not self._given[number]:  # full batches stay as they are
+                place.copy_(given)
+        self._given = x, y
+        self._recording.replay()
+        terms, *gradients = self._recording.result
+        return [terms.clone(), *gradients]
+
+    def _record(self, inputs: list[Tensor]) -> None:
+        """Record the graph on memory of its own for what is given at every step."""
+        places = [value.clone() for value in inputs[:3]]
+        try:
+            self._recording = Recording(
+                lambda: self._run(*places, *self._state),  # type: ignore[misc]
+                self._memory.values(),
+                inputs[0].device,
+            )
+        except Exception as error:  # the same step, asked for kernel by kernel
+            _log.warning("The step cannot be recorded as a CUDA graph: %s", error)
+            return
+        self._places = places
 
     def _built(self, inputs: list[Tensor]) -> Callable[..., Any]:
         return self._traced(inputs)

@@ -5,6 +5,7 @@ from pyro_ssbnn.layers.convolution import (
     GroupConv2d,
     convolution,
     convolve,
+    folded,
     gated_convolution,
 )
 from pyro_ssbnn.layers.group import GroupLayer, GroupLinear, row_plate, sample_gate
@@ -27,6 +28,7 @@ __all__ = [
     "batch_norm",
     "convolution",
     "convolve",
+    "folded",
     "gated_convolution",
     "linear_terms",
     "max_pool",

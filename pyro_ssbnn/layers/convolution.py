@@ -13,6 +13,8 @@ filters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pyro.poutine.runtime import effectful
 from torch import Tensor
@@ -25,7 +27,14 @@ from pyro_ssbnn.priors import Latents
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 from pyro_ssbnn.structure.groups import NodeGroup
 
-__all__ = ["ConvolutionGeometry", "GroupConv2d", "convolution", "convolve", "gated_convolution"]
+__all__ = [
+    "ConvolutionGeometry",
+    "GroupConv2d",
+    "convolution",
+    "convolve",
+    "folded",
+    "gated_convolution",
+]
 
 
 def convolve(
@@ -68,6 +77,28 @@ def convolve(
         for m, k, b in zip(maps, kernel, biases, strict=True)
     ]
     return torch.stack(each).unflatten(0, draws)
+
+
+def folded(x: Tensor, image: Sequence[int]) -> Tensor:
+    """Flattened images ``[..., N, C H W]`` as ``[..., N, C, H, W]``.
+
+    In the layout in which what follows is quickest: for rounded products on CUDA channel beside channel, which all
+    later maps then have, too.
+    """
+    images = x.unflatten(-1, tuple(image))
+    if images.ndim == 4 and _channels_last(x.device):
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
+
+
+def _channels_last(device: torch.device) -> bool:
+    """Whether products on a device are done by tensor cores, which want channels last."""
+    if device.type != "cuda":
+        return False
+    try:
+        return torch.is_autocast_enabled("cuda") or torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # set by torch's newer names
+        return torch.backends.cudnn.conv.fp32_precision == "tf32"
 
 
 @effectful(type="affine")

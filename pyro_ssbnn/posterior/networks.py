@@ -33,6 +33,7 @@ __all__ = [
     "log_likelihood",
     "outputs",
     "predictions",
+    "roomy",
 ]
 
 MEMORY = 2**28
@@ -42,7 +43,8 @@ _LIVE = 6  # copies of the largest layer held in a pass
 # Numbers of a layer that pass together on the CPU: more leave its cache, and cost up to three times.
 _CACHE = 2**19
 _PREDICTED = 2**20  # outputs turned into predictions at a time
-_ROWS = 1024  # rows of a pass, at most, before draws are put beside each other
+_ROWS = 1024  # rows of a pass on the CPU, at most, before draws are put beside each other
+_GPU_ROWS = 2**16  # the same on a GPU, where a pass of few is all waiting
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ class Block:
             raise ConfigurationError(
                 f"memory: one row of this network takes {least:,} bytes; got {memory:,}."
             )
+        most = _GPU_ROWS
         if like.device.type == "cpu":
-            fits = max(1, min(fits, _CACHE // widest))
-        rows = max(1, min(fits, num_rows, _ROWS))
+            fits, most = max(1, min(fits, _CACHE // widest)), _ROWS
+        rows = max(1, min(fits, num_rows, most))
         return cls(max(1, min(fits // rows, num_draws)), rows)
 
 
@@ -120,17 +123,25 @@ def drawn_networks(
         yield DrawnNetworks(model.assemble(layers), {k: v[part] for k, v in latents.items()}, size)
 
 
+def roomy(device: torch.device) -> int:
+    """Bytes that evaluations may use where nobody has said how many: on a GPU large blocks keep it busy."""
+    if device.type != "cuda":
+        return MEMORY
+    return max(MEMORY, torch.cuda.get_device_properties(device).total_memory // 8)
+
+
 def outputs(
-    model: Network, values: Mapping[str, Tensor], x: Tensor, memory: int = MEMORY
+    model: Network, values: Mapping[str, Tensor], x: Tensor, memory: int | None = None
 ) -> Tensor:
     """Outputs f of S draws at N rows, ``[S, N, K]``, on the CPU; batch norms use their running statistics.
 
     :param values: draws of all latents by site, ``[S, ...]``.
     :param x: predictors ``[N, p]``, on any device.
-    :param memory: budget in bytes, beside the outputs.
+    :param memory: budget in bytes, beside the outputs; None takes what is :func:`roomy`.
     """
     description = model.description
     like = values[description.groups[0].weight_site]
+    memory = roomy(like.device) if memory is None else memory
     num_draws, size = len(like), description.num_outputs
     block = Block.of(description.widest, num_draws, len(x), like, memory)
     f = torch.empty(num_draws, len(x), size, dtype=like.dtype)
