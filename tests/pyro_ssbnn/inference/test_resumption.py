@@ -60,6 +60,7 @@ CHANGES = {
 }
 # They act only together with others, on other machines, or are tested elsewhere.
 OTHERS = {
+    "cuda_graphs",
     "epochs",
     "gate_hold",
     "gate_method",
