@@ -133,8 +133,8 @@ class Addition(nn.Module):
 
 def _placed(result: Tensor, term: Tensor, places: Tensor, dim: int) -> Tensor:
     if dim == -3 and _lies_last(result):  # torch's index_add would change the layout
-        moved = (value.movedim(-3, -1) for value in (result, term))
-        return _placed(*moved, places, -1).movedim(-1, -3)
+        moved = _placed(result.movedim(-3, -1), term.movedim(-3, -1), places, -1)
+        return moved.movedim(-1, -3)
     draws = torch.broadcast_shapes(result.shape[:dim], term.shape[:dim])
     result = result.expand(*draws, *result.shape[dim:])
     return result.index_add(dim, places, term.expand(*draws, *term.shape[dim:]))

@@ -14,6 +14,7 @@ filters.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from pyro.poutine.runtime import effectful
@@ -95,10 +96,11 @@ def _channels_last(device: torch.device) -> bool:
     """Whether products on a device are done by tensor cores, which want channels last."""
     if device.type != "cuda":
         return False
+    cudnn: Any = torch.backends.cudnn
     try:
-        return torch.is_autocast_enabled("cuda") or torch.backends.cudnn.allow_tf32
+        return torch.is_autocast_enabled("cuda") or bool(cudnn.allow_tf32)
     except RuntimeError:  # set by torch's newer names
-        return torch.backends.cudnn.conv.fp32_precision == "tf32"
+        return bool(cudnn.conv.fp32_precision == "tf32")
 
 
 @effectful(type="affine")
