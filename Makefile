@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-faults lint format clean bench-tables bench-uci bench-speed reproduce-mnist \
+.PHONY: demo test test-slow test-faults lint docs links clean-docs package test-lowest test-highest types format clean bench-tables bench-uci bench-speed reproduce-mnist \
 	reproduce-cifar reproduce-subset
 
 $(READY): setup.cfg constraints.txt
@@ -34,6 +34,22 @@ lint: $(READY)
 	rm -rf build
 	$(BIN)/pip install --quiet --no-deps --target build/typed .
 	cd build && MYPYPATH=typed ../$(BIN)/mypy --config-file ../setup.cfg -p pyro_ssbnn
+
+# The site, docs/_build/html/index.html; its tutorials and gallery are run, some minutes. A warning is an error.
+DOCS_READY := $(VENV)/.docs-ready
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+docs: $(DOCS_READY)
+	$(BIN)/python -m sphinx -b html --fail-on-warning --keep-going docs docs/_build/html
+
+# Links to other sites (those inside are checked by `make docs` and by the tests). Needs the network.
+links: $(DOCS_READY)
+	$(BIN)/python -m sphinx -b linkcheck -D nb_execution_mode=off docs docs/_build/links
+
+clean-docs:
+	rm -rf docs/_build docs/api
 
 # Ten minutes to an hour each on two cores; DATA holds the folders mnist/ and uci/ (docs/results.md says in which format).
 DATA ?= data

@@ -1,5 +1,6 @@
-"""Which predictors matter? Twenty lines, from simulated data to a smaller network."""
+"""Which predictors matter? From simulated data to a smaller network; y depends on x1, x4 and x8."""
 
+import matplotlib.pyplot as plt
 import torch
 
 import pyro_ssbnn as ss
@@ -16,13 +17,13 @@ net = ss.MLP(
     input_inclusion=0.1,
 )
 options = ss.TrainingOptions(epochs=500)
-result = ss.fit(net, x, (y - y.mean()) / y.std(), options)
+result = ss.fit(net, x, (y - y.mean()) / y.std(), options, progress=False)
 
 table = ss.inclusion_summary(result.guide)
-print(table[table["group"] == "input"])  # inclusion probability of every predictor
-posterior = ss.to_arviz(
-    result.model, result.guide
-)  # ArviZ: draws, exact inclusion, log p and log q
+print(table.loc[table["group"] == "input", ["inclusion", "log_bayes_factor", "selected"]])
 pruning = ss.prune(result.model, result.guide)  # a plain torch module with the selected nodes
-print(pruning.report)
+print(pruning.report[["nodes", "nodes_kept", "weights_kept"]])
 prediction = pruning.network(x)
+
+ss.plots.plot_predictor_inclusion(result.guide)
+plt.savefig("sparse_regression.png", bbox_inches="tight")

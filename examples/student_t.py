@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import torch
 from pyro.distributions import Gamma, InverseGamma, StudentT
 from scipy.special import stdtr
@@ -11,24 +12,14 @@ import pyro_ssbnn as ss
 
 @ss.register("student-t-noise")
 @dataclass(frozen=True)
-class StudentTLikelihood(ss.Likelihood):
-    """Student's t around f, with ``noise.df`` degrees of freedom and the scale ``noise.scale``.
-
-    :param shape: of the Gamma prior of the degrees of freedom.
-    :param rate: its rate; 2 and 0.1 are those of Juarez and Steel (2010).
-    """
-
-    shape: float = 2.0
-    rate: float = 0.1
+class StudentTNoise(ss.Likelihood):
+    """Student's t around f; the priors are those of Juarez and Steel (2010)."""
 
     def latent_sites(self, like):
         """The latents, with their priors and where the guide starts."""
-        df = Gamma(like.new_tensor(self.shape), like.new_tensor(self.rate))
+        df = Gamma(like.new_tensor(2.0), like.new_tensor(0.1))
         scale = InverseGamma(like.new_tensor(2.0), like.new_tensor(0.5))
-        return {
-            "noise.df": ss.LatentSite(df, initial=5.0),
-            "noise.scale": ss.LatentSite(scale),
-        }
+        return {"noise.df": ss.LatentSite(df, initial=5.0), "noise.scale": ss.LatentSite(scale)}
 
     def distribution(self, f, latents):
         """Targets given the network's output and the latents."""
@@ -49,17 +40,10 @@ x = torch.rand(400, 8) * 4 - 2
 signal = torch.sin(x[:, 0]) + x[:, 3]
 y = signal + 0.2 * StudentT(3.0).sample((400,))  # now and then far off
 
-net = ss.MLP(
-    8,
-    [8],
-    prior=ss.SSGHS(inclusion=0.1),
-    likelihood=StudentTLikelihood(),
-    activation="tanh",
-    input_inclusion=0.1,
-)
-result = ss.fit(
-    net, x, y, ss.TrainingOptions(epochs=900, batch_size=400, num_particles=1), progress=False
-)
+given = {"prior": ss.SSGHS(inclusion=0.1), "likelihood": StudentTNoise(), "activation": "tanh"}
+net = ss.MLP(8, [8], input_inclusion=0.1, **given)
+options = ss.TrainingOptions(epochs=900, batch_size=400, num_particles=1)
+result = ss.fit(net, x, y, options, progress=False)
 draws = ss.draw_posterior(net, result.guide, 500)
 for site in ("noise.df", "noise.scale"):
     low, middle, high = draws.latents[site].quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
@@ -67,5 +51,7 @@ for site in ("noise.df", "noise.scale"):
 predicted = ss.predict(net, result.guide, x, quantiles=(0.05, 0.95))
 error = (predicted.mean - signal).square().mean().sqrt()
 print(f"root mean square error of the signal: {error:.3f}")
+
 lower, upper = predicted.interval(0.9)
-print(f"in their 90 % interval: {((lower < y) & (y < upper)).double().mean():.3f} of the targets")
+ss.plots.plot_observed(predicted.mean, y, lower, upper)
+plt.savefig("student_t.png", bbox_inches="tight")

@@ -1,5 +1,6 @@
-"""A network of one's own: a small VGG with batch norm, from its definition to its pruned form (docs/own_network.md)."""
+"""A network of one's own: a small VGG with batch norm, from its definition to its pruned form."""
 
+import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits
 
@@ -8,23 +9,11 @@ import pyro_ssbnn as ss
 
 @ss.register("vgg")
 class VGG(ss.ImageNetwork):
-    """Stages of 3 x 3 convolutions with batch norm, each stage followed by 2 x 2 max-pooling; then the classifier.
+    """Stages of 3 x 3 convolutions with batch norm, each followed by 2 x 2 max-pooling; then the classifier."""
 
-    :param stages: filters of each convolution, stage by stage.
-    """
-
-    def __init__(
-        self,
-        image_shape=(3, 32, 32),
-        stages=((64, 64), (128, 128)),
-        *,
-        prior,
-        likelihood,
-        output_prior=None,
-        activation="relu",
-    ):
-        super().__init__(image_shape, prior, likelihood, output_prior, activation)
-        self.stages = [list(stage) for stage in stages]
+    def __init__(self, image_shape, stages, *, prior, likelihood, **options):
+        super().__init__(image_shape, prior, likelihood, **options)
+        self.stages = [list(stage) for stage in stages]  # filters of each convolution
         layout = ss.Layout("VGG", self.image_shape)
         for i, stage in enumerate(self.stages):
             for j, filters in enumerate(stage):
@@ -51,19 +40,17 @@ images, labels = load_digits(return_X_y=True)
 x, y = torch.tensor(images, dtype=torch.float32) / 8 - 1, torch.tensor(labels)
 train, test = slice(0, 1200), slice(1200, None)
 
-net = VGG(
-    (1, 8, 8),
-    [(8,), (16,)],
-    prior=ss.SSGHS(inclusion=0.1),
-    likelihood=ss.CategoricalLikelihood(10),
-)
+prior, likelihood = ss.SSGHS(inclusion=0.1), ss.CategoricalLikelihood(10)
+net = VGG((1, 8, 8), [(8,), (16,)], prior=prior, likelihood=likelihood, activation="relu")
 options = ss.TrainingOptions(epochs=12, batch_size=60, num_particles=1)
 result = ss.fit(net, x[train], y[train], options, progress=False)
 
 # Gates need thousands of steps, this trial has 240: take the likeliest three quarters of the second layer.
 selection = ss.select(result.guide.inclusion(), nodes={"stage1_conv0": 12})
 pruning = ss.prune(result.model, result.guide, selection, num_draws=10)  # batch norm is folded in
-print(pruning.report)
+print(pruning.report[["nodes", "nodes_kept", "weights", "weights_kept"]])
 probabilities = pruning.network(x[test]).softmax(-1).mean(0)
 accuracy = (probabilities.argmax(-1) == y[test]).float().mean().item()
 print(f"accuracy of the pruned network {accuracy:.1%}")
+ss.plots.plot_inclusion(result.guide)
+plt.savefig("vgg.png", bbox_inches="tight")

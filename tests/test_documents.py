@@ -1,4 +1,4 @@
-"""Examples in docstrings run and print what they say; so does the README's first program."""
+"""Examples in docstrings run and print what they say; so does the README's program. Links lead somewhere."""
 
 import configparser
 import doctest
@@ -7,9 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.glob("tutorials/*.md")),
+]
 
 
 def modules_with_examples():
@@ -47,19 +53,72 @@ def test_python_on_a_page_is_python(page):
         compile(block, page.name, "exec")
 
 
+def test_every_page_is_in_the_site_once():
+    listed = []
+    for page in PAGES:
+        for toctree in re.findall(
+            r"^```\{toctree\}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S
+        ):
+            names = [line for line in toctree.splitlines() if line and not line.startswith(":")]
+            listed += [(page.parent / f"{name}.md").resolve() for name in names]
+    pages = {page.resolve() for page in PAGES if page.parent != ROOT and page.name != "index.md"}
+    assert sorted(listed) == sorted(pages), "a page belongs into the toctree of one section"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_inside_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{page.name}: {target}"
+
+
+def anchors(page):
+    """Anchors of the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    kept = [re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings]
+    return {re.sub(r"\s", "-", heading.strip()) for heading in kept}
+
+
 @pytest.mark.parametrize(
     "epochs", [3, pytest.param(None, marks=pytest.mark.slow)], ids=["few epochs", "as printed"]
 )
+@pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
 def test_the_readmes_program_runs(epochs, capsys):
+    """The slow one prints what stands below it."""
     (program,) = python_blocks(ROOT / "README.md")
     if epochs is not None:
-        program, replaced = re.subn(r"epochs=\d+", f"epochs={epochs}", program)
-        assert replaced == 1
+        program = program.replace("hidden=(32,)", f"hidden=(32,), epochs={epochs}")
+        assert "epochs" in program
     names = {}
     exec(compile(program, "README.md", "exec"), names)
-    assert names["prediction"].shape == (500, 1)
-    assert "input" in capsys.readouterr().out
+    assert names["mean"].shape == names["sd"].shape == (500,)
+    printed = capsys.readouterr().out
+    assert "town" in printed
     if epochs is None:
-        table = names["table"]
-        chosen = table.index[(table["group"] == "input") & table["selected"]].tolist()
-        assert chosen == ["x1", "x4", "x8"]
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        (output,) = re.findall(r"^```text\n(.*?)^```", text, re.M | re.S)
+        assert [line.split() for line in printed.splitlines()] == [
+            line.split() for line in output.splitlines()
+        ]
+
+
+def test_the_layer_of_the_contributors_page_is_a_layer():
+    (program,) = python_blocks(ROOT / "CONTRIBUTING.md")
+    assert len(program.splitlines()) < 40
+    names = {}
+    exec(compile(program, "CONTRIBUTING.md", "exec"), names)
+    assert set(names["trace"].nodes) >= {"filters.gate", "filters.weight"}
+    closed, x = names["closed"], names["x"]
+    assert closed.shape == (len(x), 8, 4)
+    assert not closed[..., [1, 3]].any()
+    weight = names["trace"].nodes["filters.weight"]["value"]
+    gate = names["trace"].nodes["filters.gate"]["value"]
+    expected = torch.nn.functional.conv1d(x[:, None], weight[:, None, :-1], weight[:, -1])
+    returned = names["trace"].nodes["_RETURN"]["value"]
+    torch.testing.assert_close(returned, expected.mT * gate)

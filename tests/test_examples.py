@@ -14,6 +14,42 @@ from pyro_ssbnn.posterior.draws import site_values, trace_draws
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Pictures of the scripts go here."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_short_draws_and_is_in_the_gallery(name):
+    program = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    assert len(program.splitlines()) < 60
+    assert f'plt.savefig("{name}.png"' in program
+    gallery = (EXAMPLES.parent / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert f"examples/{name}.py" in gallery
+
+
+@pytest.mark.slow
+def test_a_band_is_wider_where_there_are_no_data():
+    names = runpy.run_path(str(EXAMPLES / "curve.py"))
+    sd = names["draws"].mean.std(0)
+    where = names["where"].squeeze(-1)
+    assert sd[(where > 4)].mean() > 3 * sd[(where > 1) & (where < 3)].mean()
+    assert Path("curve.png").exists()
+
+
+@pytest.mark.slow
+def test_the_product_of_friedmans_function_is_the_first_interaction():
+    names = runpy.run_path(str(EXAMPLES / "interactions.py"))
+    inclusion = names["result"].guide.inclusion()["input"]
+    assert (inclusion > 0.5).tolist() == [True] * 5 + [False] * 5
+    assert {names["pairs"].iloc[0]["first"], names["pairs"].iloc[0]["second"]} == {"x1", "x2"}
+    assert Path("interactions.png").exists()
+
+
 @pytest.mark.slow
 def test_sparse_regression_finds_its_three_predictors(capsys):
     names = runpy.run_path(str(EXAMPLES / "sparse_regression.py"))
@@ -26,18 +62,17 @@ def test_sparse_regression_finds_its_three_predictors(capsys):
 
 
 @pytest.mark.parametrize(
-    "epochs", [3, pytest.param(300, marks=pytest.mark.slow)], ids=["few epochs", "as written"]
+    "epochs", [3, pytest.param(100, marks=pytest.mark.slow)], ids=["few epochs", "as written"]
 )
 @pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
-def test_a_raw_table_becomes_a_report(epochs, tmp_path, monkeypatch, capsys):
+def test_a_raw_table_becomes_a_report(epochs, tmp_path, capsys):
     """In 25 lines, besides its first; the slow one finds what was planted."""
     program = (EXAMPLES / "raw_table.py").read_text(encoding="utf-8")
     assert len(program.splitlines()) <= 30
-    monkeypatch.chdir(tmp_path)
-    quick = "" if epochs == 300 else ", options={'compile': False}, num_draws=10"
+    quick = "" if epochs == 100 else ", options={'compile': False}, num_draws=10"
     names = {}
-    program = program.replace("epochs=300", f"epochs={epochs}{quick}")
-    if epochs < 300:
+    program = program.replace("epochs=100", f"epochs={epochs}{quick}")
+    if epochs < 100:
         program = program.replace("y_test))", "y_test), checks=False)")
     exec(program, names)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -45,7 +80,7 @@ def test_a_raw_table_becomes_a_report(epochs, tmp_path, monkeypatch, capsys):
     assert "Aix" in capsys.readouterr().out
     table = names["model"].inclusion_
     assert list(table.index) == list(names["frame"].columns)
-    if epochs == 300:
+    if epochs == 100:
         assert table.index[table["selected"]].tolist() == ["area", "town"]
         assert names["model"].score(names["X_test"], names["y_test"]) > 0.7
 

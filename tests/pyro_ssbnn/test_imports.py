@@ -44,6 +44,7 @@ ROOMS = [
     "compression",
     "sklearn",
     "cli",
+    "__main__",
 ]
 
 

@@ -165,7 +165,8 @@ def test_gaussian_noise_goes_the_same_road():
     assert not list(LatentsGuide(ss.GaussianLikelihood(scale=0.1)).parameters())
 
 
-def test_the_example_learns_tails_and_scale_through_a_removal_and_a_file(tmp_path):
+def test_the_example_learns_tails_and_scale_through_a_removal_and_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for its picture
     names = runpy.run_path(str(EXAMPLE))
     result, net, x, y = (names[k] for k in ("result", "net", "x", "y"))
     assert result.history.removed
