@@ -33,6 +33,7 @@ nb_execution_mode = (
 )
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+nb_execution_in_temp = True  # what the scripts write
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
 
