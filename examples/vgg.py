@@ -11,8 +11,10 @@ import pyro_ssbnn as ss
 class VGG(ss.ImageNetwork):
     """Stages of 3 x 3 convolutions with batch norm, each followed by 2 x 2 max-pooling; then the classifier."""
 
-    def __init__(self, image_shape, stages, *, prior, likelihood, **options):
-        super().__init__(image_shape, prior, likelihood, **options)
+    def __init__(
+        self, image_shape, stages, *, prior, likelihood, output_prior=None, activation="relu"
+    ):
+        super().__init__(image_shape, prior, likelihood, output_prior, activation)
         self.stages = [list(stage) for stage in stages]  # filters of each convolution
         layout = ss.Layout("VGG", self.image_shape)
         for i, stage in enumerate(self.stages):
@@ -41,7 +43,7 @@ x, y = torch.tensor(images, dtype=torch.float32) / 8 - 1, torch.tensor(labels)
 train, test = slice(0, 1200), slice(1200, None)
 
 prior, likelihood = ss.SSGHS(inclusion=0.1), ss.CategoricalLikelihood(10)
-net = VGG((1, 8, 8), [(8,), (16,)], prior=prior, likelihood=likelihood, activation="relu")
+net = VGG((1, 8, 8), [(8,), (16,)], prior=prior, likelihood=likelihood)
 options = ss.TrainingOptions(epochs=12, batch_size=60, num_particles=1)
 result = ss.fit(net, x[train], y[train], options, progress=False)
 
