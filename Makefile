@@ -51,6 +51,38 @@ links: $(DOCS_READY)
 clean-docs:
 	rm -rf docs/_build docs/api
 
+# What a release consists of, in dist/, and what is wrong with it.
+RELEASE_READY := $(VENV)/.release-ready
+$(RELEASE_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[release]"
+	touch $@
+
+package: $(RELEASE_READY) types
+	rm -rf build/lib dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+# A program of a user, which both checkers of types read with the package as it is installed (py.typed).
+types: $(RELEASE_READY)
+	rm -rf build/typed
+	$(BIN)/pip install --quiet --no-deps --target build/typed .
+	cp tests/typing/program.py build/typed_program.py
+	cd build && MYPYPATH=typed ../$(BIN)/python -m mypy --strict --config-file= --follow-imports=silent typed_program.py
+	cd build && ../$(BIN)/pyright --pythonpath ../$(BIN)/python typed_program.py
+
+# The default tests against the wheel in an environment of its own, with the lowest and the highest versions of every stated
+# range. TORCH="torch==2.13.0" takes another torch than the lowest; TESTS are the tests.
+TESTS ?= tests
+test-lowest test-highest: test-%:
+	rm -rf build/$*
+	$(PYTHON) -m venv build/$*
+	$(PYTHON) .ci/lowest.py $(if $(TORCH),torch) > build/lowest.txt
+	build/$*/bin/pip install --quiet $(if $(filter lowest,$*),--constraint build/lowest.txt) $(TORCH) ".[test]"
+	build/$*/bin/pip check
+	build/$*/bin/pip list
+	build/$*/bin/pytest -n auto -m "not slow" $(TESTS)
+
 # Ten minutes to an hour each on two cores; DATA holds the folders mnist/ and uci/ (docs/results.md says in which format).
 DATA ?= data
 bench-uci: $(READY)
