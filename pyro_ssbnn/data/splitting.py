@@ -28,7 +28,7 @@ def split_rows(
     :param test_fraction: share of the rows in the test set, strictly between 0 and 1.
     :param seed: of the shuffle, ``0..2**32 - 1``; the same seed gives the same split.
     :param classes: ``[N]``; both parts keep their shares. A class with a single row is trained on.
-    :param groups: ``[N]``; rows of a group are all in the same part, classes are then not looked at.
+    :param groups: ``[N]``; all rows of a group go to the same part, whatever their classes.
     :returns: Positions of the training and of the test rows.
     :raises DataError: a fraction outside (0, 1), a part with too few rows.
     """

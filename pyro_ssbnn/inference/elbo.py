@@ -74,7 +74,7 @@ class AnalyticELBO(ELBO):
 
     :param num_particles: draws of the latents per estimate, always vectorised (in a plate left of the model's).
     :param local_reparameterization: draw pre-activations in place of weights
-        (:class:`~pyro_ssbnn.layers.LocalReparameterization`): less noise, a dearer dense step.
+        (:class:`~pyro_ssbnn.layers.LocalReparameterization`): less noise, and a slower step of dense layers.
     :param kl_weight: :math:`\beta`, the factor on the KL; 1 for the bound, less during a warm-up.
     :param max_plate_nesting: plates of the model, 1 for every network of this package.
 

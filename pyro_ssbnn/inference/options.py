@@ -35,67 +35,64 @@ _KINDS = {"bool": bool, "str": str}
 class TrainingOptions:
     """How :func:`pyro_ssbnn.fit` optimises the ELBO.
 
-    Some defaults differ where gates are held, in networks with hidden layers that select predictors, and in small
-    dense ones. A result's options say whether they were (``gate_hold``).
+    None leaves a choice to the package. It chooses differently for networks that *hold* their gates: those with hidden
+    layers that select predictors, and small dense ones. ``result.options.gate_hold`` says whether a fit did.
 
-    :param epochs: passes over the data; None takes as many as make 10,000 steps (12,000 where gates are held), at least
-        20.
-    :param batch_size: rows a step; a larger value than the data has rows means full batches. None takes an eighth of
-        the data (a third where gates are held), within 32 to 256 rows: gates learn poorly from smaller ones.
-    :param optimizer: of the weights' means: "adam", or "sgd", which is gradient descent with ``momentum``. Log-scales
-        and gates are Adam's in either case: where the KL rules, their gradients are of the order of one over the number
-        of observations, and no rate that suits the means would ever move them.
-    :param mean_rate: learning rate of the weights' means. Adam's is in units of 1/sqrt(fan-in of their layer); that of
-        "sgd" is taken as it is, a step per unit of gradient of the loss, which is the negative ELBO per observation.
+    :param epochs: passes over the data. None: 10,000 steps (12,000 where gates are held), and at least 20 epochs.
+    :param batch_size: rows a step; more than the data has means full batches. None: an eighth of the data (a third
+        where gates are held), between 32 and 256 rows. Gates learn poorly from smaller batches.
+    :param optimizer: "adam", or "sgd", gradient descent with ``momentum``, for the weights' means. Log-scales and gates
+        keep Adam: where the KL rules, their gradients are of order 1/n, too small for a rate that suits the means.
+    :param mean_rate: learning rate of the weights' means. Under "adam" in units of 1/sqrt(fan-in of the layer); under
+        "sgd" a step per unit of gradient of the loss, the negative ELBO per observation.
     :param momentum: of "sgd", from 0 to below 1: each step adds this share of the step before.
     :param scale_rate: learning rate of the weights' log-scales.
-    :param latent_rate: learning rate of log-medians and log-scales of slab scales and noise; None takes ``scale_rate``.
-    :param gate_rate: learning rate of gate logits; too high a rate can close every node before the weights have
-        learned. None takes 0.02 for steps of 256 rows or more, and proportionally less for smaller ones, whose
-        gradients are noisier. A number has the gates follow the gradient from the start, unless ``gate_hold`` says
-        otherwise; gates that move by ascent have no rate.
+    :param latent_rate: learning rate of log-medians and log-scales of slab scales and noise. None: ``scale_rate``.
+    :param gate_rate: learning rate of gate logits. Too high a rate can close every node before the weights have
+        learned. None: 0.02 for steps of 256 rows or more, and proportionally less for fewer rows, whose gradients are
+        noisier. A number makes the gates follow the gradient from the start, unless ``gate_hold`` says otherwise.
+        Gates that move by ascent have no rate.
     :param gate_hold: fractions of the epochs during which the gates of predictors, and those of nodes, stay where they
-        start. A predictor whose effect takes several nodes, such as a square, looks like noise until they have learned
-        it, and its gate would close before; so does a node that has yet to find its place. None holds them for (0.6,
-        0.7) of the epochs where the network has hidden layers and selects predictors, or is dense and small, and not at
-        all elsewhere.
-    :param gate_method: how gates move: "gradient", by the optimizer along straight-through gradients, or "ascent", by
-        coordinate ascent on the evidence of both branches (:mod:`pyro_ssbnn.inference.gates`), which is unbiased and
-        dear for large networks. None ascends where gates are held.
-    :param screen: begin without those of more than ten selected predictors in which boosted trees find no use
-        (:mod:`pyro_ssbnn.inference.screening`); one that proves useful for what the network leaves unexplained comes
-        in before the gates are let go. False begins with all.
-    :param kl_warmup: fraction of the epochs over which the KL's weight rises linearly from 0 to 1; None takes 0.6 where
-        gates are held, else 2,000 steps, but at most three tenths of the epochs.
-    :param decay_after: fraction of the epochs after which all rates decay to a hundredth by a cosine; 0 for a cosine
-        all along, 1 for no decay. None takes 0.85 where gates are held, else 0.5.
+        start, so that weights learn first. A predictor whose effect takes several nodes, such as a square, looks like
+        noise until they have learned it; its gate would close too early. None: (0.6, 0.7) for networks with hidden
+        layers that select predictors or are dense and small, otherwise no hold.
+    :param gate_method: how gates move. "gradient": by the optimizer, along straight-through gradients. "ascent": by
+        coordinate ascent on the evidence of both branches (:mod:`pyro_ssbnn.inference.gates`), which is unbiased, and
+        slow for large networks. None: ascent where gates are held.
+    :param screen: of more than ten selected predictors, begin with those in which boosted trees find a use
+        (:mod:`pyro_ssbnn.inference.screening`). One that helps to explain what the network leaves unexplained comes in
+        before the gates are let go. False begins with all.
+    :param kl_warmup: fraction of the epochs over which the KL's weight rises to 1. None: 0.6 where gates are held, else
+        2,000 steps, but at most three tenths of the epochs.
+    :param decay_after: fraction of the epochs after which all rates fall by a cosine, to a hundredth. 0: from the
+        start; 1: never. None: 0.85 where gates are held, else 0.5.
     :param milestones: rising fractions of the epochs at which all rates are multiplied by ``milestone_factor``, in
         place of the cosine: (0.5, 0.75) cuts the rates of 300 epochs after 150 and after 225. Empty for the cosine.
     :param milestone_factor: of the rates at each of the ``milestones``, positive, at most 1.
-    :param clip_norm: largest norm of the gradient of the mean loss per observation; None for no clipping.
-    :param num_particles: latent draws a step; None takes one for minibatches of 256 rows, and more, up to four, for
-        smaller ones.
-    :param local_reparameterization: draw pre-activations in place of weights. None does so unless the network
-        convolves: there it would leave out the correlations between positions, and cost twice as much.
+    :param clip_norm: largest norm of the gradient of the mean loss per observation. None: no clipping.
+    :param num_particles: draws of the latents a step. None: one for minibatches of 256 rows, up to four for smaller
+        ones.
+    :param local_reparameterization: draw pre-activations in place of weights. None: yes, unless the network convolves.
+        There it would leave out the correlations between positions, and cost twice as much.
     :param temperature: (first, last) temperature of the gates' relaxation, interpolated geometrically over the epochs.
-    :param hard_gates: straight-through gates, or soft ones.
-    :param initial_inclusion: inclusion probability at which every gate starts; None takes 0.995 where gates are held,
-        else 0.95.
-    :param patience: stop once the ELBO, at full KL weight and with all gates free, has not risen by ``min_delta`` in so
-        many epochs; None never stops early.
+    :param hard_gates: straight-through gates, exactly 0 or 1; False for soft ones.
+    :param initial_inclusion: inclusion probability at which every gate starts. None: 0.995 where gates are held, else
+        0.95.
+    :param patience: stop once the ELBO has not risen by ``min_delta`` in so many epochs, at full KL weight and with all
+        gates free. None: never stop early.
     :param min_delta: the smallest rise that counts, in nats per observation.
-    :param remove_below: remove nodes and predictors from the network (model, guide, optimizer, data) while it is
-        trained, once their inclusion was below this in ``remove_after`` epochs in a row; None keeps all. Results speak
-        of the original network, where removed members have inclusion 0; ``history.removed`` says which left and when.
+    :param remove_below: nodes and predictors leave the network (model, guide, optimizer, data) while it is trained,
+        once their inclusion has been below this in ``remove_after`` epochs in a row. None keeps all. Results speak of
+        the original network: removed members have inclusion 0, and ``history.removed`` says which left and when.
         Nodes stay where the activation of 0 is not 0, because a closed node then still passes on a constant.
-    :param remove_after: epochs in a row below ``remove_below`` after which a node leaves. Epochs of a few steps are
+    :param remove_after: epochs in a row below ``remove_below`` after which a node leaves. An epoch of a few steps is
         looked at once in 20 steps; one of more than 500 steps counts as several, here and in ``patience``.
-    :param compile: "auto" runs the step as it repays over the run: under Pyro's handlers, as a traced graph of tensor
-        operations (a second; the same results bit by bit, in a third of the time for small networks), or as a compiled
-        one (ten seconds or more, unless torch's compiler cache has it; the same but for rounding, in a tenth). Counts
-        decide, not clocks, so that runs can be repeated. Image networks (traced on CUDA), steps that cannot be
-        traced, and machines without a compiler do without. True ("on") compiles, "trace" traces, False ("off") does
-        neither.
+    :param compile: how a step runs. False ("off"): under Pyro's handlers. "trace": as a graph of tensor operations,
+        which takes a second to make, gives the same results bit by bit, and takes a third of the time for small
+        networks. True ("on"): compiled, which takes ten seconds or more unless torch's compiler cache has it, gives the
+        same but for rounding, and takes a tenth. "auto": what repays over the run, by counts and not by clocks, so that
+        runs can be repeated. Image networks (traced on CUDA), steps that cannot be traced, and machines without a
+        compiler do without.
     :param cuda_graphs: on CUDA, record a traced or compiled step, and the optimizer's, and replay each by one call; the
         numbers are the same but for rounding of the rates. False asks for kernel after kernel.
     :param seed: of all random numbers of the run; the caller's own random state is left untouched.

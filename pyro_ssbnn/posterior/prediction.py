@@ -131,7 +131,7 @@ def predict_compact(
     :param y: targets to score, ``[N]`` (``[N, K]`` for several).
     :param quantiles: probabilities of quantiles of y to compute; see :func:`predict`.
     :param latents: draws of the likelihood's own latents, such as an unknown noise, by site name, ``[S, ...]``:
-        ``draw_posterior(model, guide, S).latents``, of which the others are not looked at.
+        ``draw_posterior(model, guide, S).latents``; others among them are ignored.
     :param memory: bytes to work in, beside x, y and the answer.
     :raises ConfigurationError: for a latent of the likelihood that is not given, draws in another number than the
         network's, and a likelihood of another number of outputs.

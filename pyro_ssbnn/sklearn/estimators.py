@@ -56,12 +56,12 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     :param missing: "impute" missing values of predictors within the fit, or "refuse" them.
     :param transform_target: "log" or "yeo-johnson" where measurements are skewed, under Gaussian or heteroscedastic
         noise; undone in everything that is predicted (:mod:`pyro_ssbnn.data.own_units`).
-    :param epochs: passes over the rows; None takes as many as make 10,000 steps.
-    :param options: further :class:`~pyro_ssbnn.TrainingOptions`, or a dictionary of them; their seed is not looked at.
+    :param epochs: passes over the rows. None: 10,000 steps (12,000 where gates are held).
+    :param options: further :class:`~pyro_ssbnn.TrainingOptions`, or a dictionary of them; their seed is ignored.
     :param num_draws: posterior draws that predictions average over.
     :param fits: fits of as many seeds, combined by stacking (:func:`~pyro_ssbnn.fit_several`); each costs one fit.
     :param n_jobs: fits at a time, each in a process of its own; None makes one after another.
-    :param random_state: seed of the run. A refit is identical, None apart.
+    :param random_state: seed of the run. A refit gives the same numbers, unless this is None.
 
     :ivar result_: the :class:`~pyro_ssbnn.Fit`, or :class:`~pyro_ssbnn.Mixture`, of the standardised target.
     :ivar preprocessing_: what was learnt of table and target.
