@@ -74,6 +74,8 @@ types: $(RELEASE_READY)
 # The default tests against the wheel in an environment of its own, with the lowest and the highest versions of every stated
 # range. TORCH="torch==2.13.0" takes another torch than the lowest; TESTS are the tests.
 TESTS ?= tests
+# Old versions warn about each other, new ones about what comes.
+OLD := DeprecationWarning PendingDeprecationWarning FutureWarning
 test-lowest test-highest: test-%:
 	rm -rf build/$*
 	$(PYTHON) -m venv build/$*
@@ -81,7 +83,7 @@ test-lowest test-highest: test-%:
 	build/$*/bin/pip install --quiet $(if $(filter lowest,$*),--constraint build/lowest.txt) $(TORCH) ".[test]"
 	build/$*/bin/pip check
 	build/$*/bin/pip list
-	build/$*/bin/pytest -n auto -m "not slow" $(TESTS)
+	build/$*/bin/pytest -n auto -m "not slow" $(foreach kind,$(OLD),-W default::$(kind)) $(TESTS)
 
 # Ten minutes to an hour each on two cores; DATA holds the folders mnist/ and uci/ (docs/results.md says in which format).
 DATA ?= data

@@ -1,9 +1,13 @@
 """Sphinx settings of the site; `make docs` builds it into docs/_build/html."""
 
+import inspect
 import os
+import re
 import runpy
+import sys
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.util.nodes import make_refnode
 
 import pyro_ssbnn
@@ -78,9 +82,33 @@ def public_home(app, env, node, contnode):
     return None
 
 
+def add_formulas(app, what, name, obj, options, lines):
+    """Where a docstring leaves the formula to its module, put the module's words below it, once for each page."""
+    home = sys.modules.get(getattr(obj, "__module__", None))
+    text = inspect.cleandoc(getattr(home, "__doc__", None) or "")
+    if what not in ("class", "function") or not text or "\n---" in text or "\n===" in text:
+        return
+    shown = app.env.current_document.setdefault("modules shown", set())
+    refers = re.search(r"\bthe module\b", "\n".join(lines))
+    if (refers or ".. math::" in text or ":math:" in text) and home.__name__ not in shown:
+        shown.add(home.__name__)
+        lines += ["", f".. rubric:: The module {home.__name__.removeprefix('pyro_ssbnn.')}", ""]
+        lines += [*text.splitlines(), ""]
+
+
+def name_aliases(app, domain, objtype, content):
+    """Types that autodoc_type_aliases keeps by name come out as an object's representation."""
+    for text in list(content.findall(nodes.Text)):
+        if "TypeAliasForwardRef" in text:
+            plain = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text)
+            text.parent.replace(text, nodes.Text(plain))
+
+
 def setup(app):
     """Write the pages of the reference, which docs/reference.py makes, and link the names in it."""
     reference = runpy.run_path(str(HERE / "reference.py"))
     reference["write_pages"](HERE / "api")
     app.connect("missing-reference", public_home)
+    app.connect("autodoc-process-docstring", add_formulas)
+    app.connect("object-description-transform", name_aliases, priority=900)
     app.connect("source-read", reference["link_names"])
