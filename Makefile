@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-faults lint docs links clean-docs package test-lowest test-highest types format clean bench-tables bench-uci bench-speed reproduce-mnist \
+.PHONY: demo test test-slow test-faults test-gpu lint docs links clean-docs package test-lowest test-highest types format clean bench-tables bench-uci bench-speed reproduce-mnist \
 	reproduce-cifar reproduce-subset
 
 $(READY): setup.cfg constraints.txt
@@ -26,6 +26,10 @@ test-slow: $(READY)
 # Kills, full disks, tampered folders, wrong options and calls, the long form; what came of each is printed at the end.
 test-faults: $(READY)
 	$(BIN)/python -m pytest tests/faults
+
+# On a machine with a CUDA device, with the torch of that device in .venv; elsewhere they are skipped.
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 # mypy looks at an installed copy: setup.cfg gathers four folders under the one name pyro_ssbnn.
 lint: $(READY)

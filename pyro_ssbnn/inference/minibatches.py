@@ -14,6 +14,7 @@ from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed
 from pyro_ssbnn.inference.training_rows import TrainingRows
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.rows.pools import minibatches
+from pyro_ssbnn.rows.prefetching import sent_ahead
 from pyro_ssbnn.rows.source import Source
 
 __all__ = ["Minibatches", "minibatches_of", "row_order"]
@@ -145,7 +146,8 @@ class StreamedMinibatches(Minibatches):
     def _of_epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         seed = epoch_seed(self.seed, epoch)
         generator = torch.Generator().manual_seed(seed)
-        for x, y in minibatches(self.source.blocks(seed), self.rows, generator):
+        on_host = minibatches(self.source.blocks(seed), self.rows, generator)
+        for x, y in sent_ahead(on_host, self.x.device):
             yield placed(self._likelihood, x, y, self._options)
 
     def _given(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
