@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -47,7 +48,7 @@ def diagnose(
     x: Tensor | Rows,
     y: Tensor | None = None,
     *,
-    held_out: tuple[Tensor, Tensor] | Rows | None = None,
+    held_out: tuple[Any, Any] | Rows | None = None,
     restarts: int = 1,
     options: TrainingOptions | None = None,
     temperatures: Sequence[float] = (),

@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.sources import LoadedData
+from pyro_ssbnn.cli.streams import StreamedData
 from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.inference import TrainingOptions
 from pyro_ssbnn.models import MLP
@@ -17,7 +18,7 @@ _GRAIN = 32_768  # elements from which torch splits elementwise work (at::intern
 _FEW_STEPS = 2_000  # on digits the ELBO at 1,000 steps was twice as far down as at 4,400
 
 
-def announce(data: LoadedData, preprocessing: Preprocessing, model: MLP) -> None:
+def announce(data: LoadedData | StreamedData, preprocessing: Preprocessing, model: MLP) -> None:
     """Print what is fitted to what."""
     description, classes = model.description, len(preprocessing.class_names)
     rows, unknown = data.record["rows"], data.record.get("without_target")

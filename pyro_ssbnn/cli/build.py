@@ -23,8 +23,9 @@ from pyro_ssbnn.cli.networks import NetworkChoice, build_network
 from pyro_ssbnn.cli.products import Making
 from pyro_ssbnn.cli.run_folder import FORMAT, FORMAT_VERSION, RunFolder, resume_command
 from pyro_ssbnn.cli.sources import LoadedData, SourceChoice, load, load_again
+from pyro_ssbnn.cli.streams import StreamedData
 from pyro_ssbnn.cli.training_options import option
-from pyro_ssbnn.data import Encoded, Preprocessing
+from pyro_ssbnn.data import Encoded, EncodedRows, Preprocessing
 from pyro_ssbnn.errors import (
     CollapseWarning,
     ConfigurationError,
@@ -87,19 +88,22 @@ def build_run(
         data = load(data_choice)
         preprocessing = data.preprocessing()
         data.record["task"] = preprocessing.task
-        targets = preprocessing.apply(data.train).observed
-        model = build_network(network_choice, preprocessing, targets)
-        train = _checked(data, preprocessing, model)
+        number = data.record["rows"]["train"]
+        targets = data.targets(preprocessing)
+        model = build_network(network_choice, preprocessing, targets, number)
+        if isinstance(data, LoadedData):
+            _check_test(data.encoded(preprocessing, folder.data)[1], model)
         options = settled_options(options, model.description)
-        check_memory(model.description, len(train), options)
+        check_memory(model.description, number, options)
         announce(data, preprocessing, model)
-        batch = options.batch_rows(len(train))
+        batch = options.batch_rows(number)
         threads = enough_threads(model, batch) if output.threads is None else output.threads
-        announce_training(options, batch, len(train), threads)
+        announce_training(options, batch, number, threads)
         output = replace(output, draws=output.draws or 200, threads=threads)
         config = _config(data, preprocessing, model, options, output)
         begin(folder, path, config)
         _log.info("%s: %s", folder.path, data.record)
+        train, _ = data.encoded(preprocessing, folder.data)
         answer = _trained(folder, config, model, train, options, output)
         return finish(Making(folder, answer, preprocessing, config["draws"], lambda: data))
 
@@ -126,7 +130,8 @@ def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
             threads = int(config.get("threads", 1))
             fits = int(config.get("fits", 1))
         data = load_again(config["source"], config["seed"])
-        train = _checked(data, preprocessing, model)
+        train, test = data.encoded(preprocessing, folder.data)
+        _check_test(test, model)
         chosen = replace(options, **changes)
         _require_same(options, chosen, len(train))
         device_of(chosen)
@@ -150,7 +155,7 @@ def _trained(
     folder: RunFolder,
     config: Mapping[str, Any],
     model: Network,
-    train: Encoded,
+    train: Encoded | EncodedRows,
     options: TrainingOptions,
     output: Output,
     earlier: Fit | None = None,
@@ -163,8 +168,7 @@ def _trained(
             warnings.simplefilter("ignore", CollapseWarning)  # said below, louder
             result = fit(
                 model,
-                train.x,
-                train.y,
+                *train.given,
                 options,
                 resume=earlier,
                 progress=output.progress,
@@ -205,13 +209,10 @@ def _trained(
     return answer
 
 
-def _checked(data: LoadedData, preprocessing: Preprocessing, model: Network) -> Encoded:
-    """Scaled training rows; those of the test are checked, too, before anything is trained."""
-    train = preprocessing.apply(data.train)
-    if data.test is not None:
-        test = preprocessing.apply(data.test)
+def _check_test(test: Encoded | EncodedRows | None, model: Network) -> None:
+    """Check the rows of the test, too, before anything is trained."""
+    if isinstance(test, Encoded):
         check_rows("the test rows", test.x, test.y, model.description.inputs.column_names)
-    return train
 
 
 def _require_same(before: TrainingOptions, chosen: TrainingOptions, rows: int) -> None:
@@ -228,7 +229,7 @@ def _require_same(before: TrainingOptions, chosen: TrainingOptions, rows: int) -
 
 
 def _config(
-    data: LoadedData,
+    data: LoadedData | StreamedData,
     preprocessing: Preprocessing,
     model: MLP,
     options: TrainingOptions,

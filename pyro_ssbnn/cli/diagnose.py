@@ -81,14 +81,12 @@ def diagnose(
 
     _, answer, preprocessing = folder.load_answer()
     data = load_again(config["source"], config["seed"])
-    train = preprocessing.apply(data.train)
-    test = None if data.test is None else preprocessing.apply(data.test)
+    train, test = data.encoded(preprocessing, folder.data)
     messages.print("Drawing from the posterior, checking ...", style="dim")
     report = analysis.diagnose(
         answer,
-        train.x,
-        train.y,
-        held_out=None if test is None else (test.x, test.y),
+        *train.given,
+        held_out=None if test is None else test.given,
         restarts=restarts,
         temperatures=chosen,
         certify=budget if certify else None,

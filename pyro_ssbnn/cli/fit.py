@@ -24,7 +24,7 @@ _HOW = {"resume", "threads", "jobs", "draws", "progress", "checkpoint_every", "d
 @with_training_options
 def fit(
     context: typer.Context,
-    source: o.Source = None,
+    source: o.Sources = None,
     *,
     format: o.SourceFormat = None,
     target: o.Target = None,
@@ -37,6 +37,7 @@ def fit(
     date: o.Date = None,
     missing: o.Missing = "impute",
     delimiter: o.Delimiter = None,
+    stream: o.Stream = None,
     groups: o.Groups = None,
     transform_target: o.TransformTarget = TransformName.none,
     hidden: o.Hidden = "64,32",
@@ -81,8 +82,8 @@ def fit(
         output = build.Output(draws, threads, shown, checkpoint_every, jobs=jobs)
         changes = {name: training[name] for name in given & training.keys()}
         raise typer.Exit(build.resume_run(resume, changes, output))
-    if source is None or out is None:
-        absent = "SOURCE" if source is None else "--out"
+    if not source or out is None:
+        absent = "SOURCE" if not source else "--out"
         raise ConfigurationError(
             f"{absent} is missing: pyro-ssbnn fit SOURCE --out RUN, or pyro-ssbnn fit --resume RUN."
         )
@@ -97,8 +98,9 @@ def fit(
         "date": names(date) or (),
         "missing": missing,
     }
-    where = (source, format, target, task, split, test_fraction, chosen.seed)
-    data = SourceChoice(*where, of_table, delimiter, groups, transform_target.value)
+    where = (source[0], format, target, task, split, test_fraction, chosen.seed)
+    how = (groups, transform_target.value, tuple(source[1:]), stream)
+    data = SourceChoice(*where, of_table, delimiter, *how)
     network = NetworkChoice(
         hidden,
         activation,

@@ -13,9 +13,12 @@ from pyro_ssbnn.errors import DataError
 if TYPE_CHECKING:
     from pyro_ssbnn.data import Dataset
 
-__all__ = ["EMBEDDED", "checksums", "detect", "own_test", "whole"]
+__all__ = ["EMBEDDED", "TABLES", "checksums", "detect", "own_test", "whole"]
 
 EMBEDDED = (Format.digits, Format.diabetes)
+TABLES = (".parquet", ".pq", ".feather", ".arrow", ".csv", ".tsv", ".txt")
+"""Endings of the files of a table that is a folder."""
+
 _SIGNS = {
     Format.idx: ("train-images*", "t10k-images*"),
     Format.cifar: ("data_batch_*", "test_batch*"),
@@ -46,6 +49,8 @@ def detect(source: str) -> Format:
     for format, patterns in _SIGNS.items():
         if any(any(path.glob(pattern)) for pattern in patterns):
             return format
+    if any(file.suffix.lower() in TABLES for file in path.iterdir()):
+        return Format.table
     raise DataError(
         f"{source}: a folder of no known layout; expected IDX files (train-images-idx3-ubyte, ...), CIFAR-10's binary"
         " files (data_batch_1.bin, ...) or a UCI layout (data.txt, index_features.txt, ...). Give the folder that"

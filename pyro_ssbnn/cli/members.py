@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_ssbnn.cli.console import messages
 from pyro_ssbnn.cli.run_folder import RunFolder
-from pyro_ssbnn.data import Encoded
+from pyro_ssbnn.data import Encoded, EncodedRows
 from pyro_ssbnn.errors import CollapseWarning
 from pyro_ssbnn.inference import Fit, Mixture, TrainingOptions, combine_fits, fit, save_mixture
 from pyro_ssbnn.inference.checkpoints import last_checkpoint
@@ -27,7 +27,7 @@ __all__ = ["clear_members", "train_members"]
 def train_members(
     folder: RunFolder,
     model: Network,
-    train: Encoded,
+    train: Encoded | EncodedRows,
     first: Fit,
     number: int,
     *,
@@ -48,8 +48,7 @@ def train_members(
     jobs = {
         f"the fit of seed {seed}": (
             model,
-            train.x,
-            train.y,
+            *train.given,
             replace(first.options, seed=seed),
             folder.members / f"seed-{seed}.safetensors",
             every,
@@ -59,7 +58,7 @@ def train_members(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)  # the mixture tells of it
         others = run_jobs(_member, jobs, n_jobs=n_jobs)
-    mixture = combine_fits([first, *others], train.x, train.y)
+    mixture = combine_fits([first, *others], *train.given)
     save_mixture(mixture, folder.mixture_file)
     return mixture
 
@@ -71,7 +70,12 @@ def clear_members(folder: RunFolder) -> None:
 
 
 def _member(
-    model: Network, x: Tensor, y: Tensor, options: TrainingOptions, file: Path, every: float
+    model: Network,
+    x: Tensor | EncodedRows,
+    y: Tensor | None,
+    options: TrainingOptions,
+    file: Path,
+    every: float,
 ) -> Fit:
     earlier = last_checkpoint(file)
     how = {"resume": earlier, "checkpoint": file, "checkpoint_every": every}

@@ -47,10 +47,13 @@ class NetworkChoice:
     linear: bool = False
 
 
-def build_network(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor) -> MLP:
+def build_network(
+    choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor, num_data: int | None = None
+) -> MLP:
     """Make the network for what was learnt of the training data.
 
-    :param y: targets of the training rows, ``[N]``, in their own units.
+    :param y: targets of the training rows, ``[N]``, in their own units, or a sample of them.
+    :param num_data: training rows; None where y are of all.
     :raises ConfigurationError: for options outside their domain, or that do not suit each other.
     """
     from pyro_ssbnn.data.own_units import check_transform
@@ -62,7 +65,7 @@ def build_network(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor
     return MLP(
         len(names),
         parse_hidden(choice.hidden),
-        prior=_prior(choice, len(y)),
+        prior=_prior(choice, num_data or len(y)),
         likelihood=likelihood,
         activation=choice.activation,
         input_inclusion=_input_inclusion(choice, names),

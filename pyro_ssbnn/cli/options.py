@@ -30,12 +30,23 @@ Run = Annotated[
 ]
 
 # Data
-Source = Annotated[
-    str | None,
+Sources = Annotated[
+    list[str] | None,
     typer.Argument(
-        metavar="SOURCE",
-        help="'digits' or 'diabetes' (embedded), a table (text with any delimiter, .parquet, .feather, .xlsx), or a"
-        " folder: IDX images (MNIST), CIFAR-10 binary files, or a UCI set with its standard splits.",
+        metavar="SOURCE...",
+        help="'digits' or 'diabetes' (embedded), a table (text with any delimiter, .parquet, .feather, .xlsx; several"
+        " files of one table, or a folder of them), or a folder: IDX images (MNIST), CIFAR-10 binary files, or a UCI"
+        " set with its standard splits.",
+    ),
+]
+Stream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Read a table in pieces, in memory that does not grow with it; its rows are kept in RUN/data, as the"
+        " network sees them. Default: several files, and those of more than 64 MB of text or 256 MB of numbers.",
+        show_default=False,
+        **_DATA,
     ),
 ]
 SourceFormat = Annotated[

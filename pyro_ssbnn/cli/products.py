@@ -9,20 +9,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pyro_ssbnn.analysis import inclusion_summary, to_arviz, write_netcdf
 from pyro_ssbnn.cli.console import messages, warn
 from pyro_ssbnn.cli.pictures import PlotInputs, available, draw
 from pyro_ssbnn.cli.reporting import in_words
 from pyro_ssbnn.cli.run_folder import RunFolder
 from pyro_ssbnn.cli.sources import LoadedData
-from pyro_ssbnn.data import Preprocessing
+from pyro_ssbnn.cli.streams import StreamedData
+from pyro_ssbnn.data import Encoded, EncodedRows, Preprocessing
 from pyro_ssbnn.errors import SelectionError
-from pyro_ssbnn.files.atomic import write_text
+from pyro_ssbnn.files.atomic import replacing, write_text
 from pyro_ssbnn.files.compact import save_compact
 from pyro_ssbnn.inference import Fit, Mixture
-from pyro_ssbnn.posterior import draw_posterior
+from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
 from pyro_ssbnn.results import predictions
 from pyro_ssbnn.results.scores import INTERVAL, scores
 from pyro_ssbnn.selection.pruning import Pruning, prune
@@ -45,7 +44,7 @@ class Making:
     answer: Fit | Mixture
     preprocessing: Preprocessing
     num_draws: int
-    load: Callable[[], LoadedData]
+    load: Callable[[], LoadedData | StreamedData]
 
     @property
     def result(self) -> Fit:
@@ -53,9 +52,14 @@ class Making:
         return self.answer.best
 
     @cached_property
-    def data(self) -> LoadedData:
+    def data(self) -> LoadedData | StreamedData:
         """The run's rows in their own units."""
         return self.load()
+
+    @cached_property
+    def rows(self) -> tuple[Encoded | EncodedRows, Encoded | EncodedRows | None]:
+        """Training and test rows as the network sees them."""
+        return self.data.encoded(self.preprocessing, self.folder.data)
 
     @cached_property
     def plots(self) -> PlotInputs:
@@ -127,40 +131,45 @@ def _pruned(making: Making) -> None:
 
 def _scores(making: Making) -> None:
     """Predictions for the test rows, and scores of the full and the pruned network."""
-    answer, preprocessing, data = making.answer, making.preprocessing, making.data
-    rows = data.train if data.test is None else data.test
+    answer, preprocessing = making.answer, making.preprocessing
     # Classes in the order of the training data, of which a small test set may lack some.
-    train = preprocessing.apply(data.train)
-    test = None if data.test is None else preprocessing.apply(data.test)
+    train, test = making.rows
+    labels = making.data.labels(preprocessing)
     network = making.folder.load_compact() if making.folder.compact_file.exists() else None
-    summary, metrics = scores(answer, preprocessing, train, test, network, making.num_draws)
-    observed = (train if test is None else test).observed
-    table = {
-        **preprocessing.row_labels(rows),
-        "observed": predictions.observed_column(observed, preprocessing.class_names),
-        **predictions.columns(summary, preprocessing, INTERVAL),
-    }
-    text = predictions.csv_text(table, predictions.digits(preprocessing), header=True)
-    write_text(making.folder.predictions_file, text)
+    digits = predictions.digits(preprocessing)
+    with (
+        replacing(making.folder.predictions_file) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+
+        def write(part: Encoded, summary: PredictiveSummary) -> None:
+            table = {
+                **({"row": part.row} if labels is None else labels),
+                "observed": predictions.observed_column(part.observed, preprocessing.class_names),
+                **predictions.columns(summary, preprocessing, INTERVAL),
+            }
+            stream.write(predictions.csv_text(table, digits, header=not stream.tell()))
+
+        metrics = scores(answer, preprocessing, train, test, network, making.num_draws, write)
     making.folder.write_json(making.folder.metrics_file, metrics)
 
 
 def _posterior(making: Making) -> None:
     """Draws with predictions for the training rows (for model checks and leave-one-out), unless too many."""
-    answer, scaled = making.answer, making.preprocessing.apply(making.data.train)
-    x: Tensor | None = scaled.x
-    y: Tensor | None = scaled.y
-    if len(scaled) * making.num_draws > _MOST_VALUES:
+    answer, (train, _) = making.answer, making.rows
+    scaled = train if isinstance(train, Encoded) else None
+    if len(train) * making.num_draws > _MOST_VALUES:
         messages.print(
-            f"posterior.nc is written without predictions for the training rows: {len(scaled):,} rows x"
+            f"posterior.nc is written without predictions for the training rows: {len(train):,} rows x"
             f" {making.num_draws} draws are more than {_MOST_VALUES:,} values.",
             soft_wrap=True,
         )
-        x = y = None
+        scaled = None
+    x, y, observed = (None,) * 3 if scaled is None else (scaled.x, scaled.y, scaled.observed)
     seed = answer.options.seed
     draws = draw_posterior(answer.model, answer.guide, making.num_draws, x=x, y=y, seed=seed)
-    draws = predictions.in_own_units(draws, making.preprocessing, scaled.observed)
-    data = to_arviz(answer.model, answer.guide, draws, y=None if y is None else scaled.observed)
+    draws = predictions.in_own_units(draws, making.preprocessing, observed)
+    data = to_arviz(answer.model, answer.guide, draws, y=observed)
     data.attrs["rows"] = "training"
     data.attrs["units"] = (
         "predictions, observations and log-likelihood: the target's own; latents: those of the standardised data"

@@ -15,11 +15,13 @@ from pyro_ssbnn.errors import DataError
 
 if TYPE_CHECKING:
     from pyro_ssbnn.analysis import Report
-    from pyro_ssbnn.data import Encoded, Preprocessing
+    from pyro_ssbnn.data import Encoded, EncodedRows, Preprocessing
     from pyro_ssbnn.inference import Fit, Mixture
     from pyro_ssbnn.results import Results
 
 __all__ = ["report", "run_results"]
+
+_LOOKED_AT = 20_000  # rows, of a table that is read in pieces
 
 
 def report(
@@ -41,12 +43,13 @@ def report(
     from pyro_ssbnn.results.page import write_report
 
     config, result, preprocessing = folder.load_answer()
-    train, test = _rows(config, preprocessing)
+    train, test = _rows(folder, config, preprocessing)
     messages.print("Looking at the fit ...", style="dim")
     checks = folder.read_checks()
     if checks is None and train is not None:
         checks = _checked(result, train, test, config["seed"])
-    found = run_results(folder, config, result, preprocessing, train, test, checks)
+    looked_at = [None if rows is None else rows.sample(_LOOKED_AT) for rows in (train, test)]
+    found = run_results(folder, config, result, preprocessing, looked_at[0], looked_at[1], checks)
     target = folder.report_file if out is None else out
     write_report(found, target)
     results.print(f"Written to [bold]{target}[/]", soft_wrap=True)
@@ -100,13 +103,14 @@ def run_results(
 
 
 def _rows(
-    config: dict[str, Any], preprocessing: Preprocessing
-) -> tuple[Encoded | None, Encoded | None]:
+    folder: RunFolder, config: dict[str, Any], preprocessing: Preprocessing
+) -> tuple[Encoded | EncodedRows | None, Encoded | EncodedRows | None]:
     """The run's rows, where its data are still there."""
     from pyro_ssbnn.cli.sources import load_again
 
     try:
         data = load_again(config["source"], config["seed"])
+        return data.encoded(preprocessing, folder.data)
     except DataError as error:
         messages.print(
             f"The report is made without effects, calibration and checks: {error}",
@@ -114,12 +118,15 @@ def _rows(
             soft_wrap=True,
         )
         return None, None
-    test = None if data.test is None else preprocessing.apply(data.test)
-    return preprocessing.apply(data.train), test
 
 
-def _checked(result: Fit | Mixture, train: Encoded, test: Encoded | None, seed: int) -> Report:
+def _checked(
+    result: Fit | Mixture,
+    train: Encoded | EncodedRows,
+    test: Encoded | EncodedRows | None,
+    seed: int,
+) -> Report:
     from pyro_ssbnn.analysis import diagnose
 
-    held_out = None if test is None else (test.x, test.y)
-    return diagnose(result, train.x, train.y, held_out=held_out, seed=seed)
+    held_out = None if test is None else test.given
+    return diagnose(result, *train.given, held_out=held_out, seed=seed)

@@ -75,6 +75,8 @@ class RunFolder:
     ``test_predictions.csv``  predictions for the test rows, as ``predict`` gives them
     ``compact.safetensors``   the pruned network: ``pyro_ssbnn.load_compact``; absent after a collapse
     ``pruning.csv``           nodes, weights and multiply-adds before and after; absent after a collapse
+    ``data/``                 the rows as the network sees them, of a table that is read in pieces; written again where
+                              it is absent
     ``plots/``                diagnostic plots
     ``latency.csv``           times of the forward pass; there after ``bench``
     ``compact.onnx``          the pruned network for other runtimes; there after ``export``
@@ -106,6 +108,7 @@ class RunFolder:
     previous_file = _Entry("fit.previous.safetensors")
     state_file = _Entry("unfinished.json")
     plots = _Entry("plots")
+    data = _Entry("data")
 
     @property
     def state(self) -> dict[str, Any] | None:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pyro_ssbnn.cli.formats import EMBEDDED, checksums, detect, own_test, whole
 from pyro_ssbnn.cli.kinds import Format, TaskName
+from pyro_ssbnn.cli.streams import StreamedData, is_stream, load_stream, open_stream
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
-    from pyro_ssbnn.data import Dataset, Preprocessing, Table, Task
+    from torch import Tensor
+
+    from pyro_ssbnn.data import Dataset, Encoded, Preprocessing, Table, Task
 
 __all__ = ["LoadedData", "SourceChoice", "load", "load_again", "read_new"]
 
@@ -35,6 +38,8 @@ class SourceChoice:
     :param delimiter: between the fields of a text file; None finds it.
     :param transform: map of a table's target, learnt from the training rows.
     :param groups: column of a table whose rows of the same value are held out together.
+    :param more: further files of the same table.
+    :param stream: whether a table is read in pieces; None decides by its size.
     """
 
     source: str
@@ -48,6 +53,13 @@ class SourceChoice:
     delimiter: str | None = None
     groups: str | None = None
     transform: str = "none"
+    more: tuple[str, ...] = ()
+    stream: bool | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All that was named."""
+        return (self.source, *self.more)
 
 
 @dataclass(frozen=True)
@@ -72,8 +84,24 @@ class LoadedData:
         transform = self.record.get("transform", "none")
         return Preprocessing.fit(self.train, target, task, choice, transform=transform)
 
+    def targets(self, preprocessing: Preprocessing) -> Tensor:
+        """Training targets in own units, ``[N]``."""
+        return preprocessing.apply(self.train).observed
 
-def load(choice: SourceChoice) -> LoadedData:
+    def encoded(self, preprocessing: Preprocessing, folder: Path) -> tuple[Encoded, Encoded | None]:
+        """Training and test rows as the network sees them.
+
+        :param folder: where rows that are read in pieces would be written; these are in memory.
+        """
+        test = None if self.test is None else preprocessing.apply(self.test)
+        return preprocessing.apply(self.train), test
+
+    def labels(self, preprocessing: Preprocessing) -> Mapping[str, Any]:
+        """What joins predictions to the rows that are judged."""
+        return preprocessing.row_labels(self.train if self.test is None else self.test)
+
+
+def load(choice: SourceChoice) -> LoadedData | StreamedData:
     """Read a source and hold out test rows.
 
     :raises DataError: for data that cannot be used.
@@ -82,6 +110,8 @@ def load(choice: SourceChoice) -> LoadedData:
     format = choice.format or detect(choice.source)
     _check_options(choice, format)
     how = f"random, {_fraction(choice):g} of the rows, seed {choice.seed}"
+    if format is Format.table and is_stream(choice):
+        return load_stream(choice, None if choice.task is None else choice.task.of_data)
     if format is Format.table:
         return _load_table(choice, how)
     if format is Format.uci and choice.split is not None:
@@ -99,7 +129,7 @@ def load(choice: SourceChoice) -> LoadedData:
     return _loaded(choice, format, *split(rows, _fraction(choice), choice.seed), how)
 
 
-def load_again(record: Mapping[str, Any], seed: int) -> LoadedData:
+def load_again(record: Mapping[str, Any], seed: int) -> LoadedData | StreamedData:
     """Read a run's rows again, training and test rows as they were.
 
     :param record: the run's record of its source.
@@ -113,21 +143,23 @@ def load_again(record: Mapping[str, Any], seed: int) -> LoadedData:
     format = Format(record["format"])
     table = format is Format.table
     told = record["task"] if table else None
-    data = load(
-        SourceChoice(
-            record["source"],
-            format,
-            record["target"] if table else None,
-            None if told is None else TaskName(told),
-            record["split"],
-            record["test_fraction"],
-            seed,
-            record.get("columns", {}),
-            record.get("delimiter"),
-            record.get("groups"),
-            record.get("transform", "none"),
-        )
+    choice = SourceChoice(
+        record["source"],
+        format,
+        record["target"] if table else None,
+        None if told is None else TaskName(told),
+        record["split"],
+        record["test_fraction"],
+        seed,
+        record.get("columns", {}),
+        record.get("delimiter"),
+        record.get("groups"),
+        record.get("transform", "none"),
+        stream=False,
     )
+    if "files" in record:
+        return open_stream(record, choice, told)
+    data = load(choice)
     for key in ("rows", "sha256"):
         if data.record.get(key) != record.get(key):
             raise DataError(
@@ -159,10 +191,15 @@ def _check_options(choice: SourceChoice, format: Format) -> None:
             f"--format {format.value} is an embedded set: give {format.value!r} as SOURCE."
         )
     if format is not Format.table:
-        given = {"target": choice.target, "task": choice.task, "groups": choice.groups}
+        given: dict[str, Any] = {
+            "target": choice.target,
+            "task": choice.task,
+            "groups": choice.groups,
+        }
+        given["stream"] = choice.stream or choice.more
         given["transform-target"] = None if choice.transform == "none" else choice.transform
         for name, value in {**given, "delimiter": choice.delimiter, **choice.columns}.items():
-            if value not in (None, (), "impute"):
+            if value not in (None, (), "impute", False):
                 raise ConfigurationError(
                     f"--{name} is for tables; a source of format {format.value} knows it itself."
                 )

@@ -6,10 +6,12 @@ Everything a reader returns is in the data's own units; ``Preprocessing`` scales
 from pyro_ssbnn.data.dataset import Dataset, Task, split
 from pyro_ssbnn.data.description import ColumnChoice, TableDescription
 from pyro_ssbnn.data.embedded import diabetes, digits
+from pyro_ssbnn.data.encoded_rows import EncodedRows
 from pyro_ssbnn.data.images import read_cifar, read_idx, read_idx_images
 from pyro_ssbnn.data.preprocessing import Encoded, Preprocessing
 from pyro_ssbnn.data.readers import read_table, table_pieces
 from pyro_ssbnn.data.scaling import PixelScaling, TargetScaling
+from pyro_ssbnn.data.streams import TableStream
 from pyro_ssbnn.data.table import Table
 from pyro_ssbnn.data.uci import read_uci, read_uci_split, uci_splits
 
@@ -17,10 +19,12 @@ __all__ = [
     "ColumnChoice",
     "Dataset",
     "Encoded",
+    "EncodedRows",
     "PixelScaling",
     "Preprocessing",
     "Table",
     "TableDescription",
+    "TableStream",
     "TargetScaling",
     "Task",
     "diabetes",

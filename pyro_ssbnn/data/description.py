@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.data.column import Column
+from pyro_ssbnn.data.facts import Facts
 from pyro_ssbnn.data.predictors import (
     Factor,
-    Number,
     Predictor,
-    levels_of,
     predictor_from_dict,
     predictor_to_dict,
 )
@@ -24,13 +23,7 @@ from pyro_ssbnn.data.table import Table
 from pyro_ssbnn.data.wording import Problems, listed
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
-__all__ = ["ColumnChoice", "TableDescription"]
-
-FEW = 20  # different values that make categories of a column that is partly text
-_UNNAMED = re.compile(r"|unnamed|Unnamed: \d+|__index_level_\d+__")
-_OF_ROWS = re.compile(
-    r"(?i)(row|obs|case|record|sample)?[ _.]?(id|ids|index|names?|no|nr|num|number)?|.*[_. ]id|.+I[dD]"
-)
+__all__ = ["ColumnChoice", "TableDescription", "as_said", "described"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,36 +107,15 @@ class TableDescription:
         """
         choice = choice or ColumnChoice()
         noted = Problems(table.name) if problems is None else problems
-        predictors: list[Predictor] = []
-        closed: dict[str, str] = {}
-        left_out: dict[str, str] = {}
-        identifier = None
         with noted.gathering():
             choice.check(table)
-        before = len(noted.found)
-        for name in choice.candidates(table, target):
-            with noted.gathering():
-                column = _read(table, name, choice)
-                forced = (
-                    choice.columns is not None or name in choice.categorical or name in choice.date
-                )
-                why = None if forced else _names_rows(column)
-                if why:
-                    left_out[name] = why
-                    identifier = identifier or name
-                elif nothing := _tells_nothing(column):
-                    closed[name] = nothing
-                else:
-                    predictors.append(_predictor(column, table, choice))
-        if not predictors and len(noted.found) == before:
-            told = "; ".join(f"{name!r}: {why}" for name, why in {**closed, **left_out}.items())
-            beside = f" beside the target {target!r}" if target else ""
-            noted.found.append(
-                f"expected predictors{beside}, found none ({told or 'no other column'})."
-            )
+        facts = {
+            name: partial(_facts, table, name, choice) for name in choice.candidates(table, target)
+        }
+        found = described(facts, target, choice, noted)
         if problems is None:
             noted.tell()
-        return cls(tuple(predictors), closed, left_out, identifier, choice.missing)
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -226,8 +198,54 @@ class TableDescription:
             ) from error
 
 
-def _read(table: Table, name: str, choice: ColumnChoice) -> Column:
-    """A column as what it is, or is said to be."""
+def described(
+    columns: Mapping[str, Callable[[], Facts]],
+    target: str | None,
+    choice: ColumnChoice,
+    problems: Problems,
+) -> TableDescription:
+    """What columns are, by facts of their training rows.
+
+    :param columns: candidates, and what gives their facts.
+    :param target: for the message.
+    :param problems: where to note what is wrong with columns.
+    """
+    predictors: list[Predictor] = []
+    closed: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    identifier = None
+    before = len(problems.found)
+    for name, facts_of in columns.items():
+        with problems.gathering():
+            facts = facts_of()
+            forced = choice.columns is not None or name in (*choice.categorical, *choice.date)
+            why = None if forced else facts.names_rows
+            if why:
+                left_out[name] = why
+                identifier = identifier or name
+            elif nothing := facts.tells_nothing:
+                closed[name] = nothing
+            else:
+                predictors.append(_predictor(facts, choice))
+    if not predictors and len(problems.found) == before:
+        told = "; ".join(f"{name!r}: {why}" for name, why in {**closed, **left_out}.items())
+        beside = f" beside the target {target!r}" if target else ""
+        problems.found.append(
+            f"expected predictors{beside}, found none ({told or 'no other column'})."
+        )
+    return TableDescription(tuple(predictors), closed, left_out, identifier, choice.missing)
+
+
+def _facts(table: Table, name: str, choice: ColumnChoice) -> Facts:
+    """Facts of a column as what it is, or is said to be."""
+    column = as_said(table, name, choice)
+    said = name in (*choice.categorical, *choice.date)
+    counts = name in choice.categorical
+    return Facts.of(column if said else column.parsed(), table, counts=counts)
+
+
+def as_said(table: Table, name: str, choice: ColumnChoice) -> Column:
+    """A column as it was read, or as the user says that it is to be read."""
     column = table.column(name)
     if column.kind == "other":
         first = next(v for v in column.values if v is not None)
@@ -250,56 +268,16 @@ def _read(table: Table, name: str, choice: ColumnChoice) -> Column:
                 " Correct the value."
             )
         return Column(name, "date", days)
-    return column.parsed()
+    return column
 
 
-def _predictor(column: Column, table: Table, choice: ColumnChoice) -> Predictor:
-    if column.kind == "bool" or column.name in choice.categorical:
-        return Factor.fit(column)
-    if column.kind == "text":
-        numbers = column.as_numbers()
-        mixed = (~np.isnan(numbers)).any()
-        if mixed and len(levels_of(column)) > FEW:
-            Number.fit(column, table)  # says where the text is
-        return Factor.fit(column)
-    number = Number.fit(column, table)
-    return number if number.scale > 0 else Factor.fit(column)  # one value, or missing
-
-
-def _tells_nothing(column: Column) -> str | None:
-    """Why a column is the same in all rows, None where it is not."""
-    missing = column.missing
-    if missing.all():
-        return "without any value"
-    if missing.any():
-        return None
-    if column.kind == "text":
-        return "the same in all training rows" if len(set(column.values)) == 1 else None
-    low, high = float(np.min(column.values)), float(np.max(column.values))
-    if not np.isfinite(high - low):
-        return None  # is told later
-    # Differences in the last places are rounding: of 0.3 and 0.1 + 0.2, say.
-    rounding = 8 * np.finfo(np.float64).eps * max(abs(low), abs(high))
-    same = high - low <= rounding or np.std(column.values) <= np.finfo(np.float32).tiny
-    return "the same in all training rows" if same else None
-
-
-def _names_rows(column: Column) -> str | None:
-    """Why a column says which row is which, and no more; None where it is a predictor."""
-    present = column.values[~column.missing]
-    different, n = len(set(present.tolist())), len(column)
-    if n < 3 or column.kind in ("bool", "date"):
-        return None
-    if column.kind == "text":
-        if not np.isnan(column.as_numbers()).all():
-            return None  # numbers among which there is text
-        return "a name for each row" if different == n or different > max(FEW, n // 2) else None
-    if different < n:
-        return None
-    if _UNNAMED.fullmatch(column.name):
-        return "numbers the rows"
-    whole = np.isfinite(present).all() and (present == np.round(present)).all()
-    return "numbers the rows" if whole and _OF_ROWS.fullmatch(column.name) else None
+def _predictor(facts: Facts, choice: ColumnChoice) -> Predictor:
+    if facts.kind == "bool" or facts.name in choice.categorical:
+        return facts.factor()
+    if facts.kind == "text":
+        return facts.number() if facts.is_mixed else facts.factor()
+    number = facts.number()
+    return number if number.scale > 0 else facts.factor()  # one value, or missing
 
 
 def _refuse_missing(column: Column, table: Table) -> None:

@@ -25,7 +25,15 @@ from pyro_ssbnn.data.dataset import LARGEST
 from pyro_ssbnn.data.table import Table
 from pyro_ssbnn.errors import DataError
 
-__all__ = ["Factor", "Number", "Predictor", "levels_of", "predictor_from_dict", "predictor_to_dict"]
+__all__ = [
+    "Factor",
+    "Number",
+    "Predictor",
+    "finite_numbers",
+    "levels_of",
+    "predictor_from_dict",
+    "predictor_to_dict",
+]
 
 
 @dataclass(frozen=True)
@@ -45,19 +53,6 @@ class Number:
     marks_missing: bool = False
     origin: str | None = None
 
-    @classmethod
-    def fit(cls, column: Column, table: Table) -> Number:
-        """Learn from the training rows.
-
-        :raises DataError: for values that are no finite numbers.
-        """
-        dates = column.kind == "date"
-        values = _finite(column, table)
-        origin = float(np.floor(np.nanmin(values))) if dates else 0.0
-        loc, scale = float(np.nanmean(values)), float(np.nanstd(values))
-        day = word_of(origin, "date") if dates else None
-        return cls(column.name, loc - origin, scale, bool(column.missing.any()), day)
-
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of its columns."""
@@ -72,7 +67,7 @@ class Number:
             values = column.as_days() - _day(self.origin)
             _check_read(column, values, table, "dates")
         else:
-            values = _finite(column, table)
+            values = finite_numbers(column, table)
         scaled = (values - self.loc) / self.scale
         return _marked(np.nan_to_num(scaled)[:, None], column.missing, self.marks_missing)
 
@@ -97,11 +92,6 @@ class Factor:
     name: str
     levels: tuple[str, ...]
     marks_missing: bool = False
-
-    @classmethod
-    def fit(cls, column: Column) -> Factor:
-        """Learn the levels of the training rows."""
-        return cls(column.name, levels_of(column), bool(column.missing.any()))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -170,8 +160,8 @@ def _marked(
     return np.column_stack([values, missing.astype(float)]) if marks else values
 
 
-def _finite(column: Column, table: Table) -> NDArray[np.float64]:
-    """Numbers ``[N]``, NaN where missing."""
+def finite_numbers(column: Column, table: Table) -> NDArray[np.float64]:
+    """Numbers ``[N]``, NaN where missing; raises :class:`DataError` for text and infinite values."""
     values = column.as_numbers()
     _check_read(column, values, table, "numbers")
     infinite = np.flatnonzero(np.abs(values) > LARGEST)

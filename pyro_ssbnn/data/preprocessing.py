@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,7 +21,7 @@ from pyro_ssbnn.data.target import encode_target
 from pyro_ssbnn.data.wording import Problems, listed
 from pyro_ssbnn.errors import DataError
 
-__all__ = ["Encoded", "Preprocessing"]
+__all__ = ["Encoded", "Preprocessing", "target_column"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +31,41 @@ class Encoded:
     :param x: ``[N, q]`` columns of the predictors, scaled; float64, or float32 for images.
     :param y: ``[N]`` targets, a regression's standardised.
     :param observed: ``[N]`` targets in their own units; labels for classes.
+    :param sampled: rows in all, of which these are a sample; None where they are all.
+    :param row: ``[N]`` places of the rows in the files they come from, where they are read in pieces.
     """
 
     x: Tensor
     y: Tensor
     observed: Tensor
+    sampled: int | None = None
+    row: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def total(self) -> int:
+        """Rows in all."""
+        return len(self) if self.sampled is None else self.sampled
+
+    @property
+    def together(self) -> int:
+        """Rows that are predicted together."""
+        return len(self)
+
+    @property
+    def given(self) -> tuple[Any, Any]:
+        """What ``fit`` takes for x and y."""
+        return self.x, self.y
+
+    def sample(self, most: int) -> Encoded:
+        """Rows that may be looked at together: all of them."""
+        return self
+
+    def parts(self) -> Iterator[Encoded]:
+        """Rows that are predicted together: all of them."""
+        yield self
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +142,7 @@ class Preprocessing:
             problems.tell()
         with problems.gathering():
             if column is None:
-                column = _target_column(table, str(target))
+                column = target_column(table, str(target))
         description = TableDescription.fit(
             table, None if column is None else column.name, choice, problems
         )
@@ -281,7 +308,8 @@ def _target_of(data: Dataset) -> Column:
     return Column(data.target_name, "number", y.astype(np.float64))
 
 
-def _target_column(table: Table, target: str) -> Column:
+def target_column(table: Table, target: str) -> Column:
+    """The column to predict; raises :class:`DataError` when there is none of that name."""
     hint = ""
     if not any(name for name in table.names if not _is_number(name)):
         hint = " The first line looks like data, not like names."

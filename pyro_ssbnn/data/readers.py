@@ -7,7 +7,7 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -17,20 +17,31 @@ from typing import Any, BinaryIO
 import narwhals as nw
 
 from pyro_ssbnn.checks import require_memory
+from pyro_ssbnn.data.columnar import columnar_pieces
 from pyro_ssbnn.data.files import check_file, check_unpacked
 from pyro_ssbnn.data.table import Table
 from pyro_ssbnn.data.wording import check_different
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
-__all__ = ["MISSING", "read_table", "table_pieces"]
+__all__ = [
+    "FEATHER",
+    "MISSING",
+    "PARQUET",
+    "SHEETS",
+    "Form",
+    "form_of",
+    "read_table",
+    "table_pieces",
+    "text_pieces",
+]
 
 # The usual list without "None" and "n/a"-like words that are plausible names of classes.
 MISSING = ["", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null"]
 
 _PIECE = 2**22  # bytes of a piece
 _DELIMITERS = ",;\t|"
-_PARQUET, _FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
-_SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
+PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
+SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 
 
 def read_table(path: str | Path, delimiter: str | None = None) -> Table:
@@ -47,7 +58,7 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     """
     file = check_file(path)
     ending = file.suffix.lower()
-    if ending in (*_PARQUET, *_FEATHER, *_SHEETS):
+    if ending in (*PARQUET, *FEATHER, *SHEETS):
         return _binary(file, ending)
     arrow = _arrow()
     bad: list[Any] = []
@@ -60,7 +71,9 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
 def table_pieces(
     path: str | Path, text: Sequence[str] = (), size: int = _PIECE, delimiter: str | None = None
 ) -> Iterator[tuple[Table, float]]:
-    """Read a file as :func:`read_table` does, some rows at a time, in memory that does not grow with a file of text.
+    """Read a file as :func:`read_table` does, some rows at a time, in memory that does not grow with the file.
+
+    Spreadsheets are read whole.
 
     :param text: columns to read as they are written, because what later pieces hold must not change what they are.
     :param size: bytes of a piece, about.
@@ -68,14 +81,35 @@ def table_pieces(
     :raises DataError: as :func:`read_table`, when it comes to the row in question.
     """
     file = check_file(path)
-    if file.suffix.lower() in (*_PARQUET, *_FEATHER, *_SHEETS):
+    ending = file.suffix.lower()
+    if ending in SHEETS:
         yield read_table(file), 1.0
-        return
+    elif ending in (*PARQUET, *FEATHER):
+        yield from columnar_pieces([file], "parquet" if ending in PARQUET else "feather")
+    else:
+        import pyarrow as pa
+
+        form = form_of(file, delimiter)
+        yield from text_pieces(file, form, size, dict.fromkeys(text, pa.string()))
+
+
+def form_of(file: Path, delimiter: str | None = None) -> Form:
+    """How a file of text is written, by its first lines."""
+    with file.open("rb") as stream, _told(file, []):
+        return _form(file, stream, delimiter)
+
+
+def text_pieces(
+    file: Path, form: Form, size: int, kinds: Mapping[str, Any]
+) -> Iterator[tuple[Table, float]]:
+    """Read a file of text piece by piece.
+
+    :param kinds: pyarrow's types of columns, of those that the first piece does not tell.
+    """
     whole, rows = file.stat().st_size, 0
     bad: list[Any] = []
     with file.open("rb") as stream, _told(file, bad):
-        form = _form(file, stream, delimiter)
-        for batch in _arrow().open_csv(stream, **_options(form, bad, size, text)):
+        for batch in _arrow().open_csv(stream, **_options(form, bad, size, kinds)):
             if batch.num_rows:
                 share = 1.0 if stream.closed else min(1.0, stream.tell() / whole)
                 yield _table(file, batch, form, rows), share
@@ -133,14 +167,14 @@ def _binary(file: Path, ending: str) -> Table:
 
 def _unpacked(file: Path, ending: str) -> Any:
     """What the library for such files makes of one, after a look at how large that will be."""
-    if ending in _SHEETS:
+    if ending in SHEETS:
         import pandas as pd
 
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 check_unpacked(file, sum(part.file_size for part in archive.infolist()))
         return pd.read_excel(file, na_values=MISSING, keep_default_na=False)
-    if ending in _PARQUET:
+    if ending in PARQUET:
         from pyarrow import parquet
 
         shape = parquet.read_metadata(file)
@@ -153,7 +187,7 @@ def _unpacked(file: Path, ending: str) -> Any:
 
 
 @dataclass(frozen=True)
-class _Form:
+class Form:
     """How a file of text is written.
 
     :param header: the first line's fields as they stand there.
@@ -166,7 +200,7 @@ class _Form:
     decimal: str
 
 
-def _form(file: Path, stream: BinaryIO, delimiter: str | None) -> _Form:
+def _form(file: Path, stream: BinaryIO, delimiter: str | None) -> Form:
     """Look at the first lines, and put the stream behind the column names."""
     if delimiter is not None and (len(delimiter.encode()) != 1 or delimiter in '"\r\n\0'):
         raise ConfigurationError(
@@ -195,14 +229,12 @@ def _form(file: Path, stream: BinaryIO, delimiter: str | None) -> _Form:
     check_different(str(file), names)
     commas = found == ";" and any(re.search(r"\d,\d", line) for line in lines[1:50])
     stream.seek(0)
-    return _Form(header, names, found, "," if commas else ".")
+    return Form(header, names, found, "," if commas else ".")
 
 
 def _options(
-    form: _Form, bad: list[Any], size: int | None, text: Sequence[str] = ()
+    form: Form, bad: list[Any], size: int | None, kinds: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    import pyarrow as pa
-
     arrow = _arrow()
 
     def first_bad(row: Any) -> str:
@@ -220,15 +252,15 @@ def _options(
             strings_can_be_null=True,
             decimal_point=form.decimal,
             column_types={
-                written: pa.string()
+                written: kinds[name]
                 for written, name in zip(form.header, form.names, strict=True)
-                if name in text
+                if kinds and name in kinds
             },
         ),
     }
 
 
-def _table(file: Path, found: Any, form: _Form, first: int = 0) -> Table:
+def _table(file: Path, found: Any, form: Form, first: int = 0) -> Table:
     import pyarrow as pa
 
     table = found if isinstance(found, pa.Table) else pa.Table.from_batches([found])

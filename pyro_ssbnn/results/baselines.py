@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from pyro_ssbnn.data import Encoded, Preprocessing
 
-__all__ = ["baselines"]
+__all__ = ["MOST_VALUES", "baselines"]
 
-_MOST_VALUES = 2_000_000  # rows x columns that a linear model is fitted to in seconds
+MOST_VALUES = 2_000_000
+"""Rows times columns that a linear model is fitted to in seconds."""
+
 _FOLDS = 5
 
 
@@ -29,7 +31,7 @@ def baselines(
     :param rows: rows to score.
     """
     y, observed = (part.observed.double().numpy() for part in (train, rows))
-    fits = train.x.numel() <= _MOST_VALUES and len(train) >= 2 * _FOLDS
+    fits = train.x.numel() <= MOST_VALUES and len(train) >= 2 * _FOLDS
     x, new = train.x.numpy(), rows.x.numpy()
     if not preprocessing.class_names:
         found = {"mean": _of_numbers(y, np.full(len(y), y.mean()), observed, y.mean())}

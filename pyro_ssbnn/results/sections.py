@@ -70,7 +70,7 @@ def _data(results: Results) -> list[Block]:
         ("predictors, before selection", cell(inputs.size)),
     ]
     if results.train is not None:
-        rows.append(("test rows", cell(0 if results.test is None else len(results.test))))
+        rows.append(("test rows", cell(0 if results.test is None else results.test.total)))
     if prepared.class_names:
         rows.append(("classes", ", ".join(prepared.class_names)))
     found: list[Block] = [Table("What the model was given", ["", ""], rows, words=(0, 1))]

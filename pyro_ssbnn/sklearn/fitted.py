@@ -139,7 +139,7 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
         train = self._rows(X, y)
         test = None if held_out is None else self._rows(*held_out)
         network = None if pruning is None else pruning.network
-        _, metrics = scores(result, prepared, train, test, network, self.num_draws)
+        metrics = scores(result, prepared, train, test, network, self.num_draws)
         report = None
         if checks:
             kept = None if test is None else (test.x, test.y)
