@@ -82,11 +82,13 @@ def effects(
     from pyro_ssbnn import analysis
     from pyro_ssbnn.cli.pictures import draw_effects
     from pyro_ssbnn.cli.sources import load_again
+    from pyro_ssbnn.cli.streams import LOOKED_AT
     from pyro_ssbnn.files.atomic import write_text
 
     _, answer, preprocessing = folder.load_answer()
     names = _chosen(answer, preprocessing, predictor)
-    x = preprocessing.apply(load_again(config["source"], config["seed"]).train).x
+    data = load_again(config["source"], config["seed"])
+    x = data.encoded(preprocessing, folder.data)[0].sample(LOOKED_AT).x
     x = x.to(next(answer.guide.parameters()))
     of = analysis.accumulated_effects if accumulated else analysis.partial_dependence
     settings = {"preprocessing": preprocessing, "num_draws": draws, "seed": config["seed"]}

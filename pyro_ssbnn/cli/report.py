@@ -10,6 +10,7 @@ import typer
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.cli.streams import LOOKED_AT
 from pyro_ssbnn.cli.typed import check_suffix
 from pyro_ssbnn.errors import DataError
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from pyro_ssbnn.results import Results
 
 __all__ = ["report", "run_results"]
-
-_LOOKED_AT = 20_000  # rows, of a table that is read in pieces
 
 
 def report(
@@ -48,7 +47,7 @@ def report(
     checks = folder.read_checks()
     if checks is None and train is not None:
         checks = _checked(result, train, test, config["seed"])
-    looked_at = [None if rows is None else rows.sample(_LOOKED_AT) for rows in (train, test)]
+    looked_at = [None if rows is None else rows.sample(LOOKED_AT) for rows in (train, test)]
     found = run_results(folder, config, result, preprocessing, looked_at[0], looked_at[1], checks)
     target = folder.report_file if out is None else out
     write_report(found, target)

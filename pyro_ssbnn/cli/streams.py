@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from pyro_ssbnn.cli.sources import SourceChoice
     from pyro_ssbnn.data import EncodedRows, Preprocessing, TableStream
 
-__all__ = ["StreamedData", "is_stream", "load_stream", "open_stream"]
+__all__ = ["LOOKED_AT", "StreamedData", "is_stream", "load_stream", "open_stream"]
+
+LOOKED_AT = 20_000
+"""Rows of a sample, where something looks at the data as a whole."""
 
 _TEXT, _NUMBERS = (
     2**26,
