@@ -12,7 +12,10 @@ from pyro_ssbnn.data import Preprocessing
 from pyro_ssbnn.inference import TrainingOptions
 from pyro_ssbnn.models import MLP
 
-__all__ = ["announce", "announce_training", "enough_threads"]
+__all__ = ["SMALL", "announce", "announce_training", "enough_threads"]
+
+SMALL = 10**5
+"""Multiply-adds a row, below which several threads wait for each other more than they compute."""
 
 _GRAIN = 32_768  # elements from which torch splits elementwise work (at::internal::GRAIN_SIZE)
 _FEW_STEPS = 2_000  # on digits the ELBO at 1,000 steps was twice as far down as at 4,400

@@ -7,6 +7,7 @@ import shlex
 
 from rich.markup import escape
 
+from pyro_ssbnn.cli.announcing import SMALL
 from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.lifecycle import complete, leftovers, update
 from pyro_ssbnn.cli.products import Making, make
@@ -15,6 +16,7 @@ from pyro_ssbnn.cli.reporting import INCOMPLETE
 from pyro_ssbnn.cli.run_folder import RunFolder, finish_command
 from pyro_ssbnn.cli.sources import load_again
 from pyro_ssbnn.cli.tables import print_fits, print_layers, print_metrics
+from pyro_ssbnn.isolation import limited_to
 from pyro_ssbnn.results.findings import findings
 
 __all__ = ["finish", "finish_run"]
@@ -42,8 +44,10 @@ def finish(making: Making) -> int:
     """
     folder = making.folder
     messages.print("Drawing from the posterior, scoring, plotting ...", style="dim")
+    multiply_adds = making.answer.model.description.multiply_adds
     try:
-        failed = make(making, (folder.state or {}).get("failed", {}))
+        with limited_to(1 if multiply_adds < SMALL else None):
+            failed = make(making, (folder.state or {}).get("failed", {}))
     except KeyboardInterrupt as stopped:
         raise KeyboardInterrupt(
             f"the fit is saved in {folder.path}. The rest: {finish_command(folder.path)}"

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["predict", "prune"]
 
-# Multiply-adds a row, below which several threads wait for each other more than they compute.
-_SMALL = 10**5
-
 
 def prune(
     run: o.Run,
@@ -144,6 +141,7 @@ def predict(
         raise ConfigurationError(f"--interval must lie strictly between 0 and 1; got {interval}.")
     folder = RunFolder(run)
     config = folder.read_config()
+    from pyro_ssbnn.cli.announcing import SMALL
     from pyro_ssbnn.cli.new_data import ROWS
     from pyro_ssbnn.isolation import limited_to
     from pyro_ssbnn.results import predictions
@@ -156,7 +154,7 @@ def predict(
         pruned = folder.load_compact()
         ensemble = predictions.pruned_ensemble(pruned, answer.best, preprocessing, **options)
     shown = messages.is_terminal if progress is None else progress
-    if threads is None and answer.model.description.multiply_adds < _SMALL:
+    if threads is None and answer.model.description.multiply_adds < SMALL:
         threads = 1
     with limited_to(threads):
         count, scores, why = _predict_rows(ensemble, preprocessing, data, interval, out, shown)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyro_ssbnn.cli.formats import TABLES, checksums
 from pyro_ssbnn.cli.kinds import Format
+from pyro_ssbnn.cli.source_choice import SourceChoice
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pyro_ssbnn.cli.sources import SourceChoice
     from pyro_ssbnn.data import EncodedRows, Preprocessing, TableStream
 
 __all__ = ["LOOKED_AT", "StreamedData", "is_stream", "load_stream", "open_stream"]

@@ -29,7 +29,7 @@ from pyro_ssbnn.rows.sampling import RowSample
 __all__ = ["TableStream"]
 
 _HELD_OUT = 0.2
-_ENOUGH = 100_000  # rows held out unless the user says otherwise: more tell no more
+_ENOUGH = 50_000  # rows held out unless the user says otherwise: more tell no more
 _SAMPLE = 20_000
 
 
@@ -53,7 +53,7 @@ class TableStream:
     :param task: what is predicted; None finds it.
     :param choice: what is said of the columns.
     :param transform: of the target: "none" or "log".
-    :param test_fraction: share of rows held out, each drawn by itself; None holds out a fifth, but about 100,000 rows
+    :param test_fraction: share of rows held out, each drawn by itself; None holds out a fifth, but about 50,000 rows
         at most.
     :param seed: of the draw.
     :param groups: column whose rows of the same value are held out together; no predictor.
