@@ -30,16 +30,16 @@ from gpu_parts import run  # noqa: E402  seconds of imports, which are part of t
 
 # Seconds that a part may take at most, in the order of worth: on a GPU, and in the rehearsal.
 PARTS = {
-    "environment": (30, 20),
-    "tests": (110, 25),
-    "steps mlp": (80, 20),
-    "mnist": (70, 15),
-    "cifar": (100, 30),
-    "steps resnet20": (80, 20),
-    "fits": (50, 25),
-    "roofline": (40, 20),
-    "steps lenet": (40, 15),
-    "memory": (30, 10),
+    "environment": (30, 10),
+    "tests": (110, 18),
+    "steps mlp": (80, 15),
+    "mnist": (70, 12),
+    "cifar": (100, 18),
+    "steps resnet20": (80, 10),
+    "fits": (50, 12),
+    "roofline": (40, 25),
+    "steps lenet": (40, 8),
+    "memory": (30, 5),
 }
 _CLOSING = 3.0  # seconds kept for the tables
 _MARK = "figure: "

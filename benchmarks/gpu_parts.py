@@ -76,6 +76,7 @@ def tests(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> No
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     counts: dict[str, int] = {}
+    reasons = set()
     assert child.stdout is not None
     for line in child.stdout:
         outcome = next((w for w in ("PASSED", "FAILED", "ERROR", "SKIPPED") if f" {w}" in line), "")
@@ -86,7 +87,9 @@ def tests(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> No
         else:
             print(line, end="", flush=True)
         if line.startswith("SKIPPED"):
-            tell(skipped=line.split(": ", 1)[-1].strip())
+            reasons.add(line.split(": ", 1)[-1].strip())
+    for reason in reasons:
+        tell(skipped=reason)
     tell(**counts)
     if child.wait():
         raise SystemExit(child.returncode)
@@ -113,7 +116,7 @@ def roofline(arguments: argparse.Namespace, device: torch.device, tell: Tell) ->
     """What operations and bytes allow, beside what the quickest step takes."""
     large = device.type == "cuda"
     rates = rates_of(device)
-    kind = "compiled, graphs" if large else "compiled"
+    kind = "compiled, graphs" if large else "traced"  # compilation is long on the CPU
     for name, batch in [
         ("mlp", 128),
         ("mlp", 1024),
@@ -192,7 +195,7 @@ def mnist(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> No
         pruned = ss.prune(fitted.model, fitted.guide, num_draws=10)
         outputs = pruned.network.to(device)(images["x_test"].to(device))
         scores = classification_scores(
-            model.likelihood.mean(outputs).mean(0).cpu(), images["y_test"]
+            model.likelihood.mean(outputs, {}).mean(0).cpu(), images["y_test"]
         )
     tell(
         images=given, epochs=chosen["epochs"], seconds=seconds, accuracy=scores["accuracy"],

@@ -191,7 +191,7 @@ def whole_run(folder: Path, seed: int, options: dict, hand_ms: float, rounds: in
     dense = dense_epochs(x, train.y, rounds)
     with torch.no_grad():
         pruned = ss.prune(model, fitted.guide, num_draws=10)
-        figures = classification_scores(likelihood.mean(pruned.network(x_test)).mean(0), test.y)
+        figures = classification_scores(likelihood.mean(pruned.network(x_test), {}).mean(0), test.y)
     latency = pruning_latency(model, fitted.guide)
     return {
         "options": chosen.to_config(),
