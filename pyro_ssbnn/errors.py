@@ -15,6 +15,7 @@ __all__ = [
     "ExportError",
     "MissingKLError",
     "NonFiniteLossError",
+    "RankError",
     "SelectionError",
     "TrainingInterrupted",
 ]
@@ -49,6 +50,10 @@ class TrainingInterrupted(KeyboardInterrupt):
     def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)
         self.result = result
+
+
+class RankError(RuntimeError):
+    """A run on several processes has lost one of them, or they have come apart; the message names it."""
 
 
 class SelectionError(ValueError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import torch
 from torch import Tensor
 
 from pyro_ssbnn.errors import BoundWarning
@@ -17,6 +18,7 @@ from pyro_ssbnn.inference.boundary import Boundary
 from pyro_ssbnn.inference.evaluation import bound_of
 from pyro_ssbnn.inference.history import History, Reading
 from pyro_ssbnn.inference.optimizer import JointOptimizer
+from pyro_ssbnn.inference.ranks import Ranks
 from pyro_ssbnn.inference.schedule import Schedule
 from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.inference.training_rows import TrainingRows
@@ -38,11 +40,19 @@ class Best:
     :param rows: rows of a step times particles.
     :param seed: of the draws.
     :param first_step: steps done before.
+    :param ranks: of the run: each reads the bound on rows and draws of its own.
     """
 
     def __init__(
-        self, schedule: Schedule, rows: int, num_data: int, seed: int, first_step: int = 0
+        self,
+        schedule: Schedule,
+        rows: int,
+        num_data: int,
+        seed: int,
+        first_step: int = 0,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.schedule, self.seed, self._seen = schedule, seed, first_step
         # A pass with gradients costs three without.
         passes = int(3 * _SHARE / _READINGS * schedule.steps * rows)
@@ -74,16 +84,24 @@ class Best:
 
         :param rows: all of them or a sample, as the live network takes them.
         """
+        ranks, count = self.ranks, len(rows.x)
+        part = ranks.part(count)
+        own = TrainingRows(rows.x[part], rows.y[part], rows.num_data)
         bound = bound_of(
             live.model,
             live.guide,
-            rows,
+            own,
             num_draws=self.num_draws,
-            max_rows=self.max_rows,
-            seed=self.seed,
+            max_rows=max(1, self.max_rows // ranks.size),
+            seed=ranks.own_seed(self.seed),
         )
-        elbo = bound.elbo - live.removed_kl
-        history.bounds.append(Reading(history.epoch, elbo, bound.error))
+        elbo, error = bound.elbo, bound.error
+        if ranks.size > 1:
+            variance = bound.error**2 * len(own.x) / count
+            both = ranks.mean(rows.x.new_tensor([elbo, variance], dtype=torch.float64), count)
+            elbo, error = float(both[0]), math.sqrt(both[1])
+        elbo -= live.removed_kl
+        history.bounds.append(Reading(history.epoch, elbo, error))
         if self._best is None or elbo > self._best[0].elbo:
             self._best = history.bounds[-1], Boundary(live, optimizer, history, random)
 

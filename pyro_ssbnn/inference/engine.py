@@ -20,8 +20,10 @@ from pyro_ssbnn.inference.graph import has_compiler
 from pyro_ssbnn.inference.history import Removal
 from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.optimizer import optimizer_of
+from pyro_ssbnn.inference.ranks import Ranks
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import renew_rates
+from pyro_ssbnn.inference.shared_moments import SharedELBO
 from pyro_ssbnn.inference.shrinking import LiveNetwork, due_for_removal, may_lose_members
 from pyro_ssbnn.inference.step import STEPS, EagerStep, TracedStep
 from pyro_ssbnn.isolation import random_state, set_random_state
@@ -38,14 +40,17 @@ class Engine:
 
     :param result: the fit in the making.
     :param minibatches: its data, on the device of the run.
+    :param ranks: of the run; by default this process is alone.
 
-    ``rows`` are those of a step times the particles.
+    ``rows`` are those of a step, of all ranks, times the particles.
     """
 
-    def __init__(self, result: Fit, minibatches: Minibatches) -> None:
+    def __init__(self, result: Fit, minibatches: Minibatches, ranks: Ranks | None = None) -> None:
         self.result, self.minibatches, self.schedule = result, minibatches, result.schedule
         options, description = result.options, result.model.description
         self.num_data, self.device = minibatches.num_data, minibatches.x.device
+        self.ranks = ranks or Ranks()
+        minibatches.part = self.ranks.part(minibatches.rows)
         self.live = LiveNetwork(result.model, result.guide)
         self.optimizer = optimizer_of(result.guide, options, self.num_data, self.device)
         self.rows = minibatches.rows * options.particles(self.num_data)
@@ -174,10 +179,12 @@ class Engine:
     def _built_step(self) -> EagerStep:
         """The step for the live network, of the kind that repays, or of a simpler one that can be built."""
         options, model = self.result.options, self.live.model
-        elbo = AnalyticELBO(
-            options.particles(self.num_data),
-            local_reparameterization=options.draws_locally(model.description),
-        )
+        particles = options.particles(self.num_data)
+        locally = options.draws_locally(model.description)
+        elbo = AnalyticELBO(particles, local_reparameterization=locally)
+        if self.ranks.size > 1:
+            shared = (self.ranks, self.minibatches.rows)
+            elbo = SharedELBO(*shared, particles, local_reparameterization=locally)
         shrinks = options.remove_below is not None or self.live.kept
         present = {
             group.name: self.live.present[group.name]

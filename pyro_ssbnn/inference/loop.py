@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -24,6 +25,7 @@ from pyro_ssbnn.inference.holding import settled_options
 from pyro_ssbnn.inference.minibatches import minibatches_of
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
 from pyro_ssbnn.inference.preparation import Augmentation, check_memory, require_trainable
+from pyro_ssbnn.inference.ranks import ranks_of
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import require_resumable
 from pyro_ssbnn.inference.run import Run
@@ -52,6 +54,7 @@ def fit(
     callback: Callable[[int, Fit], None] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
+    distributed: bool = False,
 ) -> Fit:
     """Fit the guide of a network to data.
 
@@ -85,11 +88,17 @@ def fit(
         last the finished one; the one before it is kept beside it, as ``.previous.safetensors``. A killed run goes on
         from it bit by bit: ``fit(..., resume=load_fit(path), checkpoint=path)``.
     :param checkpoint_every: seconds between two checkpoints; more where they take more than 1 % of the time.
+    :param distributed: train together with the other processes of torch's default process group, which all call this
+        with the same arguments. Each takes its part of every minibatch and draws noise of its own; gradients, the
+        bound and the moments of batch norms are those of the whole minibatch, and every process ends with the same
+        fit. The first one alone shows progress and writes checkpoints, from which any number of processes goes on
+        (docs/scale.md).
     :raises ConfigurationError: for a checkpoint that is there already, unless ``resume`` is given, or that cannot be
         written; for both ``guide`` and ``resume``; for a guide or a run of another network; for options
         that a resumed run cannot change, or another number of rows.
     :raises DataError: for data that do not fit the model.
     :raises NonFiniteLossError: when the loss is no longer a finite number; the message names the site.
+    :raises RankError: when another process of a distributed run has ended; the message names it.
     :raises TrainingInterrupted: a ``KeyboardInterrupt`` with the result so far. Whatever ends the run early, a guide
         that was given is left as of the end of an epoch, or of a few where they have few steps.
     :warns MisfitWarning: for data far from unit scale, and for counts that vary more than Poisson counts do.
@@ -123,7 +132,9 @@ def fit(
     rows = rows.placed(model, options)
     x, y = rows.x, rows.y
     warn_of_scale(model, x, model.likelihood.observed(y, x))
-    with isolated(options.seed, x, grad=True):
+    with isolated(options.seed, x, grad=True), ranks_of(distributed, x.device) as ranks:
+        ranks.require_alike(lambda: _called_with(model, options, x, y, resume))
+        checkpoints = checkpoints if ranks.first else Checkpoints(None)
         if resume is not None:
             guide = deepcopy(resume.guide)
         elif guide is None:
@@ -154,8 +165,8 @@ def fit(
         history = History(parts=options.parts(rows.num_data))
         result = Fit(model, guide, options, history, rows.num_data, start=start)
         minibatches = minibatches_of(rows, model.likelihood, options, augment)
-        run = Run(result, minibatches, resume=resume, checkpoints=checkpoints)
-        run.train(progress, callback)
+        run = Run(result, minibatches, resume=resume, checkpoints=checkpoints, ranks=ranks)
+        run.train(progress and ranks.first, callback)
         warn_of_overdispersion(result, x, y)
     if isinstance(guide, BlockGuide):
         settle(result.model, guide, x, y, seed=options.seed)
@@ -163,3 +174,22 @@ def fit(
             checkpoints.write(result)
     warn_of_collapse(result.collapsed)
     return result
+
+
+def _called_with(
+    model: Network, options: TrainingOptions, x: Tensor, y: Tensor, resume: Fit | None
+) -> dict[str, Any]:
+    """What must be the same on all ranks of a run, in words, and something that tells it apart."""
+    few = slice(None, None, max(1, len(x) // 100))
+    chosen = options.to_config()
+    del chosen["device"]
+    return {
+        "network": (type(model).__name__, repr(model.description)),
+        "options": chosen,
+        "rows": (
+            len(x),
+            x[few].cpu().numpy().tobytes().hex(),
+            y[few].cpu().numpy().tobytes().hex(),
+        ),
+        "run to resume": None if resume is None else (resume.history.epoch, resume.history.kl[-1:]),
+    }

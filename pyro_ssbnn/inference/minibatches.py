@@ -55,7 +55,7 @@ class Minibatches:
     :param augment: changes the predictors of every minibatch.
 
     ``whole`` are all rows of the predictors left, ``num_data`` counts the rows. Of a source that is read in pieces x, y
-    and ``whole`` are a sample.
+    and ``whole`` are a sample. ``part`` are the rows of a minibatch that are given: those of this rank.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Minibatches:
         self._count(len(x), options)
         self._columns: Tensor | None = None  # predictors left, None for all
         self.whole = x
+        self.part = slice(None)
 
     def _count(self, num_data: int, options: TrainingOptions) -> None:
         self.num_data = num_data
@@ -81,13 +82,15 @@ class Minibatches:
         if self.rows == len(self.x):
             for _ in range(first, last):
                 # An augmentation may change its argument in place.
-                yield (self._changed(self.x.clone()) if self.augment else self.whole), self.y
+                x = (self.x if self.augment else self.whole)[self.part]
+                yield (self._changed(x.clone()) if self.augment else x), self.y[self.part]
             return
         epoch, start = divmod(first, self.epoch_steps)
         order = row_order(self.seed, epoch, self.x)
         # A random remainder waits for the next epoch.
         part = order[start * self.rows : (start + last - first) * self.rows]
-        for rows in part.split(self.rows):
+        for minibatch in part.split(self.rows):
+            rows = minibatch[self.part]
             x = self.x if self.augment else self.whole
             yield self._changed(x.index_select(0, rows)), self.y.index_select(0, rows)
 
@@ -131,7 +134,7 @@ class StreamedMinibatches(Minibatches):
             for step in range(start):
                 self._given(epoch, step)
         for step in range(start, start + last - first):
-            x, y = self._given(epoch, step)
+            x, y = (values[self.part] for values in self._given(epoch, step))
             self._next = epoch * self.epoch_steps + step + 1
             if self.augment is None and self._columns is not None:
                 x = x.index_select(1, self._columns)
@@ -139,7 +142,7 @@ class StreamedMinibatches(Minibatches):
 
     def example(self) -> tuple[Tensor, Tensor]:
         """Rows of the sample."""
-        rows = torch.arange(self.rows, device=self.x.device) % len(self.x)
+        rows = (torch.arange(self.rows, device=self.x.device) % len(self.x))[self.part]
         x = self.x if self.augment else self.whole
         return self._changed(x.index_select(0, rows)), self.y.index_select(0, rows)
 

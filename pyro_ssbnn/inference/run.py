@@ -20,6 +20,7 @@ from pyro_ssbnn.inference.guards import FiniteGuard, Patience
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.minibatches import Minibatches
 from pyro_ssbnn.inference.preparation import products_of
+from pyro_ssbnn.inference.ranks import Ranks
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.schedule import set_rates
 from pyro_ssbnn.inference.search import Search
@@ -45,6 +46,7 @@ class Run:
     :param minibatches: its data, on the device of the run.
     :param resume: see :func:`~pyro_ssbnn.fit`.
     :param checkpoints: what is written of the run while it lasts; by default nothing.
+    :param ranks: the processes of the run; by default this one alone.
     """
 
     def __init__(
@@ -54,11 +56,12 @@ class Run:
         *,
         resume: Fit | None = None,
         checkpoints: Checkpoints | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.result = result
+        self.result, self.ranks = result, ranks or Ranks()
         self.checkpoints = checkpoints or Checkpoints(None)
         self.schedule = result.schedule
-        self.engine = Engine(result, minibatches)
+        self.engine = Engine(result, minibatches, self.ranks)
         self.device = self.engine.device
         self.kl_weight = minibatches.x.new_ones(())
         self.start = time.perf_counter()
@@ -86,6 +89,7 @@ class Run:
         """Run the remaining epochs; whatever ends them, the result is whole, and its model in evaluation mode.
 
         :raises TrainingInterrupted: for a ``KeyboardInterrupt``.
+        :raises RankError: when another process of the run has ended; the checkpoint is as of the last end of an epoch.
         """
         model = self.result.model.train()
         try:
@@ -105,6 +109,10 @@ class Run:
                     " is this exception's .result, and fit(..., resume=error.result) goes on from it.",
                     self.result,
                 ) from error
+            lost = self.ranks.lost(error)
+            if lost is not None:
+                self.checkpoints.write(self.result)
+                raise lost from error
             raise
         finally:
             model.train(False)
@@ -128,6 +136,7 @@ class Run:
                 bar.update(len(self._unread))
                 self._read()
                 if decides:
+                    self.ranks.require_same(self.engine.live.guide.parameters())
                     self.search.after_block(record)
                     self.engine.shrink()
                     self.engine.update_step()
@@ -173,10 +182,13 @@ class Run:
         options, engine, schedule = self.result.options, self.engine, self.schedule
         step = engine.step
         first, last = schedule.steps_of(record)
+        self.ranks.reseed(options.seed, record, self.device)
         each = []  # put together at the end: a sum a step would cost a small step on a GPU a tenth
         for number, (x, y) in enumerate(engine.minibatches.of_steps(first, last), first):
             self._follow_schedule(number)
-            each.append(step(x, y, self.kl_weight))
+            terms = step(x, y, self.kl_weight)
+            rows = engine.minibatches.rows
+            each.append(self.ranks.step(terms, engine.live.guide.parameters(), rows))
             if options.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(engine.live.guide.parameters(), options.clip_norm)
             engine.optimizer.step()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from pyro_ssbnn.inference.best import Best
@@ -32,7 +34,8 @@ class Search:
 
     def __init__(self, engine: Engine, first_step: int) -> None:
         self.engine, seed = engine, engine.result.options.seed
-        self._best = Best(engine.schedule, engine.rows, engine.num_data, seed, first_step)
+        counts = (engine.rows, engine.num_data)
+        self._best = Best(engine.schedule, *counts, seed, first_step, engine.ranks)
 
     def begin(self) -> None:
         """Begin without the predictors in which the trees find no use, where there are many.
@@ -91,18 +94,27 @@ class Search:
         if len(x) > most:
             chosen = torch.randperm(len(x), device=x.device)[:most]
             x, y = x.index_select(0, chosen), y.index_select(0, chosen)
+        ranks, rows = self.engine.ranks, len(x)
+        x, y = x[ranks.part(rows)], y[ranks.part(rows)]
         with torch.no_grad(), evaluating(live.model, live.guide):
             num_data = self.engine.num_data
             evidence = branch_evidence(live.model, live.guide, groups, (x, y), num_data, _DRAWS)
+        evidence = {
+            name: replace(each, fixed_point=ranks.mean(each.fixed_point, rows))
+            for name, each in evidence.items()
+        }
         step = schedule.steps_of(record + 1)[0]
         ascend(
             live.guide, evidence, schedule.free(step), schedule.ascent, schedule.rate_factor(step)
         )
 
     def _useful(self, *, explained: bool) -> list[int]:
-        result, x = self.engine.result, self.engine.minibatches.x
+        """Predictors that the trees find useful; the first rank asks them, for all."""
+        result, x, ranks = self.engine.result, self.engine.minibatches.x, self.engine.ranks
+        if not ranks.first:
+            return ranks.chosen(None)
         inputs, seed = result.model.description.inputs, result.options.seed
         with seeded(seed, x.device):
             y = self.engine.minibatches.y
             score = scores(result.model, result.guide, x, y, explained=explained)
-        return useful(inputs, x, score, seed, first=not explained)
+        return ranks.chosen(useful(inputs, x, score, seed, first=not explained))

@@ -19,7 +19,7 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ChannelStatistics", "batch_norm", "scale_and_shift"]
+__all__ = ["ChannelStatistics", "batch_norm", "normalization", "scale_and_shift"]
 
 
 class ChannelStatistics(nn.Module):
@@ -66,9 +66,7 @@ class ChannelStatistics(nn.Module):
                 v if v is None else v.expand(*draws, v.shape[-1]).flatten() for v in (scale, shift)
             )
             y = y.flatten(0, -5).transpose(0, 1).flatten(1, 2)
-        out = functional.batch_norm(
-            y, mean, var, scale, shift, self.training, self.momentum, self.eps
-        )
+        out = normalization(y, mean, var, scale, shift, self.training, self.momentum, self.eps)
         if self.training and mean is not self.running_mean:
             size = len(self.running_mean)
             self.running_mean.copy_(mean.view(-1, size).mean(0))
@@ -89,6 +87,25 @@ class ChannelStatistics(nn.Module):
         scale = scale * (var + self.eps).rsqrt()
         bias = shift - scale * mean
         return torch.cat([scale.unsqueeze(-1) * weight[..., :-2], bias.unsqueeze(-1)], -1)
+
+
+@effectful(type="normalization")
+def normalization(
+    y: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """:func:`torch.nn.functional.batch_norm`, as an operation that handlers may replace.
+
+    :param y: maps ``[N, C, H, W]``.
+    :param mean: running mean, ``[C]``, which training changes in place; so with the running variance.
+    """
+    return functional.batch_norm(y, mean, var, scale, shift, training, momentum, eps)
 
 
 @effectful(type="affine")
