@@ -17,6 +17,8 @@ from pyro_ssbnn.checks import check_rows
 from pyro_ssbnn.cli.announcing import announce, announce_training, enough_threads
 from pyro_ssbnn.cli.completion import finish, finish_run
 from pyro_ssbnn.cli.console import results, warn
+from pyro_ssbnn.cli.launched import together
+from pyro_ssbnn.cli.launcher import require_one_fit
 from pyro_ssbnn.cli.lifecycle import begin, claiming, occupying, restore, update
 from pyro_ssbnn.cli.members import clear_members, train_members
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
@@ -30,6 +32,7 @@ from pyro_ssbnn.errors import (
     CollapseWarning,
     ConfigurationError,
     NonFiniteLossError,
+    RankError,
     TrainingInterrupted,
 )
 from pyro_ssbnn.files.untrusted import unpacking
@@ -83,6 +86,7 @@ def build_run(
 
     :returns: the exit code.
     """
+    require_one_fit(output.fits)
     with claiming(path, overwrite) as folder:
         device_of(options)
         data = load(data_choice)
@@ -129,6 +133,7 @@ def resume_run(path: Path, changes: Mapping[str, Any], output: Output) -> int:
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             threads = int(config.get("threads", 1))
             fits = int(config.get("fits", 1))
+        require_one_fit(fits)
         data = load_again(config["source"], config["seed"])
         train, test = data.encoded(preprocessing, folder.data)
         _check_test(test, model)
@@ -164,7 +169,11 @@ def _trained(
     folder.fit_file, folder.previous_file, folder.mixture_file  # noqa: B018  # links in their place are refused
     again = f"Go on: {resume_command(folder.path)}"
     try:
-        with warnings.catch_warnings(), limited_to(output.threads):
+        with (
+            warnings.catch_warnings(),
+            limited_to(output.threads),
+            together(options.device, folder, config, earlier is not None) as several,
+        ):
             warnings.simplefilter("ignore", CollapseWarning)  # said below, louder
             result = fit(
                 model,
@@ -174,6 +183,7 @@ def _trained(
                 progress=output.progress,
                 checkpoint=folder.fit_file,
                 checkpoint_every=output.every,
+                distributed=several,
             )
             result.guide.to("cpu")
             answer: Fit | Mixture = result
@@ -188,6 +198,8 @@ def _trained(
         raise KeyboardInterrupt(f"after {done:g} of {planned:,} epochs. {again}") from stopped
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error} {again}, with other rates, say.") from error
+    except RankError as error:
+        raise RankError(f"{error} {again}, on any number of processes.") from error
     folder.previous_file.unlink(missing_ok=True)
     try:
         restore(folder, config)

@@ -9,6 +9,7 @@ import typer
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages
 from pyro_ssbnn.cli.kinds import PriorName, TransformName
+from pyro_ssbnn.cli.launcher import follows
 from pyro_ssbnn.cli.networks import NetworkChoice
 from pyro_ssbnn.cli.sources import SourceChoice
 from pyro_ssbnn.cli.training_options import option, with_training_options
@@ -70,6 +71,10 @@ def fit(
     training["remove_below"] = training["remove_below"] or None
     given = {name for name in context.params if is_given(context, name)}
     shown = messages.is_terminal if progress is None else progress
+    if follows():
+        from pyro_ssbnn.cli.launched import follow
+
+        raise typer.Exit(follow(training["device"]))
     if resume is not None:
         fixed = given - _HOW - training.keys()
         if fixed:

@@ -109,10 +109,11 @@ class Run:
                     " is this exception's .result, and fit(..., resume=error.result) goes on from it.",
                     self.result,
                 ) from error
-            lost = self.ranks.lost(error)
-            if lost is not None:
+            if self.ranks.size > 1:
                 self.checkpoints.write(self.result)
-                raise lost from error
+                lost = self.ranks.lost(error)
+                if lost is not None and lost is not error:
+                    raise lost from error
             raise
         finally:
             model.train(False)
