@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def fit(
     x, y = rows.x, rows.y
     warn_of_scale(model, x, model.likelihood.observed(y, x))
     with isolated(options.seed, x, grad=True), ranks_of(distributed, x.device) as ranks:
-        ranks.require_alike(lambda: _called_with(model, options, x, y, resume))
+        ranks.require_alike(partial(_called_with, model, options, x, y, resume))
         checkpoints = checkpoints if ranks.first else Checkpoints(None)
         if resume is not None:
             guide = deepcopy(resume.guide)

@@ -160,7 +160,8 @@ class Together(Ranks):
         if get_proxy_mode() is not None:  # part of a step that is traced
             import torch.distributed._functional_collectives as functional_collectives
 
-            return functional_collectives.all_reduce(shared, "sum", dist.group.WORLD)
+            group: Any = dist.group.WORLD
+            return functional_collectives.all_reduce(shared, "sum", group)
         self._reduce(shared)
         return shared.to(value.device)
 

@@ -73,7 +73,7 @@ class _SharedMean(torch.autograd.Function):
         return ranks.mean(value, rows)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return context.ranks.mean(gradient.contiguous(), context.rows), None, None
 
 
