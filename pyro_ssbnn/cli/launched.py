@@ -65,13 +65,13 @@ def follow(device: str) -> int:
         told = json.loads(sent[0])
         config, folder = told["config"], RunFolder(Path(told["folder"]))
         preprocessing = Preprocessing.from_dict(config["preprocessing"])
-        train = preprocessing.apply(load_again(config["source"], config["seed"]).train)
+        data = load_again(config["source"], config["seed"])
+        train, _ = data.encoded(preprocessing, folder.data)  # of pieces: as rank 0 has written them
         earlier = last_checkpoint(folder.fit_file) if told["goes_on"] else None
         with limited_to(config["threads"]):
             fit(
                 network_from_config(config["network"]),
-                train.x,
-                train.y,
+                *train.given,
                 options_of(config["options"], folder.config_file),
                 resume=earlier,
                 progress=False,

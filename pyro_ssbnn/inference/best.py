@@ -92,7 +92,7 @@ class Best:
             live.guide,
             own,
             num_draws=self.num_draws,
-            max_rows=max(1, self.max_rows // ranks.size),
+            max_rows=-(-self.max_rows // ranks.size),
             seed=ranks.own_seed(self.seed),
         )
         elbo, error = bound.elbo, bound.error
