@@ -61,9 +61,14 @@ class TableStream:
     :param option: how options are said in messages.
     :raises DataError: everything that is wrong with the files, when it comes to it.
 
-    >>> stream = TableStream(["first.parquet", "second.parquet"], target="price")  # doctest: +SKIP
-    >>> train, test = stream.encoded("rows")  # doctest: +SKIP
-    >>> result = ss.fit(net, train)  # doctest: +SKIP
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "prices.csv"
+    ...     _ = file.write_text("size,kind,price\\n" + "1.5,a,10\\n2.5,b,19.5\\n" * 50)
+    ...     stream = TableStream([file], target="price", test_fraction=0)
+    ...     train, test = stream.encoded(Path(folder) / "rows")
+    ...     print(len(train), stream.preprocessing.feature_names)
+    100 ('size', 'kind')
     """
 
     def __init__(
