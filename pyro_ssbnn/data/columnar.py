@@ -60,8 +60,12 @@ def _dataset(files: Sequence[Path], format: str) -> Any:
     import pyarrow as pa
     from pyarrow import dataset
 
+    kind: Any = format
+    if format == "parquet":  # which would otherwise hold all of a file that has been read
+        options = dataset.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+        kind = dataset.ParquetFileFormat(default_fragment_scan_options=options)
     try:
-        schemas = [dataset.dataset(str(file), format=format).schema for file in files]
+        schemas = [dataset.dataset(str(file), format=kind).schema for file in files]
         for file, schema in zip(files, schemas, strict=True):
             check_different(str(file), schema.names)
             if set(schema.names) != set(schemas[0].names):
@@ -71,7 +75,7 @@ def _dataset(files: Sequence[Path], format: str) -> Any:
                     " one table."
                 )
         together = pa.unify_schemas(schemas, promote_options="permissive")
-        return dataset.dataset([str(file) for file in files], format=format, schema=together)
+        return dataset.dataset([str(file) for file in files], format=kind, schema=together)
     except (pa.ArrowException, OSError) as error:
         which = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
         raise DataError(
