@@ -1,4 +1,4 @@
-"""What must be cut together, as data: the axes of a tensor and the groups whose members they run over.
+"""What must be cut together, as data: which axis of a tensor belongs to which group.
 
 Pruning a fitted network, removing nodes while it is trained, and cutting an optimizer's moments are all the same
 operation on tensors whose axes are known.
