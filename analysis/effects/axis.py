@@ -126,7 +126,8 @@ def axis_of(
     else:
         points = torch.as_tensor(at, dtype=torch.float64).numpy()
     if at is None and len(points) < 2:
-        raise DataError(f"{owner}: {name!r} is {points[0]:g} in all rows; it has no effect.")
+        value = points[0] + 0  # -0 is 0
+        raise DataError(f"{owner}: {name!r} is {value:g} in all rows; it has no effect.")
     scaled = points if known is None else known.rescale(points)
     settings = np.zeros((len(points), len(columns)))
     settings[:, 0] = scaled
