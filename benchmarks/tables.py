@@ -72,28 +72,46 @@ def _rms(values: np.ndarray) -> float:
 
 
 def report(results: dict[str, dict]) -> str:
-    """Means over data sets, one row a problem and method."""
-    lines = [
-        "| problem | method | error | log density | found | false | CPU s |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    rows: dict[tuple[str, str], list[dict]] = {}
-    for key, record in results.items():
-        problem, _, method = key.split("/")
-        rows.setdefault((problem, method), []).append(record)
-    for (problem, method), records in rows.items():
-        cells = [
-            f"{np.mean([r[name] for r in records]):.{digits}f}" if name in records[0] else ""
-            for name, digits in (
-                ("error", 3),
-                ("log_density", 3),
-                ("found", 1),
-                ("false", 1),
-                ("cpu", 1),
-            )
+    """Means over the data sets that all methods have, a table each of error, log density, selection and CPU seconds."""
+    runs = [key.split("/") for key in results]
+    problems, methods = (list(dict.fromkeys(part)) for part in list(zip(*runs, strict=True))[::2])
+    seeds = {
+        p: [
+            s
+            for s in sorted({s for q, s, _ in runs if q == p})
+            if _complete(results, p, s, methods)
         ]
-        lines.append(f"| {problem} | {method} | {' | '.join(cells)} |")
+        for p in problems
+    }
+
+    def mean(problem: str, method: str, name: str, digits: int) -> str:
+        records = [results[f"{problem}/{seed}/{method}"] for seed in seeds[problem]]
+        known = records and name in records[0]
+        return f"{np.mean([r[name] for r in records]):.{digits}f}" if known else ""
+
+    def selection(problem: str, method: str) -> str:
+        counts = [mean(problem, method, name, 1) for name in ("found", "false")]
+        return " / ".join(counts) if all(counts) else ""
+
+    cells = {
+        "error": lambda p, m: mean(p, m, "error", 3),
+        "log density": lambda p, m: mean(p, m, "log_density", 3),
+        "predictors found / false": selection,
+        "CPU seconds": lambda p, m: mean(p, m, "cpu", 1),
+    }
+    lines = []
+    for title, cell in cells.items():
+        lines += [f"| {title} | data sets | {' | '.join(methods)} |"]
+        lines += ["|---" * (len(methods) + 2) + "|"]
+        for problem in problems:
+            row = [problem, str(len(seeds[problem])), *(cell(problem, m) for m in methods)]
+            lines.append(f"| {' | '.join(row)} |")
+        lines.append("")
     return "\n".join(lines)
+
+
+def _complete(results: dict[str, dict], problem: str, seed: str, methods: list[str]) -> bool:
+    return all(f"{problem}/{seed}/{method}" in results for method in methods)
 
 
 def main() -> None:

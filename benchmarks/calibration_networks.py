@@ -1,0 +1,119 @@
+"""Reported inclusion against the truth, in networks with a hidden layer, on problems drawn from their own prior.
+
+    python benchmarks/calibration_networks.py --json benchmarks/results/calibration_networks.json
+    python benchmarks/calibration_networks.py --quick                    # two problems of each, two minutes
+
+Simulation-based calibration of default fits: gates, weights, scales and noise of 6-[5] networks are drawn from their
+prior, targets from these, at 150 rows of predictors that correlate at 0 or 0.6, and the same model is fitted at the
+package's defaults. No exact answer is needed: of the predictors reported at q a share of q is real where inclusion is
+calibrated, whatever the network. A predictor is in with probability 0.4, a node with 0.5; the noise variance is
+InverseGamma(3, 0.5).
+
+Reported for each prior and correlation: active nodes, mean reported and true; the share of false predictors among those
+that a Bayesian false discovery rate of 0.1 keeps; and, in bins of reported inclusion, how many predictors are real.
+Problems without an open node are left out of the predictors' figures: there all of them may be real, and none acts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from calibration import reliability, rounded, standardised
+from pyro import poutine
+
+import pyro_ssbnn as ss
+from pyro_ssbnn.files.atomic import write_text
+from pyro_ssbnn.isolation import isolated
+
+PRIORS = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
+CORRELATIONS = (0.0, 0.6)
+ROWS, PREDICTORS, NODES = 150, 6, 5
+FDR = 0.1
+
+
+def make_network(prior: str) -> ss.MLP:
+    """The network whose prior the problems are drawn from, and that is fitted."""
+    return ss.MLP(
+        PREDICTORS,
+        [NODES],
+        prior=PRIORS[prior](inclusion=0.5),
+        likelihood=ss.GaussianLikelihood(concentration=3.0, rate=0.5),
+        input_inclusion=0.4,
+    )
+
+
+def run(prior: str, correlation: float, seed: int) -> dict:
+    """One problem: the gates it was drawn with, and what a default fit reports of them."""
+    net = make_network(prior)
+    with isolated(seed, torch.zeros(())):
+        common, own = torch.randn(ROWS, 1), torch.randn(ROWS, PREDICTORS)
+        x = correlation**0.5 * common + (1 - correlation) ** 0.5 * own
+        trace = poutine.trace(net).get_trace(x)
+        truth = {name: trace.nodes[f"{name}.gate"]["value"] for name in ("input", "hidden1")}
+        y = trace.nodes["obs"]["value"]
+    began = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = ss.fit(net, x, y, ss.TrainingOptions(seed=seed), progress=False)
+    inclusion = fit.guide.inclusion()
+    return {
+        "real": truth["input"].tolist(),
+        "reported": inclusion["input"].tolist(),
+        "kept": ss.select_fdr(inclusion, level=FDR).mask("input").tolist(),
+        "nodes": float(truth["hidden1"].sum()),
+        "nodes_reported": float(inclusion["hidden1"].sum()),
+        "seconds": round(time.process_time() - began, 1),
+    }
+
+
+def report(results: dict[str, dict[str, dict]]) -> None:
+    """Print all figures, and the reliability table of each prior."""
+    for prior in PRIORS:
+        cases = {k: list(v.values()) for k, v in results.items() if k.startswith(f"{prior} ")}
+        for case, records in cases.items():
+            acting = [r for r in records if r["nodes"]]
+            kept, real = (np.concatenate([r[k] for r in acting]) for k in ("kept", "real"))
+            false = int(kept[real == 0].sum())
+            nodes = [np.mean([r[k] for r in records]) for k in ("nodes", "nodes_reported")]
+            print(
+                f"{case}: {len(records)} problems, {np.mean([r['seconds'] for r in records]):.0f} CPU s each;"
+                f" active nodes {nodes[0]:.2f}, reported {nodes[1]:.2f}; kept {int(kept.sum())}, false {false}"
+            )
+        print("  reported  real   (of)   z")
+        together = [r for records in cases.values() for r in records if r["nodes"]]
+        for row in reliability(together):
+            mean, share, count, all_ = row
+            print(f"  {mean:>8.3f}  {share:.3f}  {count}/{all_}  {standardised(row):+.1f}")
+
+
+def main() -> None:
+    """Run the problems that the file does not hold yet, then print what it holds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--problems", type=int, default=30, help="of each prior and correlation")
+    parser.add_argument("--quick", action="store_true", help="two of each")
+    parser.add_argument("--json", type=Path, help="all figures; problems it holds are kept")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    held = arguments.json is not None and arguments.json.exists()
+    results = json.loads(arguments.json.read_text()) if held else {}
+    for seed in range(2 if arguments.quick else arguments.problems):
+        for prior in PRIORS:
+            for correlation in CORRELATIONS:
+                problems = results.setdefault(f"{prior} {correlation:g}", {})
+                if str(seed) not in problems:
+                    problems[str(seed)] = run(prior, correlation, seed)
+        if arguments.json:
+            write_text(arguments.json, json.dumps(rounded(results)) + "\n")
+    report(results)
+
+
+if __name__ == "__main__":
+    main()
