@@ -6,7 +6,8 @@
 
 Every method runs at its defaults, on one thread, in a process of its own; the first of ours fills torch's compiler
 cache unless it is filled. BART is bartz (``pip install bartz==0.13.0``); where it is not installed it is left out, and
-said so. Finished fits are kept in the JSON file: a run that was stopped goes on.
+said so. ``linear`` is ours with linear terms, which estimators and the command line have by default. Finished fits are
+kept in the JSON file: a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-METHODS = ("ours", "bart", "boosting", "forest", "lasso", "gp")
+METHODS = ("ours", "linear", "bart", "boosting", "forest", "lasso", "gp")
 QUICK = ("friedman-50-200", "product", "xor")
 
 

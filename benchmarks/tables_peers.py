@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from tables_problems import Table
 
 import pyro_ssbnn as ss
+from pyro_ssbnn.priors import each_of_two
 
 Array = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ class Data(NamedTuple):
 
 
 def network_and_data(
-    table: Table, prior: str = "ss-ghs"
+    table: Table, prior: str = "ss-ghs", *, linear: bool = False
 ) -> tuple[ss.MLP, Data, Data, tuple[float, float]]:
     """A network of the package at its defaults, [32], predictors' prior inclusion 1/p, with training and test rows.
 
@@ -68,16 +69,27 @@ def network_and_data(
         "counts": ss.PoissonLikelihood,
     }[table.kind]()
     priors = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
-    net = ss.MLP(p, [32], prior=priors[prior](), likelihood=likelihood, input_inclusion=1 / p)
+    each = each_of_two(1 / p) if linear else 1 / p
+    net = ss.MLP(
+        p, [32], prior=priors[prior](), likelihood=likelihood, input_inclusion=each, linear=linear
+    )
     return net, data(table.x, table.y), data(table.x_test, table.y_test), (shift, scale)
 
 
-def ours(table: Table, seed: int, prior: str = "ss-ghs") -> Answer:
+def with_linear_terms(table: Table, seed: int) -> Answer:
+    """The same network with linear terms, as the estimators make it."""
+    return ours(table, seed, linear=True)
+
+
+def ours(table: Table, seed: int, prior: str = "ss-ghs", *, linear: bool = False) -> Answer:
     """A single fit at the package's defaults."""
-    net, train, test, (shift, scale) = network_and_data(table, prior)
+    net, train, test, (shift, scale) = network_and_data(table, prior, linear=linear)
     fitted = ss.fit(net, *train, ss.TrainingOptions(seed=seed), progress=False)
     predicted = ss.predict(fitted.model, fitted.guide, *test, num_draws=400)
-    inclusion = fitted.guide.inclusion()["input"].numpy()
+    closed = 1.0
+    for name in ("input", "linear"):
+        closed = closed * (1 - fitted.guide.inclusion().get(name, torch.zeros(())).numpy())
+    inclusion = 1 - np.asarray(closed)
     return Answer(
         shift + scale * predicted.mean.numpy(),
         predicted.log_density.numpy() - np.log(scale),
@@ -174,6 +186,7 @@ def gaussian_process(table: Table, seed: int) -> Answer:
 
 METHODS = {
     "ours": ours,
+    "linear": with_linear_terms,
     "bart": bart,
     "boosting": boosting,
     "forest": forest,

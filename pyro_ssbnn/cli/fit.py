@@ -45,7 +45,7 @@ def fit(
     activation: o.Activation = "silu",
     input_gates: o.InputGates = None,
     input_inclusion: o.InputInclusion = None,
-    linear: o.Linear = False,
+    linear: o.Linear = None,
     noise_scale: o.NoiseScale = None,
     prior: o.PriorOption = PriorName.ss_ghs,
     inclusion: o.Inclusion = None,

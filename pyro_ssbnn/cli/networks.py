@@ -44,7 +44,7 @@ class NetworkChoice:
     input_inclusion: str | None = None
     noise_scale: float | None = None
     task: TaskName | None = None
-    linear: bool = False
+    linear: bool | None = None
 
 
 def build_network(
@@ -56,22 +56,33 @@ def build_network(
     :param num_data: training rows; None where y are of all.
     :raises ConfigurationError: for options outside their domain, or that do not suit each other.
     """
+    from pyro_ssbnn.data import TableDescription
     from pyro_ssbnn.data.own_units import check_transform
     from pyro_ssbnn.models import MLP
 
-    names = preprocessing.feature_names
+    names, hidden = preprocessing.feature_names, parse_hidden(choice.hidden)
+    inclusion = _input_inclusion(choice, names)
+    linear = choice.linear
+    if linear is None:
+        linear = (
+            inclusion is not None
+            and bool(hidden)
+            and isinstance(preprocessing.features, TableDescription)
+        )
+    if linear:
+        inclusion = _of_either(inclusion)
     likelihood = _likelihood(choice, preprocessing, y)
     check_transform(likelihood, preprocessing.target, "--transform-target")
     return MLP(
         len(names),
-        parse_hidden(choice.hidden),
+        hidden,
         prior=_prior(choice, num_data or len(y)),
         likelihood=likelihood,
         activation=choice.activation,
-        input_inclusion=_input_inclusion(choice, names),
+        input_inclusion=inclusion,
         input_names=names,
         input_widths=preprocessing.widths,
-        linear=choice.linear,
+        linear=linear,
     )
 
 
@@ -178,6 +189,15 @@ def _input_inclusion(
             )
         each[name] = _probability(value, text)
     return list(each.values())
+
+
+def _of_either(inclusion: Any) -> Any:
+    """Inclusion of each of a predictor's two gates, so that either lets it in with the probability given."""
+    from pyro_ssbnn.priors import each_of_two
+
+    if isinstance(inclusion, list):
+        return [each_of_two(probability) for probability in inclusion]
+    return each_of_two(inclusion) if isinstance(inclusion, float) else inclusion
 
 
 def _probability(part: str, text: str) -> float:

@@ -182,10 +182,11 @@ InputInclusion = Annotated[
     ),
 ]
 Linear = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--linear/--no-linear",
-        help="Also let each predictor act linearly, past the hidden layers; with --input-gates by a gate of its own.",
+        help="Also let each predictor act linearly, past the hidden layers, with --input-gates by a gate of its own:"
+        " few rows then choose a sparse linear model instead of nothing. Default: with --input-gates, of a table.",
         **_NETWORK,
     ),
 ]

@@ -16,7 +16,7 @@ from pyro_ssbnn.priors.beta_inclusion import BetaInclusion
 from pyro_ssbnn.priors.gaussian import SSIG, Gaussian
 from pyro_ssbnn.priors.group_horseshoe import SSGHS, GroupHorseshoe
 from pyro_ssbnn.priors.group_lasso import SSGL, GroupLasso
-from pyro_ssbnn.priors.inclusion import TheoryInclusion, theory_inclusion
+from pyro_ssbnn.priors.inclusion import TheoryInclusion, each_of_two, theory_inclusion
 from pyro_ssbnn.registry import made_of
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Latents",
     "Prior",
     "TheoryInclusion",
+    "each_of_two",
     "from_config",
     "inclusion_from_config",
     "inclusion_to_config",

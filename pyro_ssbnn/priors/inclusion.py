@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pyro_ssbnn.checks import check_that, is_whole
 from pyro_ssbnn.errors import ConfigurationError
 
-__all__ = ["TheoryInclusion", "layer_theta", "layer_u", "theory_inclusion"]
+__all__ = ["TheoryInclusion", "each_of_two", "layer_theta", "layer_u", "theory_inclusion"]
 
 
 @dataclass(frozen=True)
@@ -115,3 +115,12 @@ def theory_inclusion(widths: Sequence[int], num_data: int, constant: float = 1e-
             )
         probabilities.append(probability)
     return probabilities
+
+
+def each_of_two(inclusion: float) -> float:
+    """Inclusion probability of each of two independent gates, either of which lets a member in, with this probability.
+
+    >>> round(each_of_two(0.19), 12)
+    0.1
+    """
+    return 1 - math.sqrt(1 - inclusion)

@@ -22,7 +22,7 @@ from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import TrainingOptions, fit, fit_several
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models import MLP
-from pyro_ssbnn.priors import BetaInclusion, Prior, from_config
+from pyro_ssbnn.priors import BetaInclusion, Prior, each_of_two, from_config
 from pyro_ssbnn.sklearn.fitted import FittedEstimator, with_weights
 from pyro_ssbnn.sklearn.saving import load_estimator, save_estimator
 
@@ -41,7 +41,7 @@ class SparseBNN(FittedEstimator):
         inclusion: float | BetaInclusion | None = None,
         select_predictors: bool = True,
         predictor_inclusion: float | BetaInclusion | None = None,
-        linear: bool = False,
+        linear: bool | None = None,
         likelihood: str | Likelihood | None = None,
         categorical: tuple[str, ...] = (),
         date: tuple[str, ...] = (),
@@ -118,6 +118,11 @@ class SparseBNN(FittedEstimator):
             )
         if self.select_predictors and inclusion is None:
             inclusion = 1 / max(len(names), 2)
+        linear = self.linear
+        if linear is None:
+            linear = bool(self.hidden) and self.select_predictors
+        if linear and isinstance(inclusion, float):
+            inclusion = each_of_two(inclusion)
         return MLP(
             len(names),
             list(self.hidden),
@@ -127,7 +132,7 @@ class SparseBNN(FittedEstimator):
             input_inclusion=inclusion,
             input_names=names,
             input_widths=prepared.widths,
-            linear=self.linear,
+            linear=linear,
         )
 
     def _prior(self) -> Prior:

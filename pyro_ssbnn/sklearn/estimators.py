@@ -44,10 +44,11 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     :param prior: of the nodes: a name (``"ss-ghs"``, ``"ss-gl"``, ``"ss-ig"``, ``"gaussian"``, ...) or a prior.
     :param inclusion: prior inclusion probability of a node, with the name of a prior.
     :param select_predictors: whether predictors carry gates.
-    :param predictor_inclusion: prior inclusion probability of a predictor, or a :class:`~pyro_ssbnn.BetaInclusion`;
-        None takes one over their number.
+    :param predictor_inclusion: prior inclusion probability of a predictor, however it acts; None takes one over their
+        number. Or a :class:`~pyro_ssbnn.BetaInclusion`, that of each of its gates.
     :param linear: whether every predictor also has a linear term with a gate of its own; ``inclusion_`` then says of
-        both, and of the linear effect.
+        both, and of the linear effect. None does so where predictors are selected and there are hidden layers: few
+        rows then choose a sparse linear model instead of nothing.
     :param likelihood: None for Gaussian noise of unknown variance; a name such as ``"student-t"``,
         ``"heteroscedastic"``, ``"poisson"``, ``"negative-binomial"``; ``"count"`` for the one that the counts' spread
         suggests; or a likelihood. One of counts sees y as it is, all others see it standardised.

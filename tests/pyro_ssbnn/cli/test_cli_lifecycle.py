@@ -45,7 +45,10 @@ def test_fit_writes_everything(table_run, table):
     assert config["source"]["rows"] == {"train": 64, "test": 16}
     assert config["options"]["batch_size"] == 16
     assert config["versions"]["torch"] == torch.__version__
-    assert config["network"]["input_inclusion"] == pytest.approx(1 / 3)
+    either = 1 - (1 - config["network"]["input_inclusion"]) * (
+        1 - config["network"]["linear_inclusion"]
+    )
+    assert either == pytest.approx(1 / 3)
     assert len(pd.read_csv(table_run / "history.csv")) == 3
     inclusion = pd.read_csv(table_run / "inclusion.csv", index_col="name")
     assert list(inclusion.index[:4]) == ["dose", "age", "weight", "hidden1[0]"]

@@ -3,6 +3,7 @@
 from dataclasses import fields
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -175,14 +176,23 @@ def test_network_from_options(make):
     assert make(cap="random").prior.cap is None
     assert make(cap="2.5", slab_scale=0.2, global_scale=0.1).prior == SSGHS(0.2, 0.1, 0.1, 2.5)
     assert make(prior=PriorName.gaussian).description.gate_groups == ()
-    assert make(input_gates=True).description.inputs.inclusion == pytest.approx(1 / 10)
-    assert make(input_gates=True, linear=True).description.linear.inclusion == pytest.approx(0.1)
+    alone = make(input_gates=True, linear=False).description
+    assert alone.inputs.inclusion == pytest.approx(1 / 10)
+    assert alone.linear is None
+    for chosen in (None, True):
+        both = make(input_gates=True, linear=chosen).description
+        assert both.linear.inclusion == both.inputs.inclusion
+        assert 1 - (1 - both.inputs.inclusion) ** 2 == pytest.approx(1 / 10)
     assert make().description.linear is None
-    assert make(input_inclusion="0.3").description.inputs.inclusion == 0.3
+    assert make(input_gates=True, hidden="").description.linear is None
+    assert make(input_inclusion="0.3", linear=False).description.inputs.inclusion == 0.3
     assert make(input_inclusion="beta:1,9").description.inputs.inclusion == BetaInclusion(1, 9)
     assert make(inclusion="beta:2,3").prior.inclusion == BetaInclusion(2, 3)
-    each = make(input_inclusion="0.3,bmi=0.9,s6=0.1").description.inputs.inclusion
+    given = "0.3,bmi=0.9,s6=0.1"
+    each = make(input_inclusion=given, linear=False).description.inputs.inclusion
     assert each == (0.3, 0.3, 0.9, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.1)
+    halves = np.array(make(input_inclusion=given).description.linear.inclusion)
+    np.testing.assert_allclose(1 - (1 - halves) ** 2, each)
     for wrong in ("much", "0.3,weight=0.5", "0.3,bmi=much", "beta:1", "beta:a,b"):
         with pytest.raises(ConfigurationError, match="--input-inclusion: expected"):
             make(input_inclusion=wrong)

@@ -171,6 +171,7 @@ def test_findings_say_what_is_open_and_what_failed(results):
     logits = torch.tensor([4.0, 0.3, -5.0])
     guide = deepcopy(results.fit.guide)
     guide.input.logits.data = logits
+    guide.gate_logits("linear").data.fill_(-9.0)
     metrics = {**results.metrics, "full": {**results.metrics["full"], "r2": -0.2}}
     metrics["baselines"] = {"mean": {"r2": -0.01}, "lasso": {"r2": 0.5}}
     changed = replace(results, fit=replace(results.fit, guide=guide), metrics=metrics)

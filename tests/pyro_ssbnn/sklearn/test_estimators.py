@@ -80,8 +80,11 @@ def test_one_row_a_column_with_what_was_done(regressor, frame):
 
 
 def test_linear_terms_have_gates_of_their_own(frame, target, quick):
-    model = SparseBNNRegressor(linear=True, **quick).fit(frame, target)
+    model = SparseBNNRegressor(**quick).fit(frame, target)
     table = model.inclusion_
+    plain = SparseBNNRegressor(linear=False, **quick).fit(frame, target).inclusion_
+    assert "linear" not in plain
+    np.testing.assert_allclose(table["prior_inclusion"].dropna(), plain["prior_inclusion"].dropna())
     assert {"linear", "nonlinear", "effect"} <= set(table.columns)
     inside = table[table["note"] == ""]
     either = 1 - (1 - inside["linear"]) * (1 - inside["nonlinear"])
