@@ -31,7 +31,7 @@ def command_line(context: typer.Context) -> str:
             continue
         value = context.params[name]
         if parameter.param_type_name == "argument":
-            words.append(_word(value))
+            words += map(_word, value if parameter.nargs != 1 else [value])
         elif isinstance(value, bool):
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
