@@ -8,6 +8,7 @@ from pyro_ssbnn.guides.group_lasso import GroupLassoGuide
 from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.mixture import MixtureGuide, named_groups
 from pyro_ssbnn.guides.moments import CLOSED_LOGIT, OPEN_LOGIT
+from pyro_ssbnn.guides.published import PublishedGuide
 from pyro_ssbnn.guides.scales import ScaleGuide, scale_guide
 from pyro_ssbnn.guides.structured import StructuredGuide
 
@@ -20,6 +21,7 @@ __all__ = [
     "GroupHorseshoeGuide",
     "GroupLassoGuide",
     "MixtureGuide",
+    "PublishedGuide",
     "ScaleGuide",
     "StructuredGuide",
     "has_block_law",

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from pyro_ssbnn.distributions.coupled import CoupledGate, CoupledNormal, SourceGates, gate_table
 from pyro_ssbnn.guides.group import GroupGuide
 from pyro_ssbnn.guides.moments import CLOSED_LOGIT
-from pyro_ssbnn.guides.scales import scale_guide
 from pyro_ssbnn.guides.sites import GateSite, WeightSite
 from pyro_ssbnn.layers import row_plate
 from pyro_ssbnn.structure.axes import Axis
@@ -145,6 +144,7 @@ class CoupledGroupGuide(GroupGuide):
     ) -> None:
         super(GroupGuide, self).__init__()
         self.group: NodeGroup = plain.group
+        self.hierarchy = plain.hierarchy
         if self.group.gated:
             coupled = CoupledGateSite(self.group.size, inclusion) if gates else plain.gate
             self.gate: GateSite = coupled
@@ -174,7 +174,7 @@ class CoupledGroupGuide(GroupGuide):
                 open, inclusion = self.of_rows(gate), self.of_rows(marginal_inclusion(self.gate))
             else:
                 open = inclusion = temperature.new_ones(1, 1)
-            local = self.scales(group.path, scale_guide(group.prior).origins(group, shared))
+            local = self.scales(group.path, self.hierarchy.origins(group, shared))
         with row_plate(group, nodes):
             if source is not None and isinstance(self.weight, CoupledWeightSite):
                 scale = group.prior.slab_scale(local, shared)

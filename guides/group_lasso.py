@@ -1,4 +1,4 @@
-r"""Guide of the group lasso slab: LogNormal :math:`\tau_j^2` and :math:`\varsigma^2`."""
+r"""Guides of the group lasso slab: LogNormal :math:`\tau_j^2` and :math:`\varsigma^2`, dependent or not."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.guides.scales import LogMoments, ScaleGuide, scale_guide
+from pyro_ssbnn.guides.scales import LogMoments, ScaleGuide, ScaleSites, scale_guide
 from pyro_ssbnn.priors import GroupLasso
 from pyro_ssbnn.structure.groups import NodeGroup
 
-__all__ = ["GroupLassoGuide"]
+__all__ = ["GroupLassoGuide", "IndependentGroupLassoGuide"]
 
 
 @scale_guide.register(GroupLasso)
@@ -58,3 +58,42 @@ class GroupLassoGuide(ScaleGuide):
         r"""E[\tau^k] = exp(k m/2 + k^2 v^2/8) for the power k."""
         loc, variance = local["variance"]
         return (power * loc / 2 + power**2 * variance / 8).exp()
+
+    def independent(self) -> ScaleGuide:
+        """The published mean-field guide."""
+        return IndependentGroupLassoGuide(self.prior)
+
+
+class IndependentGroupLassoGuide(GroupLassoGuide):
+    r"""The mean-field guide of the published method: no factor follows another.
+
+    .. math:: q(\varsigma^2) \prod_j \mathrm{LogNormal}(\tau_j^2;\, m_j, v_j^2)\, N(u_j;\, \mu_j, \sigma_j^2)
+
+    The KL of :math:`\tau_j^2` is its mean over :math:`q(\varsigma^2)`, in closed form.
+    """
+
+    centred = False
+
+    def initial_local(self, group: NodeGroup, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        r"""Start at the prior mean :math:`(m + 1)/\varsigma^2`."""
+        start = math.log(group.prior_size + 1) - shared["penalty"]
+        return {"variance": start.expand(group.size)}
+
+    def origins(self, group: NodeGroup, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Count from 0."""
+        return {}
+
+    def local_moments(self, group: NodeGroup, own: LogMoments, shared: LogMoments) -> LogMoments:
+        """The group's own."""
+        return own
+
+    def rates(self, shared: ScaleSites) -> dict[str, tuple[Tensor, Tensor]]:
+        r"""Of :math:`\varsigma^2/2`, the rate of :math:`\tau_j^2`."""
+        site = shared.get_submodule("penalty")
+        loc, scale = site.loc, site.log_scale.exp()
+        mean = (loc + 0.5 * scale.square()).exp() / 2
+        return {"variance": (loc - math.log(2), mean)}
+
+    def independent(self) -> ScaleGuide:
+        """Itself."""
+        return self

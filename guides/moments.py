@@ -11,8 +11,9 @@ from torch.nn import Parameter
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.initial import standardized
-from pyro_ssbnn.guides.scales import LogMoments, scale_guide
+from pyro_ssbnn.guides.scales import LogMoments, ScaleGuide, scale_guide
 from pyro_ssbnn.isolation import full_precision
+from pyro_ssbnn.priors import Prior
 from pyro_ssbnn.structure.description import NetworkDescription
 
 __all__ = ["CLOSED_LOGIT", "OPEN_LOGIT", "GuideMoments", "module_name"]
@@ -29,6 +30,12 @@ class GuideMoments(PyroModule):
 
     description: NetworkDescription
     temperature: Tensor
+    independent_scales = False
+
+    def hierarchy(self, prior: Prior) -> ScaleGuide:
+        """Guide of a prior's scale latents."""
+        found = scale_guide(prior)
+        return found.independent() if self.independent_scales else found
 
     def inclusion(self) -> dict[str, Tensor]:
         """Exact inclusion probabilities q(z = 1) of every gated group, ``{group: [size]}``, detached; 0 for removed."""
@@ -52,6 +59,10 @@ class GuideMoments(PyroModule):
         logits: Parameter = self._gate_site(name).logits
         return logits
 
+    def scope_sites(self, scope: str) -> Any:
+        """The module that samples a scope's network-wide latents."""
+        return getattr(self, module_name(scope))
+
     def _gate_site(self, name: str) -> Any:
         """The module that samples a gated group's gates."""
         return self.input if name == self.description.inputs.name else getattr(self, name).gate
@@ -62,16 +73,16 @@ class GuideMoments(PyroModule):
         :raises ConfigurationError: for an unknown layer.
         """
         group = self.description.layer(name)
-        shared = getattr(self, module_name(group.scope)).log_moments
+        shared = self.scope_sites(group.scope).log_moments
         own = getattr(self, name).scales.log_moments
-        return scale_guide(group.prior).local_moments(group, own, shared), shared
+        return self.hierarchy(group.prior).local_moments(group, own, shared), shared
 
     def mean_slab_scale(self, name: str) -> Tensor | None:
         """E_q[t] of a layer's nodes, ``[size]``; None where t = 1."""
         prior = self.description.layer(name).prior
         # What a network is cut to must not be rounded.
         with full_precision(self.temperature.device):
-            return scale_guide(prior).mean_slab_scale(*self.scale_moments(name))
+            return self.hierarchy(prior).mean_slab_scale(*self.scale_moments(name))
 
     def mean_standardized(self, name: str, open: Mapping[str, Tensor] | None = None) -> Tensor:
         """E_q[t u | z = 1] / E_q[t]: mean standardised weights of the open nodes, ``[size, group_size]``.
@@ -82,7 +93,7 @@ class GuideMoments(PyroModule):
         """
         group = self.description.layer(name)
         loc: Tensor = getattr(self, name).weight.loc.detach()
-        centred = scale_guide(group.prior).centred
+        centred = self.hierarchy(group.prior).centred
         return standardized(group, loc, self.mean_slab_scale(name)) if centred else loc
 
     def mean_weights(self, name: str) -> Tensor:

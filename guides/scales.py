@@ -31,13 +31,19 @@ class ScaleSites(PyroModule):
             self.add_module(key, LogNormalSite(loc))
 
     def forward(
-        self, prefix: str, origins: Mapping[str, Tensor] = MappingProxyType({})
+        self,
+        prefix: str,
+        origins: Mapping[str, Tensor] = MappingProxyType({}),
+        rates: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
         """Sample the sites ``{prefix}.{key}``.
 
         :param origins: where the log-medians of some latents count from, 0 for the others.
+        :param rates: of :meth:`ScaleGuide.rates`.
         """
-        return {k: getattr(self, k)(f"{prefix}.{k}", origins.get(k)) for k in self.keys}
+        return {
+            k: getattr(self, k)(f"{prefix}.{k}", origins.get(k), rates.get(k)) for k in self.keys
+        }
 
     @property
     def log_moments(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -85,6 +91,17 @@ class ScaleGuide(ABC):
         :param shared: draws of the network-wide latents.
         """
         return {}
+
+    def rates(self, shared: ScaleSites) -> dict[str, tuple[Tensor, Tensor]]:
+        """Means of log-rate and rate of those Gamma priors over which the KL is taken in closed form, by latent.
+
+        :param shared: the guide's sites of the network-wide latents.
+        """
+        return {}
+
+    def independent(self) -> ScaleGuide:
+        """The guide of the same latents in which nothing follows anything else; itself where that is so already."""
+        return self
 
     def local_moments(self, group: NodeGroup, own: LogMoments, shared: LogMoments) -> LogMoments:
         """Moments of a group's latents, marginal over what they follow.

@@ -10,7 +10,7 @@ from pyro.distributions import LogNormal
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_ssbnn.distributions import GatedNormal, RelaxedGate
+from pyro_ssbnn.distributions import GatedNormal, PenalizedLogNormal, RelaxedGate
 
 __all__ = ["GateSite", "LogNormalSite", "WeightSite"]
 
@@ -29,10 +29,21 @@ class LogNormalSite(PyroModule):
         self.log_scale = nn.Parameter(torch.full_like(loc, math.log(scale)))
         self.event_dim = event_dim
 
-    def forward(self, name: str, origin: Tensor | None = None) -> Tensor:
-        """Sample the site; ``origin`` is where ``loc`` counts from, 0 by default."""
-        loc = self.loc if origin is None else self.loc + origin
-        return pyro.sample(name, LogNormal(loc, self.log_scale.exp()).to_event(self.event_dim))
+    def forward(
+        self,
+        name: str,
+        origin: Tensor | None = None,
+        rate: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Sample the site.
+
+        :param origin: where ``loc`` counts from, 0 by default.
+        :param rate: means of the logarithm of a Gamma prior's rate, and of the rate, where the KL is to be the mean
+            over it (:class:`~pyro_ssbnn.distributions.PenalizedLogNormal`).
+        """
+        loc, scale = self.loc if origin is None else self.loc + origin, self.log_scale.exp()
+        law = LogNormal(loc, scale) if rate is None else PenalizedLogNormal(loc, scale, *rate)
+        return pyro.sample(name, law.to_event(self.event_dim))
 
     @property
     def log_moments(self) -> tuple[Tensor, Tensor]:

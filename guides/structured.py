@@ -26,7 +26,7 @@ from pyro_ssbnn.guides.likelihood import likelihood_guide
 from pyro_ssbnn.guides.members import GuideMembers
 from pyro_ssbnn.guides.moments import module_name
 from pyro_ssbnn.guides.param_store import require_own_names
-from pyro_ssbnn.guides.scales import ScaleSites, scale_guide
+from pyro_ssbnn.guides.scales import ScaleSites
 from pyro_ssbnn.guides.sites import GateSite, LogNormalSite, WeightSite
 from pyro_ssbnn.isolation import seeded
 from pyro_ssbnn.registry import register
@@ -51,6 +51,9 @@ class StructuredGuide(GuideMembers):
     :param initial_scale: starting standard deviation of a weight, times sqrt(fan-in).
     :param likelihood: sample the latents of the network's likelihood, too. False for a network inside a larger model
         that has a likelihood of its own and calls ``net.network(x)``.
+    :param independent_scales: let no slab scale or weight follow what scales it, as in the published mean-field guide
+        (:class:`~pyro_ssbnn.guides.group_lasso.IndependentGroupLassoGuide`). It makes a difference under the group
+        lasso only.
 
     With hard gates every Pyro ELBO estimates the same evidence bound. With soft gates the objective is the
     *relaxed* one: the expected log-likelihood is taken over relaxed gates y while Bernoulli KL and slab KL keep
@@ -80,6 +83,7 @@ class StructuredGuide(GuideMembers):
         initial_inclusion: float = 0.95,
         initial_scale: float = 0.1,
         likelihood: bool = True,
+        independent_scales: bool = False,
     ) -> None:
         network = hasattr(model, "description") and hasattr(model, "likelihood")
         check_that("StructuredGuide", "model", model, network, "a network, such as ss.MLP")
@@ -96,7 +100,7 @@ class StructuredGuide(GuideMembers):
             )
         self.description, self.likelihood = model.description, model.likelihood
         self.activation = getattr(model, "activation", None)
-        self.hard = hard
+        self.hard, self.independent_scales = hard, independent_scales
         self.initial = {
             "temperature": temperature,
             "initial_inclusion": initial_inclusion,
@@ -114,14 +118,14 @@ class StructuredGuide(GuideMembers):
         shared_initial = {}
         for scope, prior in description.scopes.items():
             members = [g for g in description.groups if g.scope == scope]
-            shared_initial[scope] = scale_guide(prior).initial_shared(members)
+            shared_initial[scope] = self.hierarchy(prior).initial_shared(members)
         for scope, initial in shared_initial.items():
             self.add_module(module_name(scope), ScaleSites(initial))
         if description.inputs.gated:
             self.input = GateSite(description.inputs.size, initial_inclusion)
         for group in description.groups:
             shared = shared_initial[group.scope]
-            guide = scale_guide(group.prior)
+            guide = self.hierarchy(group.prior)
             local = guide.initial_local(group, shared)
             last = group is description.groups[-1]
             weights = initial_weights(group, gain=1.0 if last else math.sqrt(2))
@@ -129,7 +133,8 @@ class StructuredGuide(GuideMembers):
             loc = weights
             if not guide.centred:
                 loc = standardized(group, weights, guide.initial_slab_scale(group, local, shared))
-            self.add_module(group.name, GroupGuide(group, local, loc, scale, initial_inclusion))
+            part = GroupGuide(group, guide, local, loc, scale, initial_inclusion)
+            self.add_module(group.name, part)
         self.noise = likelihood_guide(model.likelihood) if likelihood else None
         self.samples_likelihood = likelihood
 
@@ -153,14 +158,15 @@ class StructuredGuide(GuideMembers):
         for group in self.description.groups:
             gated_columns = columns if group.column_gate else None
             part = getattr(self, group.name)
-            part(self.temperature, self.hard, gated_columns, shared[group.scope])
+            rates = part.hierarchy.rates(self.scope_sites(group.scope))
+            part(self.temperature, self.hard, gated_columns, shared[group.scope], rates)
         if self.noise is not None:
             self.noise(self.description.prefix)
 
     def _sample_shared(self) -> dict[str, dict[str, Tensor]]:
         """Sample the network-wide latents, by scope."""
         scopes, site = self.description.scopes, self.description.site
-        return {scope: getattr(self, module_name(scope))(site(scope)) for scope in scopes}
+        return {scope: self.scope_sites(scope)(site(scope)) for scope in scopes}
 
     def parameter_axes(self) -> dict[str, tuple[Axis, ...]]:
         """Axes of every parameter and buffer, by its name in the ``state_dict``; none for network-wide latents."""
@@ -220,13 +226,14 @@ class StructuredGuide(GuideMembers):
         for group in self.description.groups:
             loc = getattr(self, group.name).weight.loc
             given = weights[group.name].to(loc)
-            centred = scale_guide(group.prior).centred
+            centred = self.hierarchy(group.prior).centred
             unit = None if centred else self.mean_slab_scale(group.name)
             loc.copy_(standardized(group, given, unit))
 
     def to_config(self) -> dict[str, Any]:
         """The constructor's options that fix the form of the guide, plain where it is to be saved."""
-        return {"hard": self.hard, **self._likelihood_config()}
+        apart = {"independent_scales": True} if self.independent_scales else {}
+        return {"hard": self.hard, **apart, **self._likelihood_config()}
 
     def _likelihood_config(self) -> dict[str, Any]:
         return {} if self.samples_likelihood else {"likelihood": False}

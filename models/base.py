@@ -46,7 +46,8 @@ class GatedNetwork(PyroModule):
 
     :param prior: prior of the hidden layers' nodes.
     :param likelihood: distribution of the targets; it also sets the number of outputs.
-    :param output_prior: ungated prior of the output layer, by default Normal(0, 1) weights.
+    :param output_prior: ungated prior of the output layer, by default Normal(0, 1) weights; that of the hidden layers
+        without gates where their prior is one of the whole network (``scope="network"``).
     :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS`.
     :param prefix: the names of all sites and plates begin with ``{prefix}.``, so that several networks may stand in one
         model; by default they are bare.
@@ -67,9 +68,11 @@ class GatedNetwork(PyroModule):
         prefix: str | None = None,
     ) -> None:
         super().__init__()
-        output_prior = Gaussian() if output_prior is None else output_prior
         owner = type(self).__name__
         check_that(owner, "prior", prior, isinstance(prior, Prior), "a prior, such as ss.SSGHS()")
+        shared = prior.ungated() if prior.scope == "network" else None
+        if output_prior is None:
+            output_prior = Gaussian() if shared is None else shared
         check_that(owner, "output_prior", output_prior, isinstance(output_prior, Prior), "a prior")
         known = isinstance(likelihood, Likelihood)
         check_that(owner, "likelihood", likelihood, known, "one, as ss.GaussianLikelihood()")
@@ -82,6 +85,11 @@ class GatedNetwork(PyroModule):
             raise ConfigurationError(
                 f"{owner}: the output layer carries no gates; got {type(output_prior).__name__}."
                 " Use its ungated form, such as Gaussian, GroupLasso or GroupHorseshoe."
+            )
+        if shared is not None and output_prior != shared:
+            raise ConfigurationError(
+                f"{owner}: {prior} is the prior of the whole network (scope='network'), whose output layer has"
+                f" {shared}; got {output_prior}. Leave output_prior out, or take scope='hidden'."
             )
         self.prior, self.output_prior, self.likelihood = prior, output_prior, likelihood
         self.activation, self.prefix = activation, prefix

@@ -196,7 +196,8 @@ class Layout:
             NodeGroup(inclusion=probability, prior=prior, **layer)
             for probability, layer in zip(layer_inclusion(prior, widths), hidden, strict=True)
         ]
-        groups.append(NodeGroup(inclusion=None, prior=output_prior, scope="output.global", **last))
+        scope = prior.output_scope
+        groups.append(NodeGroup(inclusion=None, prior=output_prior, scope=scope, **last))
         if self._inputs.gated:
             groups[0] = replace(groups[0], column_gate=self._inputs.name)
         if self._has_linear:

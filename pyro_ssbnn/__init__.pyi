@@ -42,6 +42,7 @@ from .guides import StructuredGuide as StructuredGuide
 from .guides import BlockGuide as BlockGuide
 from .guides import CoupledGuide as CoupledGuide
 from .guides import MixtureGuide as MixtureGuide
+from .guides import PublishedGuide as PublishedGuide
 
 # Training
 from .inference import fit as fit
@@ -59,6 +60,9 @@ from .inference import ELBOTerms as ELBOTerms
 from .inference import ImageAugmentation as ImageAugmentation
 from .inference import fit_deterministic as fit_deterministic
 from .inference import fine_tune as fine_tune
+
+# The published method
+from . import published as published
 
 # Several fits as one answer
 from .inference import fit_several as fit_several

@@ -96,7 +96,7 @@ class TracedNetwork(GatedNetwork):
             group = kind(
                 inclusion=inclusion.get(fields["name"]),
                 prior=self.output_prior if last else self.prior,
-                scope="output.global" if last else "global",
+                scope=self.prior.output_scope if last else "global",
                 **fields,
             )
             groups.append(group)

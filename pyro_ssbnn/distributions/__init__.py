@@ -6,6 +6,7 @@ from pyro_ssbnn.distributions.block_weights import BlockNormal
 from pyro_ssbnn.distributions.blocks import BlockGate
 from pyro_ssbnn.distributions.coupled import CoupledGate, CoupledNormal
 from pyro_ssbnn.distributions.gate import Gate, RelaxedGate
+from pyro_ssbnn.distributions.penalty import PenalizedLogNormal
 from pyro_ssbnn.distributions.slab import GatedNormal, IsotropicNormal
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Gate",
     "GatedNormal",
     "IsotropicNormal",
+    "PenalizedLogNormal",
     "RelaxedGate",
     "kl",
 ]

@@ -28,7 +28,7 @@ def settled_options(
     :raises ConfigurationError: where the user asked for an ascent that cannot be.
     """
     hold = asked.gate_hold or (_HOLD if _should_hold(asked, description) else (0.0, 0.0))
-    ascends = max(hold) > 0 and asked.hard_gates and asked.gate_rate is None
+    ascends = max(hold) > 0 and asked.hard_gates and asked.gate_rate is None and asked.rate is None
     method = asked.gate_method or ("ascent" if ascends else "gradient")
     independent = guide is None or not getattr(guide, "coupled", ())
     hard = asked.hard_gates if guide is None else guide.hard
@@ -49,7 +49,8 @@ def _should_hold(asked: TrainingOptions, description: NetworkDescription) -> boo
     Linear predictors need no help: what they are for is learned at once. Soft gates have no two branches, and a rate is
     of gates that follow the gradient.
     """
-    if not asked.hard_gates or asked.gate_rate is not None or len(description.groups) == 1:
+    rated = asked.gate_rate is not None or asked.rate is not None
+    if not asked.hard_gates or rated or len(description.groups) == 1:
         return False
     cheap = description.is_dense and flip_cost(description) <= _FLIP_COST
     return bool(description.gate_groups) and (cheap or description.inputs.gated)

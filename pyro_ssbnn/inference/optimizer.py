@@ -204,10 +204,10 @@ class RecordedOptimizer(JointOptimizer):
 def optimizer_of(
     guide: Guide, options: TrainingOptions, num_data: int, device: torch.device
 ) -> JointOptimizer:
-    """Optimizer of a guide: Adam for log-scales and gates, and what the options say for the means."""
+    """Optimizer of a guide: Adam for log-scales and gates, and what the options say for the means, or for all."""
     groups = rate_groups(guide, options, num_data)
     kind = RecordedOptimizer if options.cuda_graphs and records(device) else JointOptimizer
-    if options.optimizer == "adam":
+    if options.optimizer == "adam" or options.rate is not None:
         return kind([means_optimizer(groups, options, device)])
     means = sum(name.startswith("means.") for name in guide.parameter_groups())
     rest = _adam(groups[means:], device)

@@ -43,6 +43,8 @@ class TrainingOptions:
         where gates are held), between 32 and 256 rows. Gates learn poorly from smaller batches.
     :param optimizer: "adam", or "sgd", gradient descent with ``momentum``, for the weights' means. Log-scales and gates
         keep Adam: where the KL rules, their gradients are of order 1/n, too small for a rate that suits the means.
+    :param rate: one learning rate of all parameters as they are, by the ``optimizer`` alone, in place of the four rates
+        that follow, as in the published runs. None: those four.
     :param mean_rate: learning rate of the weights' means. Under "adam" in units of 1/sqrt(fan-in of the layer); under
         "sgd" a step per unit of gradient of the loss, the negative ELBO per observation.
     :param momentum: of "sgd", from 0 to below 1: each step adds this share of the step before.
@@ -108,6 +110,7 @@ class TrainingOptions:
     epochs: int | None = None
     batch_size: int | None = None
     optimizer: str = "adam"
+    rate: float | None = None
     mean_rate: float = 0.12
     momentum: float = 0.9
     scale_rate: float = 0.04
@@ -148,7 +151,7 @@ class TrainingOptions:
             self._require(name, chosen is None or chosen >= 1, "at least 1, or None")
         for name in ("mean_rate", "scale_rate"):
             self._require(name, getattr(self, name) > 0, "positive")
-        for name in ("gate_rate", "latent_rate"):
+        for name in ("gate_rate", "latent_rate", "rate"):
             chosen = getattr(self, name)
             self._require(name, chosen is None or chosen > 0, "positive or None")
         for name in ("kl_warmup", "decay_after"):
@@ -258,7 +261,7 @@ class TrainingOptions:
 
     def gate_step(self, num_data: int) -> float:
         """Rate of the gate logits for so many observations."""
-        return self.gate_rate or 0.02 * min(1.0, self.batch_rows(num_data) / 256)
+        return self.rate or self.gate_rate or 0.02 * min(1.0, self.batch_rows(num_data) / 256)
 
     def step_kinds(
         self, description: NetworkDescription, compiler: bool, where: str = "cpu"

@@ -35,6 +35,8 @@ def rate_groups(guide: Guide, options: TrainingOptions, num_data: int) -> list[d
         fan_in = group.fan_in + group.removed_fan_in  # a layer keeps its rate when it shrinks
         unit = math.sqrt(fan_in) if options.optimizer == "adam" else 1.0
         rates[f"means.{group.name}"] = options.mean_rate / unit
+    if options.rate is not None:
+        rates = dict.fromkeys(rates, options.rate)
     return [
         {"params": parameters, "kind": kind, "lr": rates[kind], "base_rate": rates[kind]}
         for kind, parameters in guide.parameter_groups().items()

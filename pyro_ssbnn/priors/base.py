@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -35,10 +35,15 @@ class Prior(ABC):
 
     :param scale: :math:`\sigma_0`, standard deviation of the standardised weights.
     :param inclusion: prior probability that a node is in the network; None leaves out the gates.
+    :param scope: layers that share the network-wide latents: "hidden" for the hidden ones, while the output layer has a
+        prior of its own; "network" for all, where the output layer has the ungated form of this prior
+        (:meth:`ungated`) and its latents, as in the published models.
     """
 
     scale: float = 1.0
     inclusion: Inclusion = None
+    _: KW_ONLY
+    scope: str = "hidden"
 
     family: ClassVar[str] = "prior"
     gated: ClassVar[bool] = False
@@ -58,6 +63,7 @@ class Prior(ABC):
             # Smaller scales overflow in the gradient of the KL, larger numbers are none in single precision.
             sensible = 1e-8 <= value <= 1e30
             check_that(owner, field.name, value, sensible, "from 1e-08 to 1e+30")
+        check_that(owner, "scope", self.scope, self.scope in _SCOPES, "'hidden' or 'network'")
         if isinstance(self.inclusion, list):
             object.__setattr__(self, "inclusion", tuple(self.inclusion))
         if self.gated != (self.inclusion is not None):
@@ -78,6 +84,18 @@ class Prior(ABC):
         :raises ConfigurationError: for a class without a name of its own.
         """
         return name_of(type(self))
+
+    @property
+    def output_scope(self) -> str:
+        """What the output layer's network-wide sites begin with: those of the hidden layers, or of its own."""
+        return "global" if self.scope == "network" else "output.global"
+
+    def ungated(self) -> Prior:
+        """The same slab without the gates; a prior without gates itself."""
+        kind = next(kind for kind in type(self).__mro__ if not getattr(kind, "gated", True))
+        return kind(
+            **{f.name: getattr(self, f.name) for f in fields(kind) if f.name != "inclusion"}
+        )
 
     @abstractmethod
     def sample_shared(self, scope: str, like: Tensor) -> dict[str, Tensor]:
@@ -108,6 +126,7 @@ class Prior(ABC):
         return {**record_of(type(self)), **plain}
 
 
+_SCOPES = ("hidden", "network")
 _LAWS = (BetaInclusion, TheoryInclusion)
 _NAMES: dict[str, type[BetaInclusion | TheoryInclusion]] = {
     "beta": BetaInclusion,

@@ -37,6 +37,7 @@ ROOMS = [
     "theory",
     "files",
     "inference",
+    "published",
     "exact",
     "data",
     "analysis",
