@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,7 +90,7 @@ class IndependentGroupLassoGuide(GroupLassoGuide):
 
     def rates(self, shared: ScaleSites) -> dict[str, tuple[Tensor, Tensor]]:
         r"""Of :math:`\varsigma^2/2`, the rate of :math:`\tau_j^2`."""
-        site = shared.get_submodule("penalty")
+        site: Any = shared.get_submodule("penalty")
         loc, scale = site.loc, site.log_scale.exp()
         mean = (loc + 0.5 * scale.square()).exp() / 2
         return {"variance": (loc - math.log(2), mean)}
