@@ -43,7 +43,7 @@ from pyro_ssbnn.inference.preparation import check_memory, device_of
 from pyro_ssbnn.inference.resumption import FIXED
 from pyro_ssbnn.inference.saving import options_of
 from pyro_ssbnn.isolation import limited_to
-from pyro_ssbnn.models import MLP, network_from_config
+from pyro_ssbnn.models import GatedNetwork, network_from_config
 from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Output", "build_run", "resume_run"]
@@ -243,7 +243,7 @@ def _require_same(before: TrainingOptions, chosen: TrainingOptions, rows: int) -
 def _config(
     data: LoadedData | StreamedData,
     preprocessing: Preprocessing,
-    model: MLP,
+    model: GatedNetwork,
     options: TrainingOptions,
     output: Output,
 ) -> dict[str, Any]:

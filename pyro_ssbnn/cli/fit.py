@@ -8,7 +8,7 @@ import typer
 
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages
-from pyro_ssbnn.cli.kinds import PriorName, TransformName
+from pyro_ssbnn.cli.kinds import NetworkKind, PriorName, TransformName
 from pyro_ssbnn.cli.launcher import follows
 from pyro_ssbnn.cli.networks import NetworkChoice
 from pyro_ssbnn.cli.sources import SourceChoice
@@ -41,8 +41,9 @@ def fit(
     stream: o.Stream = None,
     groups: o.Groups = None,
     transform_target: o.TransformTarget = TransformName.none,
-    hidden: o.Hidden = "64,32",
-    activation: o.Activation = "silu",
+    network: o.Network = NetworkKind.mlp,
+    hidden: o.Hidden = None,
+    activation: o.Activation = None,
     input_gates: o.InputGates = None,
     input_inclusion: o.InputInclusion = None,
     linear: o.Linear = None,
@@ -106,7 +107,7 @@ def fit(
     where = (source[0], format, target, task, split, test_fraction, chosen.seed)
     how = (groups, transform_target.value, tuple(source[1:]), stream)
     data = SourceChoice(*where, of_table, delimiter, *how)
-    network = NetworkChoice(
+    choice = NetworkChoice(
         hidden,
         activation,
         prior,
@@ -119,6 +120,7 @@ def fit(
         noise_scale,
         task,
         linear,
+        network,
     )
     from pyro_ssbnn.cli.lifecycle import check_free
 
@@ -127,4 +129,4 @@ def fit(
 
     typed = command_line(context)
     output = build.Output(draws, threads, shown, checkpoint_every, typed, fits, jobs)
-    raise typer.Exit(build.build_run(data, network, chosen, output, out, overwrite))
+    raise typer.Exit(build.build_run(data, choice, chosen, output, out, overwrite))

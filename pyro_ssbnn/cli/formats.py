@@ -19,10 +19,12 @@ EMBEDDED = (Format.digits, Format.diabetes)
 TABLES = (".parquet", ".pq", ".feather", ".arrow", ".csv", ".tsv", ".txt")
 """Endings of the files of a table that is a folder."""
 
+_PICTURES = ("png", "jpg", "jpeg", "PNG", "JPG", "JPEG")
 _SIGNS = {
     Format.idx: ("train-images*", "t10k-images*"),
     Format.cifar: ("data_batch_*", "test_batch*"),
     Format.uci: ("data.txt",),
+    Format.images: tuple(f"{at}*/*.{kind}" for at in ("", "train/") for kind in _PICTURES),
 }
 _FILES = {
     Format.idx: ("*-images*ubyte*", "*-labels*ubyte*"),
@@ -53,8 +55,8 @@ def detect(source: str) -> Format:
         return Format.table
     raise DataError(
         f"{source}: a folder of no known layout; expected IDX files (train-images-idx3-ubyte, ...), CIFAR-10's binary"
-        " files (data_batch_1.bin, ...) or a UCI layout (data.txt, index_features.txt, ...). Give the folder that"
-        " holds the files itself, or a CSV file."
+        " files (data_batch_1.bin, ...), PNG or JPEG files in a folder for each class, or a UCI layout (data.txt,"
+        " index_features.txt, ...). Give the folder that holds the files itself, or a CSV file."
     )
 
 
@@ -66,14 +68,18 @@ def whole(source: str, format: Format) -> Dataset:
         return data.digits() if format is Format.digits else data.diabetes()
     if format is Format.uci:
         return data.read_uci(source)
+    if format is Format.images:
+        return data.read_image_folder(_half(source, "train") or source)
     read = data.read_idx_images if format is Format.idx else data.read_cifar
     return read(source)
 
 
 def own_test(source: str, format: Format) -> Dataset | None:
     """The test half of an image folder, None where there is none."""
-    from pyro_ssbnn.data import read_cifar, read_idx_images
+    from pyro_ssbnn.data import read_cifar, read_idx_images, read_image_folder
 
+    if format is Format.images and (test := _half(source, "test")) is not None:
+        return read_image_folder(test)
     if format is Format.idx and any(Path(source).glob("t10k-images*")):
         return read_idx_images(source, "test")
     if format is Format.cifar and any(Path(source).glob("test_batch*")):
@@ -83,8 +89,25 @@ def own_test(source: str, format: Format) -> Dataset | None:
 
 def checksums(path: Path, format: Format) -> dict[str, str]:
     """SHA-256 of a source's files, by their names."""
+    if format is Format.images:
+        return {"all images": _sha256_of_all(path)}
     files = [path] if path.is_file() else _files(path, _FILES[format])
     return {file.name: _sha256(file) for file in files}
+
+
+def _half(source: str, name: str) -> Path | None:
+    """The folder ``train`` or ``test`` in a folder of images, where there are such halves."""
+    half = Path(source) / name
+    return half if half.is_dir() and any(entry.is_dir() for entry in half.iterdir()) else None
+
+
+def _sha256_of_all(folder: Path) -> str:
+    """One digest of the names and contents of all images below."""
+    digest = hashlib.sha256()
+    files = _files(folder, [f"**/*.{kind}" for kind in _PICTURES])
+    for file in files:
+        digest.update(f"{file.relative_to(folder)}\0{_sha256(file)}\0".encode())
+    return digest.hexdigest()
 
 
 def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:

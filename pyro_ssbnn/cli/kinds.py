@@ -4,6 +4,7 @@ from enum import Enum
 
 __all__ = [
     "Format",
+    "NetworkKind",
     "NetworkName",
     "Picture",
     "PlotKind",
@@ -22,6 +23,7 @@ class Format(Enum):
     table = "table"
     idx = "idx"
     cifar = "cifar"
+    images = "images"
     uci = "uci"
 
 
@@ -70,6 +72,16 @@ class PriorName(Enum):
     gaussian = "gaussian"
     group_lasso = "group-lasso"
     group_horseshoe = "group-horseshoe"
+
+
+class NetworkKind(Enum):
+    """Networks to fit."""
+
+    mlp = "mlp"
+    lenet = "lenet"
+    resnet20 = "resnet20"
+    resnet32 = "resnet32"
+    wrn28_10 = "wrn28-10"
 
 
 class PlotKind(Enum):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyro_ssbnn.cli.console import messages
-from pyro_ssbnn.cli.kinds import PriorName, TaskName
+from pyro_ssbnn.cli.kinds import NetworkKind, PriorName, TaskName
 from pyro_ssbnn.cli.typed import names as split_names
 from pyro_ssbnn.cli.typed import numbers
 from pyro_ssbnn.errors import ConfigurationError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyro_ssbnn.data import Preprocessing
     from pyro_ssbnn.likelihoods import Likelihood
-    from pyro_ssbnn.models import MLP
+    from pyro_ssbnn.models import GatedNetwork
     from pyro_ssbnn.priors import BetaInclusion, Prior
 
 __all__ = ["NetworkChoice", "build_network", "parse_hidden", "parse_nodes"]
@@ -31,10 +31,10 @@ _HORSESHOES = (PriorName.ss_ghs, PriorName.group_horseshoe)
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """The user's choice of network; None leaves the prior's own default."""
+    """The user's choice of network; None leaves the network's or the prior's own default."""
 
-    hidden: str
-    activation: str
+    hidden: str | None
+    activation: str | None
     prior: PriorName
     inclusion: str | None = None
     slab_scale: float | None = None
@@ -45,11 +45,12 @@ class NetworkChoice:
     noise_scale: float | None = None
     task: TaskName | None = None
     linear: bool | None = None
+    network: NetworkKind = NetworkKind.mlp
 
 
 def build_network(
     choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor, num_data: int | None = None
-) -> MLP:
+) -> GatedNetwork:
     """Make the network for what was learnt of the training data.
 
     :param y: targets of the training rows, ``[N]``, in their own units, or a sample of them.
@@ -60,7 +61,8 @@ def build_network(
     from pyro_ssbnn.data.own_units import check_transform
     from pyro_ssbnn.models import MLP
 
-    names, hidden = preprocessing.feature_names, parse_hidden(choice.hidden)
+    names = preprocessing.feature_names
+    hidden = parse_hidden("64,32" if choice.hidden is None else choice.hidden)
     inclusion = _input_inclusion(choice, names)
     linear = choice.linear
     if linear is None:
@@ -73,17 +75,44 @@ def build_network(
         inclusion = _of_either(inclusion)
     likelihood = _likelihood(choice, preprocessing, y)
     check_transform(likelihood, preprocessing.target, "--transform-target")
+    common: dict[str, Any] = {"prior": _prior(choice, num_data or len(y)), "likelihood": likelihood}
+    if choice.activation is not None:
+        common["activation"] = choice.activation
+    if choice.network is not NetworkKind.mlp:
+        return _image_network(choice, preprocessing.image_shape, common)
     return MLP(
         len(names),
         hidden,
-        prior=_prior(choice, num_data or len(y)),
-        likelihood=likelihood,
-        activation=choice.activation,
+        **common,
         input_inclusion=inclusion,
         input_names=names,
         input_widths=preprocessing.widths,
         linear=linear,
     )
+
+
+def _image_network(
+    choice: NetworkChoice, shape: tuple[int, int, int] | None, common: dict[str, Any]
+) -> GatedNetwork:
+    from pyro_ssbnn import models
+
+    kind = choice.network
+    if shape is None:
+        raise ConfigurationError(
+            f"--network {kind.value} is for images; this source is a table. Leave it out, for a perceptron."
+        )
+    gated = choice.input_gates or choice.input_inclusion is not None
+    foreign = {"--input-gates": gated, "--linear": choice.linear}
+    foreign["--hidden"] = choice.hidden is not None and kind is not NetworkKind.lenet
+    for option, given in foreign.items():
+        if given:
+            raise ConfigurationError(f"{option} is not for --network {kind.value}: leave it out.")
+    if kind is NetworkKind.lenet:
+        dense = {} if choice.hidden is None else {"hidden": parse_hidden(choice.hidden)}
+        return models.LeNet(shape, **dense, **common)
+    if kind is NetworkKind.wrn28_10:
+        return models.WideResNet(shape, 28, 10, **common)
+    return models.ResNet(shape, int(kind.value.removeprefix("resnet")), **common)
 
 
 def parse_hidden(text: str) -> list[int]:

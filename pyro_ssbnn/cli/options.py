@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pyro_ssbnn.cli.kinds import Format, PriorName, TaskName, TransformName
+from pyro_ssbnn.cli.kinds import Format, NetworkKind, PriorName, TaskName, TransformName
 
 _DATA = {"rich_help_panel": "Data"}
 _NETWORK = {"rich_help_panel": "Network"}
@@ -35,8 +35,8 @@ Sources = Annotated[
     typer.Argument(
         metavar="SOURCE...",
         help="'digits' or 'diabetes' (embedded), a table (text with any delimiter, .parquet, .feather, .xlsx; several"
-        " files of one table, or a folder of them), or a folder: IDX images (MNIST), CIFAR-10 binary files, or a UCI"
-        " set with its standard splits.",
+        " files of one table, or a folder of them), or a folder: IDX images (MNIST), CIFAR-10 binary files, PNG or JPEG"
+        " images in a folder for each class (perhaps below train and test), or a UCI set with its standard splits.",
     ),
 ]
 Stream = Annotated[
@@ -54,7 +54,7 @@ SourceFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="Format of SOURCE: digits, diabetes, table, idx, cifar or uci. Default: what is found there.",
+        help="Format of SOURCE: digits, diabetes, table, idx, cifar, images or uci. Default: what is found there.",
         **_DATA,
     ),
 ]
@@ -148,17 +148,27 @@ Split = Annotated[
 ]
 
 # Network
-Hidden = Annotated[
-    str,
+Network = Annotated[
+    NetworkKind,
     typer.Option(
-        help="Widths of the hidden layers at the start, before selection, such as 400,400; '' for a linear model.",
+        help="Network: a perceptron, or, of images, LeNet-5 or a residual network with batch norm (ResNet-20, -32,"
+        " WRN-28-10), whose filters carry the gates.",
+        **_NETWORK,
+    ),
+]
+Hidden = Annotated[
+    str | None,
+    typer.Option(
+        help="Widths of the hidden layers at the start, before selection, such as 400,400; '' for a linear model."
+        " Default: 64,32; of LeNet's dense layers 800,500.",
         **_NETWORK,
     ),
 ]
 Activation = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Activation: elu, gelu, identity, leaky_relu, relu, sigmoid, silu, softplus or tanh.",
+        help="Activation: elu, gelu, identity, leaky_relu, relu, sigmoid, silu, softplus or tanh. Default: silu; in"
+        " residual networks relu.",
         **_NETWORK,
     ),
 ]

@@ -7,6 +7,7 @@ from pyro_ssbnn.data.dataset import Dataset, Task, split
 from pyro_ssbnn.data.description import ColumnChoice, TableDescription
 from pyro_ssbnn.data.embedded import diabetes, digits
 from pyro_ssbnn.data.encoded_rows import EncodedRows
+from pyro_ssbnn.data.image_folders import read_image_folder
 from pyro_ssbnn.data.images import read_cifar, read_idx, read_idx_images
 from pyro_ssbnn.data.preprocessing import Encoded, Preprocessing
 from pyro_ssbnn.data.readers import read_table, table_pieces
@@ -32,6 +33,7 @@ __all__ = [
     "read_cifar",
     "read_idx",
     "read_idx_images",
+    "read_image_folder",
     "read_table",
     "read_uci",
     "read_uci_split",

@@ -28,6 +28,7 @@ OTHER_VALUES = {
     "momentum": "0.8",
     "scale_rate": "0.02",
     "latent_rate": "0.025",
+    "rate": "0.02",
     "gate_rate": "0.03",
     "kl_warmup": "0.4",
     "decay_after": "0.6",
