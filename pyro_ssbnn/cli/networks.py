@@ -108,8 +108,9 @@ def _image_network(
         if given:
             raise ConfigurationError(f"{option} is not for --network {kind.value}: leave it out.")
     if kind is NetworkKind.lenet:
-        dense = {} if choice.hidden is None else {"hidden": parse_hidden(choice.hidden)}
-        return models.LeNet(shape, **dense, **common)
+        if choice.hidden is not None:
+            common = {**common, "hidden": parse_hidden(choice.hidden)}
+        return models.LeNet(shape, **common)
     if kind is NetworkKind.wrn28_10:
         return models.WideResNet(shape, 28, 10, **common)
     return models.ResNet(shape, int(kind.value.removeprefix("resnet")), **common)

@@ -75,7 +75,8 @@ def read_image_folder(folder: str | Path) -> Dataset:
 
 def _common_shape(files: Sequence[Path]) -> tuple[int, int, bool]:
     """Height, width and whether all are grey, of headers alone."""
-    sizes, grey = {}, True
+    sizes: dict[tuple[int, int], Path] = {}
+    grey = True
     for file in files:
         width, height, mode = _header(file)
         sizes.setdefault((height, width), file)
