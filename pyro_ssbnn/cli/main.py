@@ -8,6 +8,7 @@ import typer
 
 from pyro_ssbnn._version import __version__
 from pyro_ssbnn.cli.bench import bench
+from pyro_ssbnn.cli.compress import compress
 from pyro_ssbnn.cli.deploy import predict, prune
 from pyro_ssbnn.cli.diagnose import diagnose
 from pyro_ssbnn.cli.effects import effects
@@ -26,7 +27,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,  # --debug shows the plain traceback
 )
-_COMMANDS = (fit, finish, summary, report, plot, effects, diagnose, prune, predict, bench, export)
+_COMMANDS = (
+    *(fit, finish, summary, report, plot, effects, diagnose),
+    *(prune, predict, bench, export, compress),
+)
 for _command in _COMMANDS:
     app.command(no_args_is_help=True)(reported(_command))
 
