@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_ssbnn.checks import check_that
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.likelihoods import Likelihood
 from pyro_ssbnn.models.image import ImageNetwork
@@ -42,14 +43,16 @@ class ResNet(ImageNetwork):
     :param depth: 6n + 2.
     :param widths: filters of each of the three stages, not fewer than in the stage before; the first is that of the
         stem, too.
+    :param shortcuts: where the stage changes: "padded" (option A), or "convolution", 1 x 1 with filters of their own,
+        gates and batch norms among them (``stage2_block1_shortcut``, ...), as in the published networks.
     :param prior: prior of the filters.
     :param likelihood: distribution of the targets; it also sets the number of outputs.
     :param output_prior: ungated prior of the classifier, by default Normal(0, 1) weights.
     :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS` that is 0 at 0: another one would pass a constant
         on from closed channels, which padded convolutions cut off at the border.
     :param prefix: what all site names begin with, see :class:`GatedNetwork`.
-    :raises ConfigurationError: for a depth, widths or activation outside their domain, and the theory's prior
-        inclusion, which is known for perceptrons only.
+    :raises ConfigurationError: for a depth, widths, shortcuts or activation outside their domain, and the theory's
+        prior inclusion, which is known for perceptrons only.
     """
 
     def __init__(
@@ -62,10 +65,13 @@ class ResNet(ImageNetwork):
         output_prior: Prior | None = None,
         activation: str = "relu",
         widths: Sequence[int] = _WIDTHS,
+        shortcuts: str = "padded",
         prefix: str | None = None,
     ) -> None:
         super().__init__(image_shape, prior, likelihood, output_prior, activation, prefix)
-        self.depth, self.widths = depth, list(widths)
+        known = shortcuts in ("padded", "convolution")
+        check_that("ResNet", "shortcuts", shortcuts, known, "'padded' or 'convolution'")
+        self.depth, self.widths, self.shortcuts = depth, list(widths), shortcuts
         self._residual(self.widths[0] if widths else 0, self.widths, depth, beside=2)
 
     def _residual(self, stem: int, widths: Sequence[int], depth: int, beside: int) -> None:
@@ -91,14 +97,21 @@ class ResNet(ImageNetwork):
             )
         layout = Layout(owner, self.image_shape)
         layout.convolution("stem", stem, ConvolutionGeometry(3, padding=1), batch_norm=True)
+        self.projected: list[str] = []
         for stage, width in enumerate(widths, 1):
             for block in range(1, self.blocks + 1):
                 name, before = f"stage{stage}_block{block}", layout.current
                 for conv, stride in enumerate((_stride(stage, block), 1), 1):
                     geometry = ConvolutionGeometry(3, stride, padding=1)
                     layout.convolution(f"{name}_conv{conv}", width, geometry, batch_norm=True)
-                added = width - before.channels
-                layout.add(name, (before, added // 2), (layout.current, 0))
+                branch, added = layout.current, width - before.channels
+                if self.shortcuts == "convolution" and (added or _stride(stage, block) > 1):
+                    layout.current = before
+                    geometry = ConvolutionGeometry(1, _stride(stage, block))
+                    layout.convolution(f"{name}_shortcut", width, geometry, batch_norm=True)
+                    self.projected.append(name)
+                    before, added = layout.current, 0
+                layout.add(name, (before, added // 2), (branch, 0))
         layout.pool_all()
         self._lay_out(layout)
 
@@ -111,7 +124,10 @@ class ResNet(ImageNetwork):
                 name, stride = f"stage{stage}_block{block}", _stride(stage, block)
                 branch = net.phi(net.layer(f"{name}_conv1", h))
                 branch = net.layer(f"{name}_conv2", branch)
-                shortcut = h if stride == 1 else h[..., ::stride, ::stride]
+                if name in net.shape.get("projected", ()):
+                    shortcut = net.layer(f"{name}_shortcut", h)
+                else:
+                    shortcut = h if stride == 1 else h[..., ::stride, ::stride]
                 h = net.phi(net.add(name, shortcut, branch))
         return net.layer("output", h.mean((-2, -1)))
 
@@ -120,10 +136,12 @@ class ResNet(ImageNetwork):
             "image_shape": list(self.image_shape),
             "depth": self.depth,
             "widths": self.widths,
+            **({} if self.shortcuts == "padded" else {"shortcuts": self.shortcuts}),
         }
 
     def _wire_config(self) -> dict[str, Any]:
-        return {**super()._wire_config(), "blocks": self.blocks}
+        projected = {"projected": self.projected} if self.projected else {}
+        return {**super()._wire_config(), "blocks": self.blocks, **projected}
 
 
 @register("wide_resnet")
@@ -157,7 +175,7 @@ class WideResNet(ResNet):
         )
         if widen < 1:
             raise ConfigurationError(f"WideResNet: widen must be at least 1; got {widen}.")
-        self.depth, self.widen = depth, widen
+        self.depth, self.widen, self.shortcuts = depth, widen, "padded"
         self._residual(_WIDTHS[0], [widen * width for width in _WIDTHS], depth, beside=4)
 
     def _shape_config(self) -> dict[str, Any]:

@@ -61,6 +61,10 @@ def wide(prior=PRIORS["ss-ghs"]):
     return WideResNet(SHAPE, 10, 2, prior=prior, likelihood=CategoricalLikelihood(3))
 
 
+def projected(prior=PRIORS["ss-ghs"]):
+    return resnet(prior, shortcuts="convolution", activation="silu")
+
+
 def at_random(model):
     """A guide with random parameters, and random running statistics, in evaluation mode."""
     guide = StructuredGuide(model).double()
@@ -166,9 +170,10 @@ class TestCounts:
         assert len(pruning.network.kept["stage1_block2_conv1"]) == 0
 
 
+@pytest.mark.parametrize("shortcuts", ["padded", "convolution"])
 @pytest.mark.parametrize("training", [True, False])
-def test_forward_is_the_formula(training):
-    model, guide = at_random(resnet())
+def test_forward_is_the_formula(training, shortcuts):
+    model, guide = at_random(resnet(shortcuts=shortcuts))
     model.train(training)
     values = site_values(poutine.trace(guide).get_trace())
     amplitude = {
@@ -181,7 +186,8 @@ def test_forward_is_the_formula(training):
 
     def layer(name, h, stride=1):
         u = values[f"{name}.weight"]
-        f = conv2d(h, u[:, :-2].reshape(len(u), -1, 3, 3), None, stride, 1)
+        side = 1 if name.endswith("shortcut") else 3
+        f = conv2d(h, u[:, :-2].reshape(len(u), -1, side, side), None, stride, side // 2)
         seen[name] = f
         mean, var = (before[f"{name}.statistics.running_{v}"] for v in ("mean", "var"))
         if training:
@@ -197,6 +203,9 @@ def test_forward_is_the_formula(training):
             stride = 2 if stage > 1 and block == 1 else 1
             f = layer(f"{name}_conv2", relu(layer(f"{name}_conv1", h, stride)))
             added = width - h.shape[1]
+            if added and shortcuts == "convolution":
+                h = relu(layer(f"{name}_shortcut", h, stride) + f)
+                continue
             h = pad(h[..., ::stride, ::stride], (0, 0, 0, 0, added // 2, added - added // 2))
             h = relu(h + f)
     h = avg_pool2d(h, h.shape[-2:]).flatten(1)
@@ -264,7 +273,7 @@ class TestContract:
 
 class TestPrunedEqualsMasked:
     @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
-    @pytest.mark.parametrize("make", [resnet, wide])
+    @pytest.mark.parametrize("make", [resnet, wide, projected])
     def test_mean_and_draws_with_gates_closed_at_random(self, make, prior):
         model, guide = at_random(make(prior))
         for trial in range(3 if make is resnet else 1):
@@ -543,7 +552,7 @@ def test_file_round_trip_of_the_pruned_network(tmp_path, num_draws):
         assert torch.equal(loaded.kept[name], indices)
 
 
-@pytest.mark.parametrize("make", [resnet, wide])
+@pytest.mark.parametrize("make", [resnet, wide, projected])
 def test_record_makes_the_network_again(make):
     model = make(PRIORS["ss-gl"])
     again = network_from_config(model.to_config())

@@ -269,6 +269,39 @@ def test_prior_of_the_whole_network():
     assert ss.GroupLasso(penalty_rate=3.0).ungated() == ss.GroupLasso(penalty_rate=3.0)
 
 
+def test_residual_network():
+    """One prior for all layers, descent for every parameter, shortcuts with gates."""
+    recipe = ss.published.resnet(20, "ss-gl")
+    groups = {g.name: g for g in recipe.model.description.groups}
+    assert groups["stage3_block1_shortcut"].gated
+    assert recipe.model.description.num_weights == 268_346 + 16 * 32 + 32 * 64
+    assert recipe.model.output_prior == ss.GroupLasso(scale=0.2, scope="network")
+    assert set(recipe.model.description.scopes) == {"global"}
+    kernel = recipe.guide.state_dict()["stage3_block2_conv1.weight.loc"]
+    assert kernel[:, :-2].var() == pytest.approx(2 / (64 * 9), rel=0.03)
+    assert (kernel[:, -2:] == torch.tensor([1.0, 0.0])).all()
+    optimizer = optimizer_of(recipe.guide, recipe.options, 50_000, torch.device("cpu"))
+    (descent,) = optimizer.parts
+    assert type(descent) is torch.optim.SGD
+    assert {(g["lr"], g["momentum"]) for g in descent.param_groups} == {(0.1, 0.9)}
+    with pytest.raises(ConfigurationError, match="below 44"):
+        ss.published.resnet(44)
+
+
+def test_fine_tuning_keeps_one_draw():
+    recipe = ss.published.resnet(8, "ss-ghs", (1, 8, 8), 3)
+    x, y = torch.randn(32, 64), torch.arange(32) % 3
+    options = replace(recipe.options, epochs=2, batch_size=16)
+    result = ss.fit(recipe.model, x, y, options, guide=recipe.guide, progress=False)
+    selection = ss.published.last_draw(result)
+    shares = [len(kept) / selection.sizes[name] for name, kept in selection.kept.items()]
+    assert sum(shares) / len(shares) > 0.9  # inclusion is 0.99 still
+    short = replace(recipe.fine_tuning, epochs=1, batch_size=16)
+    tuned = ss.fine_tune(result, x, y, short, selection=selection, progress=False)
+    for name, inclusion in tuned.guide.inclusion().items():
+        assert torch.equal(inclusion > 0.5, selection.mask(name))
+
+
 def test_unknown_prior():
     with pytest.raises(ConfigurationError, match="'ss-ig', 'ss-gl' or 'ss-ghs'"):
         ss.published.mlp("horseshoe")
