@@ -134,7 +134,12 @@ def resnet(
         activation="silu",
         shortcuts="convolution",
     )
-    descent = {"batch_size": 128, "optimizer": "sgd", "clip_norm": 1.0, "seed": seed}
+    descent: dict[str, Any] = {
+        "batch_size": 128,
+        "optimizer": "sgd",
+        "clip_norm": 1.0,
+        "seed": seed,
+    }
     return Recipe(
         model,
         _guide(model, seed),
