@@ -115,7 +115,7 @@ def test_data_and_network_options_arrive(captured):
         "t.csv", None, "y", TaskName.count, None, 0.3, 8, columns, ";", "patient"
     )
     chosen = {"inclusion": "theory", "input_gates": True, "task": TaskName.count}
-    assert network == NetworkChoice("", "silu", PriorName.ss_gl, **chosen)
+    assert network == NetworkChoice("", None, PriorName.ss_gl, **chosen)
 
 
 def test_words_of_the_help_are_the_engines():
