@@ -93,7 +93,7 @@ def compress(
     training["remove_below"] = training["remove_below"] or None
     given = {k: v for k, v in training.items() if is_given(context, k)}
     options = TrainingOptions(**{"mean_rate": 0.012, **given})  # the weights were trained before
-    from pyro_ssbnn.cli.sources import load
+    from pyro_ssbnn.cli.sources import LoadedData, load
     from pyro_ssbnn.cli.tables import print_pruning
     from pyro_ssbnn.compression import compress as compressed
     from pyro_ssbnn.compression.known import known_module, load_weights
@@ -103,7 +103,7 @@ def compress(
     from pyro_ssbnn.likelihoods import CategoricalLikelihood
 
     data = load(SourceChoice(source, format, seed=options.seed))
-    train, test = data.train, data.test
+    train, test = (data.train, data.test) if isinstance(data, LoadedData) else (None, None)
     if not isinstance(train, Dataset) or train.image_shape is None:
         raise ConfigurationError(f"{source}: compress is for images; this source is a table.")
     classes = len(train.class_names)
