@@ -38,6 +38,7 @@ from pyro_ssbnn.exact.sampler import batched_score, sampled
 from pyro_ssbnn.exact.tempering import Score
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.inference.guards import check_data
+from pyro_ssbnn.inference.training_rows import require_in_memory
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
 from pyro_ssbnn.structure.network import Network
@@ -120,6 +121,7 @@ def certify(
     check_positive("certify", budget=budget)
     check_that("certify", "decided", decided, 0 < decided < 0.5, "within (0, 0.5)")
     check_that("certify", "correlated", correlated, 0 < correlated <= 1, "within (0, 1]")
+    require_in_memory("certify", x)
     check_data("certify", fit.model, x, y)
     if not fit.model.description.gate_groups:
         raise ConfigurationError("certify: this network has no gates to be certain of.")

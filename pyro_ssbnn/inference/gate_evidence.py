@@ -33,6 +33,7 @@ from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference.branches import gains_of_opening
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
+from pyro_ssbnn.inference.training_rows import require_in_memory
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
 from pyro_ssbnn.structure.gates import GateGroup
@@ -104,6 +105,7 @@ def gate_evidence(
             f"gate_evidence: num_draws must be at least 8, to give errors; got {num_draws}."
         )
     require_match("gate_evidence", model, guide)
+    require_in_memory("gate_evidence", x)
     check_data("gate_evidence", model, x, y)
     like = next(guide.parameters())
     joint = getattr(guide, "coupled", ())

@@ -29,6 +29,7 @@ from pyro_ssbnn.guides.joint_law import JointLaw
 from pyro_ssbnn.inference.block_ascent import BlockAscent, Fitted, Regression, correlated_blocks
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
+from pyro_ssbnn.inference.training_rows import require_in_memory
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import site_values
 from pyro_ssbnn.posterior.weights import amplitudes
@@ -62,6 +63,7 @@ def settle(model: Network, guide: Guide, x: Tensor, y: Tensor, *, seed: int = 0)
         raise ConfigurationError(
             f"settle: expected a BlockGuide, which has joint laws; got {type(guide).__name__}."
         )
+    require_in_memory("settle", x)
     check_data("settle", model, x, y)
     like = next(guide.parameters())
     with isolated(seed, like):

@@ -246,3 +246,19 @@ def test_a_large_memory_map_is_not_copied(net, tmp_path):
     with pytest.warns(ss.errors.ShortRunWarning):
         result = ss.fit(net, mapped, mapped[:, 0], options, progress=False)
     assert result.num_data == number
+
+
+def test_what_needs_all_rows_together_refuses_pieces(net, data):
+    rows = DataLoader(Pairs(*data), batch_size=16)
+    fit = ss.fit(net, *data, ss.TrainingOptions(**OPTIONS), progress=False)
+    linear = ss.MLP(
+        4, [], prior=ss.Gaussian(), likelihood=ss.GaussianLikelihood(), input_inclusion=0.5
+    )
+    refused = "needs all rows in memory, and a DataLoader is read in pieces"
+    for call in (
+        lambda: ss.gate_evidence(fit.model, fit.guide, rows, data[1]),
+        lambda: ss.certify(fit, rows, data[1]),
+        lambda: ss.settle(linear, ss.BlockGuide(linear), rows, data[1]),
+    ):
+        with pytest.raises(ss.errors.DataError, match=refused):
+            call()
