@@ -12,6 +12,7 @@ from pyro_ssbnn.analysis.diagnostics.selection import continued
 from pyro_ssbnn.errors import CollapseWarning, ConfigurationError
 from pyro_ssbnn.inference import start
 from pyro_ssbnn.inference.several import refitted
+from pyro_ssbnn.inference.training_rows import training_rows
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = X[:, 0]
@@ -87,7 +88,7 @@ def test_a_restart_is_a_run_with_another_seed(make, saved, tmp_path):
     result = begun(make())
     again = from_file(result, tmp_path) if saved else result
     assert again.start.obstacle == ""
-    one, two = quiet(refitted, again, X, Y, 2)
+    one, two = quiet(refitted, again, training_rows("restart", again.model, X, Y), 2)
     assert (one.options.seed, two.options.seed) == (1, 2)
     assert type(one.guide) is type(result.guide)
     assert one.guide.initial == result.guide.initial
@@ -126,7 +127,7 @@ class TestAugmentation:
 
         result = begun(augment=counted)
         before = len(calls)
-        (again,) = quiet(refitted, result, X, Y, 1)
+        (again,) = quiet(refitted, result, training_rows("restart", result.model, X, Y), 1)
         assert len(calls) == 2 * before
         assert again.start.augment is counted
         continued(result, X, Y, share=0.5, temperature=0.5)

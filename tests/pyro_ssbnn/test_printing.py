@@ -26,8 +26,8 @@ def test_a_network(result):
     assert repr(result.model).splitlines() == [
         "MLP: 3 gated predictors -> hidden1 4 gated -> output 1",
         "  21 weights, activation silu",
-        "  prior SSIG(scale=1.0, inclusion=0.5)",
-        "  output prior Gaussian(scale=1.0, inclusion=None)",
+        "  prior SSIG(scale=1.0, inclusion=0.5, scope='hidden')",
+        "  output prior Gaussian(scale=1.0, inclusion=None, scope='hidden')",
         "  likelihood GaussianLikelihood(weighted=False, scale=0.5, num_targets=1, concentration=1.0, rate=0.001)",
     ]
     assert "(net): MLP: 3 gated predictors" in repr(torch.nn.ModuleDict({"net": result.model}))

@@ -46,6 +46,7 @@ REFUSED = {
 }
 CHANGES = {
     "mean_rate": 0.5,
+    "rate": 0.5,
     "scale_rate": 0.5,
     "latent_rate": 0.5,
     "gate_rate": 0.5,
