@@ -1,5 +1,6 @@
 """What happens around a run: readers that leave, folders that vanish, logs without room, processes held up."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -39,6 +40,14 @@ def removed(run):
     """Remove a folder in which a process is writing."""
     while run.exists():
         shutil.rmtree(run, ignore_errors=True)
+
+
+def put_in_place(staged, run):
+    """Put a folder where a process is writing, at one instant."""
+    while staged.exists():
+        removed(run)
+        with contextlib.suppress(OSError):  # the process was quicker
+            staged.rename(run)
 
 
 @pytest.mark.slow
@@ -88,8 +97,9 @@ def test_a_folder_removed_in_training_is_made_again(call, training):
 
 def test_a_run_begun_in_its_place_is_left_alone(call, training, finished):
     process, run = training(epochs=300)
-    removed(run)
-    shutil.copytree(finished, run, dirs_exist_ok=True)
+    staged = run.with_name("staged")
+    shutil.copytree(finished, staged)
+    put_in_place(staged, run)
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     ended = call.wait(process)
     assert ended.code == 2, ended
