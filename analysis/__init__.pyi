@@ -23,12 +23,12 @@ from .error_control import credible_set_summary as credible_set_summary
 from .error_control import error_control_summary as error_control_summary
 from .inclusion import inclusion_summary as inclusion_summary
 from .inclusion import layer_summary as layer_summary
-from .inclusion import predictor_norms as predictor_norms
-from .inclusion import slab_norms as slab_norms
 from .inference_data import to_arviz as to_arviz
 from .latency import dense_and_pruned as dense_and_pruned
 from .latency import measure_latency as measure_latency
 from .latency import pruning_latency as pruning_latency
 from .netcdf import read_netcdf as read_netcdf
 from .netcdf import write_netcdf as write_netcdf
+from .norms import predictor_norms as predictor_norms
+from .norms import slab_norms as slab_norms
 from .scales import slab_scale_quantiles as slab_scale_quantiles

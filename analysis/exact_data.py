@@ -13,8 +13,8 @@ import xarray as xr
 from torch import Tensor
 
 from pyro_ssbnn._version import __version__
+from pyro_ssbnn.analysis.arrays import array, dataset, prediction_groups, prior_array
 from pyro_ssbnn.analysis.coordinates import coordinates, node_dim, owner, weight_dims
-from pyro_ssbnn.analysis.inference_data import _array, _dataset, _predictions, prior_array
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.exact import ExactPosterior, effective_size, r_hat, standard_error
@@ -97,13 +97,13 @@ def exact_to_arviz(
     coords = coordinates(description, list(description.inputs.names))
     stats = {"lp": posterior.log_joint, "log_likelihood": posterior.log_likelihood}
     groups = {
-        "posterior": _dataset(_posterior(posterior, weights), coords),
-        "sample_stats": _dataset({name: _array(value, []) for name, value in stats.items()}, {}),
-        "constant_data": _dataset(_inclusion(posterior), coords),
+        "posterior": dataset(_posterior(posterior, weights), coords),
+        "sample_stats": dataset({name: array(value, []) for name, value in stats.items()}, {}),
+        "constant_data": dataset(_inclusion(posterior), coords),
     }
     if x is not None:
         predictions = posterior.predict(x, y, seed=seed)
-        groups |= _predictions(predictions.predictive, predictions.log_likelihood, y)
+        groups |= prediction_groups(predictions.predictive, predictions.log_likelihood, y)
     groups["posterior"].attrs |= ATTRIBUTES
     return assemble({k: v for k, v in groups.items() if v.data_vars}, ATTRIBUTES)
 
@@ -118,10 +118,10 @@ def _posterior(posterior: ExactPosterior, weights: bool) -> dict[str, xr.DataArr
         group = owner(description, name)
         trailing = ["target"] if value.ndim > 2 else []
         dims = trailing if group is None else [node_dim(description, group)]
-        arrays[name] = _array(value, dims, gate=name.endswith(".gate"))
+        arrays[name] = array(value, dims, gate=name.endswith(".gate"))
     for group in posterior.structures.groups:
         probability = posterior.gate_probability(group.name)
-        arrays[f"{group.path}.gate_probability"] = _array(
+        arrays[f"{group.path}.gate_probability"] = array(
             probability, [node_dim(description, group)]
         )
     if weights:
@@ -132,7 +132,7 @@ def _posterior(posterior: ExactPosterior, weights: bool) -> dict[str, xr.DataArr
         }
         for name, value in effective_weights(description, values).items():
             layer = description.layer(name)
-            arrays[layer.weight_site] = _array(value, weight_dims(description, layer))
+            arrays[layer.weight_site] = array(value, weight_dims(description, layer))
     return arrays
 
 

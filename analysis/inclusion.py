@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pyro_ssbnn.analysis.mixtures import mixed_layers, mixed_predictors
+from pyro_ssbnn.analysis.norms import linear_effects, predictor_norms, slab_norms
 from pyro_ssbnn.analysis.scales import (
     gate_logits,
     inclusion_probabilities,
@@ -35,13 +36,12 @@ from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.priors import BetaInclusion
 from pyro_ssbnn.selection.error_control import model_size
 from pyro_ssbnn.selection.rules import Selection, require_selection, select
-from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.groups import NodeGroup
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.linear import LinearGroup
 
-__all__ = ["inclusion_summary", "layer_summary", "predictor_norms", "slab_norms"]
+__all__ = ["inclusion_summary", "layer_summary", "predictor_names"]
 
 
 def inclusion_summary(
@@ -95,7 +95,7 @@ def inclusion_summary(
         for name, value in given.items():
             check_that("inclusion_summary", name, value, value is None, "left out for a mixture")
         names = predictor_names(guide, feature_names)
-        return mixed_predictors(guide, names, predictor_norms(guide), _effects)
+        return mixed_predictors(guide, names, predictor_norms(guide), linear_effects)
     selection = _checked_selection("inclusion_summary", guide, selection)
     if history is not None:
         known = isinstance(history, History)
@@ -196,46 +196,6 @@ def _rate(guide: Guide, group: GateGroup) -> dict[str, float]:
     return {"inclusion_rate": average, "sd_inclusion_rate": np.sqrt(spread)}
 
 
-def slab_norms(guide: Guide, name: str) -> NDArray[np.float64]:
-    r"""Size of each node's posterior mean weights given that the node is in, its own included, ``[size]``.
-
-    :math:`\lVert E[t u \mid z = 1]\rVert_2`. Where predictors are gated, weights of closed predictors are not in the
-    network whatever their value, so a first-layer weight counts by its predictor's inclusion probability:
-    :math:`\{\sum_i \gamma_i E[t u_i]^2\}^{1/2}`, the root of the expected squared norm over the predictors' gates.
-    """
-    squares = _mean_weights(guide, name) ** 2
-    layer = guide.description.layer(name)
-    if layer.column_gate is not None:
-        inputs = guide.description.inputs
-        gamma = inclusion_probabilities(guide, inputs.name)[inputs.columns.owners.numpy()]
-        squares[:, : len(gamma)] *= gamma
-    return np.sqrt(_of_members(squares.sum(1), layer.weight_rows))
-
-
-def predictor_norms(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
-    r"""Size of each predictor's outgoing first-layer mean weights given that the predictor is in, ``[p]``.
-
-    :math:`\{\sum_j \gamma_j E[t_j u_{ji}]^2\}^{1/2}`: each weight counts by its node's inclusion probability (1 in an
-    ungated layer), the root of the expected squared norm over the nodes' gates. Weights of all columns of a predictor
-    are its own. Of a mixture it is the root of the mean square.
-    """
-    if isinstance(guide, MixtureGuide):
-        members = [weight * predictor_norms(member) ** 2 for _, member, weight in guide.members]
-        return np.sqrt(np.sum(members, axis=0))
-    first = guide.description.groups[0]
-    squares = _mean_weights(guide, first.name)[:, : first.fan_in] ** 2
-    if first.gated:
-        squares *= inclusion_probabilities(guide, first.name)[:, None]
-    return np.sqrt(_of_members(squares.sum(0), guide.description.inputs.columns))
-
-
-def _of_members(values: NDArray[np.float64], axis: Axis) -> NDArray[np.float64]:
-    """Sums of the entries of each member of an axis."""
-    total = np.zeros(axis.size)
-    np.add.at(total, axis.owners.numpy(), values)
-    return total
-
-
 def _linear_columns(guide: Guide, linear: LinearGroup, selection: Selection) -> dict[str, object]:
     """What the row of a predictor says of both its gates, or of its linear term."""
     inputs = guide.description.inputs
@@ -248,16 +208,8 @@ def _linear_columns(guide: Guide, linear: LinearGroup, selection: Selection) -> 
         "selected": (selection.mask(inputs.name) | selection.mask(linear.name)).cpu().numpy(),
         "nonlinear": inclusion_probabilities(guide, inputs.name),
         "linear": inclusion_probabilities(guide, linear.name),
-        "effect": _effects(guide),
+        "effect": linear_effects(guide),
     }
-
-
-def _effects(guide: Guide) -> NDArray[np.float64]:
-    """Mean linear weight of each predictor given that it is in, of several outputs or columns the norm, ``[p]``."""
-    linear = guide.description.layer("linear")
-    weights = _mean_weights(guide, linear.name)
-    single = weights.shape == (linear.size, 1)
-    return weights[:, 0] if single else slab_norms(guide, linear.name)
 
 
 def _add_evidence(table: pd.DataFrame, guide: Guide, evidence: Mapping[str, GateEvidence]) -> None:
@@ -337,10 +289,6 @@ def _gate_columns(
         ),
         "selected": selection.mask(group.name).cpu().numpy(),
     }
-
-
-def _mean_weights(guide: Guide, name: str) -> NDArray[np.float64]:
-    return guide.mean_weights(name).double().cpu().numpy()
 
 
 def _checked_selection(owner: str, guide: Guide, selection: Selection | None) -> Selection:

@@ -48,10 +48,10 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_ssbnn._version import __version__
+from pyro_ssbnn.analysis.arrays import array, dataset, prediction_groups, prior_array
 from pyro_ssbnn.analysis.coordinates import coordinates, node_dim, owner, weight_dims
 from pyro_ssbnn.analysis.inclusion import predictor_names
 from pyro_ssbnn.analysis.netcdf import ArviZData, assemble
@@ -145,7 +145,7 @@ def to_arviz(
         "sample_stats": _sample_stats(draws),
         "constant_data": _exact_inclusion(guide, coords),
     }
-    groups |= _predictions(_one_chain(draws.predictive), _one_chain(draws.log_likelihood), y)
+    groups |= prediction_groups(_one_chain(draws.predictive), _one_chain(draws.log_likelihood), y)
     groups["posterior"].attrs |= ATTRIBUTES
     return assemble({k: v for k, v in groups.items() if v.data_vars}, ATTRIBUTES)
 
@@ -210,15 +210,15 @@ def _posterior(
             ["target"] if value.ndim == 2 else []
         )  # a likelihood's latent may have one a target
         dims = shared if of is None else [node_dim(description, of)]
-        arrays[name] = _array(value[None], dims, gate=name.endswith(".gate"))
+        arrays[name] = array(value[None], dims, gate=name.endswith(".gate"))
     for group in description.gate_groups:
         if isinstance(group.inclusion, BetaInclusion):
             rate = _inclusion_rate(group, draws.latents[group.gate_site], seed)
-            arrays[f"{group.path}.inclusion_rate"] = _array(rate[None], [])
+            arrays[f"{group.path}.inclusion_rate"] = array(rate[None], [])
     for name, value in draws.weights.items():
         layer = description.layer(name)
-        arrays[layer.weight_site] = _array(value[None], weight_dims(description, layer))
-    return _dataset(arrays, coords)
+        arrays[layer.weight_site] = array(value[None], weight_dims(description, layer))
+    return dataset(arrays, coords)
 
 
 def _inclusion_rate(group: GateGroup, gates: Tensor, seed: int) -> Tensor:
@@ -244,7 +244,7 @@ def _sample_stats(draws: PosteriorDraws) -> xr.Dataset:
     stats = {"lp": lp, "log_prior": draws.log_prior, "log_q": draws.log_q}
     if draws.member is not None:
         stats["member"] = draws.member
-    return _dataset({name: _array(value[None], []) for name, value in stats.items()}, {})
+    return dataset({name: array(value[None], []) for name, value in stats.items()}, {})
 
 
 def _exact_inclusion(guide: Guide | MixtureGuide, coords: dict[str, list[str]]) -> xr.Dataset:
@@ -270,55 +270,8 @@ def _exact_inclusion(guide: Guide | MixtureGuide, coords: dict[str, list[str]]) 
         arrays["weight"] = xr.DataArray(
             np.array(guide.weights), dims=["member"], attrs={"long_name": "weight of each fit"}
         )
-    return _dataset(arrays, coords)
-
-
-def prior_array(group: GateGroup, dims: list[str]) -> xr.DataArray:
-    """Prior inclusion probability: one number, or one for each member where they differ."""
-    attributes = {"long_name": "prior inclusion probability"}
-    values = group.prior_inclusion.numpy()
-    if isinstance(group.inclusion, tuple):
-        return xr.DataArray(values, dims=dims, attrs=attributes)
-    if isinstance(group.inclusion, BetaInclusion):
-        attributes["note"] = f"mean of the {group.inclusion} prior that the members share"
-    return xr.DataArray(values[0], attrs=attributes)
-
-
-def _predictions(
-    predictive: Tensor | None, log_likelihood: Tensor | None, y: Tensor | None
-) -> dict[str, xr.Dataset]:
-    """Predictions ``[C, S, N]`` or ``[C, S, N, K]``, the log-likelihood ``[C, S, N]``, and what was observed."""
-    groups = {}
-    if predictive is not None:
-        groups["posterior_predictive"] = {"obs": _array(predictive, ["obs_id", "target"])}
-    if log_likelihood is not None:
-        groups["log_likelihood"] = {"obs": _array(log_likelihood, ["obs_id"])}
-    if y is not None:
-        dims = ["obs_id", "target"][: y.ndim]
-        groups["observed_data"] = {"obs": xr.DataArray(_numpy(y), dims=dims)}
-    return {name: _dataset(arrays, {}) for name, arrays in groups.items()}
+    return dataset(arrays, coords)
 
 
 def _one_chain(value: Tensor | None) -> Tensor | None:
     return None if value is None else value[None]
-
-
-def _array(value: Tensor, dims: list[str], gate: bool = False) -> xr.DataArray:
-    """Chains of draws, ``[C, S, ...]``; gates become whole numbers, which ArviZ plots as such."""
-    array = _numpy(value)
-    names = ["chain", "draw", *dims][: value.ndim]
-    return xr.DataArray(array.astype(np.int8) if gate else array, dims=names)
-
-
-def _dataset(arrays: dict[str, xr.DataArray], coords: dict[str, list[str]]) -> xr.Dataset:
-    """Data set with coordinates for all its dimensions: names where there are any, otherwise 0, 1, ..."""
-    data = xr.Dataset(arrays)
-    named = {
-        str(dim): np.asarray(coords[dim]) if dim in coords else np.arange(size)
-        for dim, size in data.sizes.items()
-    }
-    return data.assign_coords(named)
-
-
-def _numpy(value: Tensor) -> NDArray[Any]:
-    return torch.as_tensor(value).detach().cpu().numpy()

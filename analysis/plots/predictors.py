@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from pyro_ssbnn.analysis.inclusion import predictor_names, predictor_norms
+from pyro_ssbnn.analysis.inclusion import predictor_names
+from pyro_ssbnn.analysis.norms import predictor_norms
 from pyro_ssbnn.analysis.plots.style import (
     ACCENT,
     MUTED,

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from pyro_ssbnn.analysis.inclusion import slab_norms
+from pyro_ssbnn.analysis.norms import slab_norms
 from pyro_ssbnn.analysis.plots.style import (
     COLOURS,
     MARKERS,

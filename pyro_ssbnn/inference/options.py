@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyro_ssbnn.arguments import check_that, is_number, is_whole
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.arguments import check_that
+from pyro_ssbnn.inference.option_checks import check_domains, take_own_kinds
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +22,6 @@ _STEPS = (
 _HELD_STEPS = 12_000  # of one that holds its gates first
 _WARMUP_STEPS = 2_000
 _RECORD_STEPS = 500  # more make an epoch several rows of the history
-_OPTIMIZERS = ("adam", "sgd")
-_GATE_METHODS = ("gradient", "ascent")
-_DTYPES = ("float32", "float64")
-_PRECISIONS = ("full", "tf32", "bf16")
-_LARGEST = 1e6
-_KINDS = {"bool": bool, "str": str}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,86 +134,10 @@ class TrainingOptions:
     precision: str = "full"
 
     def __post_init__(self) -> None:
-        self._check_kinds()
-        if self.gate_hold is not None:
-            held = len(self.gate_hold) == 2 and all(0 <= part <= 1 for part in self.gate_hold)
-            self._require("gate_hold", held, "two fractions of the epochs, 0 to 1, or None")
-        self._require("remove_after", self.remove_after >= 1, "at least 1")
-        for name in ("epochs", "batch_size", "num_particles", "patience"):
-            chosen = getattr(self, name)
-            self._require(name, chosen is None or chosen >= 1, "at least 1, or None")
-        for name in ("mean_rate", "scale_rate"):
-            self._require(name, getattr(self, name) > 0, "positive")
-        for name in ("gate_rate", "latent_rate", "rate"):
-            chosen = getattr(self, name)
-            self._require(name, chosen is None or chosen > 0, "positive or None")
-        for name in ("kl_warmup", "decay_after"):
-            chosen = getattr(self, name)
-            fraction = chosen is None or 0 <= chosen <= 1
-            self._require(name, fraction, "a fraction of the epochs, 0 to 1")
-        rising = all(a < b for a, b in itertools.pairwise((0.0, *self.milestones, 1.0)))
-        self._require("milestones", rising, "rising fractions of the epochs, between 0 and 1")
-        self._require("milestone_factor", 0 < self.milestone_factor <= 1, "within (0, 1]")
-        self._require(
-            "gate_method",
-            self.gate_method in (None, *_GATE_METHODS),
-            "'gradient', 'ascent' or None",
-        )
-        rateless = self.gate_rate is None or self.gate_method != "ascent"
-        self._require(
-            "gate_rate", rateless, "None where gate_method is 'ascent', which has no rate"
-        )
-        self._require("optimizer", self.optimizer in _OPTIMIZERS, "'adam' or 'sgd'")
-        self._require("momentum", 0 <= self.momentum < 1, "within [0, 1)")
-        self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
-        sensible = len(self.temperature) == 2 and all(1e-3 <= t <= 1e3 for t in self.temperature)
-        self._require("temperature", sensible, "two positive numbers, from 0.001 to 1,000")
-        particles = self.num_particles
-        self._require("num_particles", particles is None or particles <= 1_000, "at most 1,000")
-        self._require("seed", 0 <= self.seed < 2**32, "from 0 to 4,294,967,295")
-        below = self.remove_below
-        self._require("remove_below", below is None or 0 < below <= 0.5, "within (0, 0.5], or None")
-        start = self.initial_inclusion
-        self._require("initial_inclusion", start is None or 0 < start < 1, "within (0, 1), or None")
-        self._require("dtype", self.dtype in _DTYPES, "'float32' or 'float64'")
-        self._require("precision", self.precision in _PRECISIONS, "'full', 'tf32' or 'bf16'")
-        rounds = self.precision != "full"
-        self._require(
-            "dtype", not rounds or self.dtype == "float32", f"'float32' for {self.precision}"
-        )
+        take_own_kinds(self)
+        check_domains(self)
         if self.compile in ("on", "off"):  # as the command line says it
             object.__setattr__(self, "compile", self.compile == "on")
-        known = isinstance(self.compile, bool) or self.compile in ("auto", "trace")
-        self._require("compile", known, "'auto', 'trace', True ('on') or False ('off')")
-
-    def _check_kinds(self) -> None:
-        """Bring numbers of any library to Python's own, which files hold, and refuse what is none."""
-        for field in fields(self):
-            name, kind, value = field.name, str(field.type), getattr(self, field.name)
-            if name == "compile" or (value is None and kind.endswith("None")):
-                continue
-            if name == "device":
-                value = str(value)
-            if kind.startswith("tuple"):
-                numbers = isinstance(value, tuple | list) and all(map(is_number, value))
-                self._require(name, numbers, "finite numbers")
-                value = tuple(float(v) for v in value)
-            elif kind.startswith("int"):
-                self._require(name, is_whole(value) and abs(value) < 2**63, "a whole number")
-                value = int(value)
-            elif kind.startswith("float"):
-                sensible = is_number(value) and abs(value) <= _LARGEST
-                self._require(name, sensible, f"a number, at most {_LARGEST:g}")
-                value = float(value)
-            else:
-                self._require(name, isinstance(value, _KINDS[kind.split()[0]]), f"of type {kind}")
-            object.__setattr__(self, name, value)
-
-    def _require(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise ConfigurationError(
-                f"TrainingOptions: {name} must be {expected}; got {getattr(self, name)!r}."
-            )
 
     @property
     def holds(self) -> bool:
