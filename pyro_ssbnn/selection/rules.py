@@ -61,7 +61,8 @@ def select(
     :param inclusion: ``{group: [size]}`` probabilities, as ``guide.inclusion()`` gives them.
     :param threshold: keep what lies strictly above; 0.5 is the median probability model.
     :param nodes: keep a given number instead: so many in every gated group, or ``{group: number}`` (groups not
-        named keep to the threshold). Ties go to the lower index.
+        named keep to the threshold). Ties go to the lower index. ``{"input": k}`` keeps k predictors, with their
+        linear terms where the network has these: the likeliest to be in by either gate.
     :raises ConfigurationError: for a threshold outside [0, 1), an unknown group, or more nodes than there are.
     """
     check_inclusion("select", inclusion)
@@ -77,10 +78,27 @@ def select(
             kept[name] = best.sort().values
         else:
             kept[name] = (probability > threshold).nonzero().flatten()
+    if "input" in wanted and "linear" in inclusion and "linear" not in wanted:
+        kept |= _predictors(inclusion, wanted["input"], threshold)
     rule = "median probability model" if threshold == 0.5 else f"inclusion above {threshold:g}"
     if wanted:
         rule = f"{rule}; given numbers: " + ", ".join(f"{k} {v}" for k, v in wanted.items())
     return Selection(kept, {name: len(p) for name, p in inclusion.items()}, rule)
+
+
+def _predictors(
+    inclusion: Mapping[str, Tensor], number: int, threshold: float
+) -> dict[str, Tensor]:
+    """Gates of so many predictors: of each those above the threshold, or the likelier one."""
+    nonlinear, linear = inclusion["input"], inclusion["linear"]
+    either = 1 - (1 - nonlinear) * (1 - linear)
+    chosen = torch.zeros_like(nonlinear, dtype=torch.bool)
+    chosen[either.argsort(descending=True, stable=True)[:number]] = True
+    neither = (nonlinear <= threshold) & (linear <= threshold)
+    bends = (nonlinear > threshold) | (neither & (nonlinear >= linear))
+    straight = (linear > threshold) | (neither & (linear > nonlinear))
+    masks = {"input": chosen & bends, "linear": chosen & straight}
+    return {name: mask.nonzero().flatten() for name, mask in masks.items()}
 
 
 def check_inclusion(owner: str, inclusion: Mapping[str, Tensor]) -> None:

@@ -231,6 +231,21 @@ class TestSelect:
         assert selection.counts["input"] == 1
         assert select(INCLUSION, nodes={"input": 2}).counts == {"input": 2, "hidden1": 2}
 
+    @pytest.mark.parametrize(
+        ("number", "nonlinear", "linear"),
+        [(1, [], [2]), (2, [0], [0, 2]), (3, [0, 3], [0, 2]), (4, [0, 3], [0, 1, 2])],
+    )
+    def test_predictors_are_counted_by_either_gate(self, number, nonlinear, linear):
+        """Either: 0.92, 0.44, 0.991, 0.64. The last two have no gate above one half, and keep the likelier one."""
+        inclusion = {
+            "input": torch.tensor([0.8, 0.2, 0.1, 0.5]),
+            "linear": torch.tensor([0.6, 0.3, 0.99, 0.28]),
+        }
+        kept = select(inclusion, nodes={"input": number}).kept
+        assert (kept["input"].tolist(), kept["linear"].tolist()) == (nonlinear, linear)
+        alone = select(inclusion, nodes={"input": 1, "linear": 3}).kept
+        assert (alone["input"].tolist(), alone["linear"].tolist()) == ([0], [0, 1, 2])
+
     def test_ties_go_to_the_lower_index(self):
         assert select({"h": torch.full((5,), 0.3)}, nodes=2).kept["h"].tolist() == [0, 1]
 
