@@ -52,7 +52,8 @@ _PREDICTORS = {
     "selected": "selected",
 }
 _RANGE = {"lowest": "lowest", "highest": "highest"}
-_LINEAR = {"linear": "linear", "nonlinear": "nonlinear", "effect": "linear effect"}
+_LINEAR = {"nonlinear": "nonlinear", "linear": "linear", "effect": "linear effect"}
+_PROBABILITIES = ["inclusion", "lowest", "highest", "nonlinear", "linear"]
 # Of those in the network: removed ones have none.
 _OF_MEMBERS = ["scale_50%", "norm"]
 
@@ -154,7 +155,8 @@ def _shown(
                     shown["removed_epoch"], shown["removed_inclusion"], strict=True
                 )
             ]
-            headers = {**headers, "removed": "removed"}
+            if "effect" not in headers:  # beside linear terms there is no room
+                headers = {**headers, "removed": "removed"}
             shown = shown.assign(removed=told)
             shown.loc[gone, _OF_MEMBERS] = np.nan  # printed as nothing
     return shown, headers, "; ".join(notes)
@@ -164,15 +166,21 @@ def print_predictors(guide: Guide | MixtureGuide, history: History, every: bool)
     """Print predictors, the likeliest (without gates: those of the largest weights) first."""
     inputs = guide.description.inputs
     if inputs.gated:
-        title, headers = "Predictors, likeliest first", _PREDICTORS
-        if isinstance(guide, MixtureGuide):
-            table = inclusion_summary(guide)
-            headers = {"": "predictor", "inclusion": "inclusion", **_RANGE, **_PREDICTORS}
-        else:
-            table = inclusion_summary(guide, history=history)
+        title, several = "Predictors, likeliest first", isinstance(guide, MixtureGuide)
+        table = inclusion_summary(guide, history=None if several else history)
         table = _likeliest_first(table[table["group"] == inputs.name])
-        if guide.description.linear is not None:
-            headers = {**headers, **_LINEAR}
+        linear = guide.description.linear is not None
+        first = {name: _PREDICTORS[name] for name in ("", "inclusion")}
+        headers = {
+            **first,
+            **(_RANGE if several else {}),
+            **(_LINEAR if linear else {}),
+            **_PREDICTORS,
+        }
+        if linear:  # 80 columns hold no more
+            headers.pop("norm")
+        told = table.columns.intersection(_PROBABILITIES)
+        table = table.assign(**{name: table[name].map("{:.3f}".format) for name in told})
     else:
         table = pd.DataFrame({"norm": predictor_norms(guide)}, index=list(inputs.names))
         table = table.sort_values("norm", ascending=False)
@@ -258,7 +266,7 @@ def print_pruning(report: pd.DataFrame, rule: str) -> None:
         before, after = report[name], report[f"{name}_kept"]
         table[name] = [f"{b:,} -> {a:,}" for b, a in zip(before, after, strict=True)]
     share = 100 * report["weights_kept"] / report["weights"]
-    table["share"] = share.map("{:.3g} %".format)
+    table["share"] = [f"{part:.3g} %" if part == part else "" for part in share]  # none of none
     headers = {
         "": "layer",
         "nodes": "nodes",

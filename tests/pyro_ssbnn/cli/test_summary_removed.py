@@ -27,3 +27,13 @@ def test_removed_nodes_stand_last_with_the_epoch_they_left_at(capsys, monkeypatc
     assert all(cells[0][:6])
     assert "nan" not in printed
     assert "inf" not in printed
+
+
+def test_predictors_with_linear_terms_fit_a_terminal(invoke, table_run):
+    told = invoke("summary", table_run, "--predictors").output
+    table = told[told.index("Predictors, likeliest first") :].splitlines()[1:]
+    header = " ".join(table[: [line[:1] for line in table].index("┡")])
+    for word in ("predictor", "inclusion", "nonlinear", "linear", "effect", "Bayes", "selected"):
+        assert f" {word} " in header
+    assert {len(line) for line in table if line[:1] in "┏┡└"} <= set(range(81))
+    assert any(line.startswith("│ dose") and line.count("│") == 8 for line in table)
