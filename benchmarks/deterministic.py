@@ -1,4 +1,4 @@
-"""A plain torch CIFAR ResNet: the yardstick of what a step of the Bayesian one costs.
+"""Plain torch, the yardstick of what a Bayesian step costs: a CIFAR ResNet, and the step of any network.
 
 What one writes without this package: convolutions without bias, ``BatchNorm2d``, ReLU, parameter-free shortcuts that
 take every second pixel and add channels of zeros (option A of He, Zhang, Ren and Sun, 2016). ``tests/benchmarks`` holds
@@ -7,13 +7,25 @@ its outputs equal to ours with all gates open.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, relu
+from torch.nn.functional import cross_entropy, pad, relu
 
-__all__ = ["Block", "DeterministicResNet"]
+__all__ = ["Block", "DeterministicResNet", "adam_step"]
+
+
+def adam_step(net: nn.Module) -> Callable[[Tensor, Tensor], None]:
+    """A step of a classifier by fused Adam, eagerly: what a PyTorch user writes."""
+    optimizer = torch.optim.Adam(net.parameters(), fused=True)
+
+    def run(x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    return run
 
 
 class Block(nn.Module):

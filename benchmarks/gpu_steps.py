@@ -15,9 +15,8 @@ from typing import Any
 
 import pyro
 import torch
-from deterministic import DeterministicResNet
+from deterministic import DeterministicResNet, adam_step
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyro_ssbnn as ss
@@ -72,15 +71,7 @@ def dense(setting: Setting) -> Step:
             nn.Unflatten(1, SHAPES["resnet20"]), DeterministicResNet(depth=20)
         ),
     }  # fmt: skip
-    net = plain[setting.name]().to(setting.device)
-    optimizer = torch.optim.Adam(net.parameters(), fused=True)
-
-    def run(x: Tensor, y: Tensor) -> None:
-        optimizer.zero_grad()
-        cross_entropy(net(x), y).backward()
-        optimizer.step()
-
-    return run
+    return adam_step(plain[setting.name]().to(setting.device))
 
 
 def stock(setting: Setting) -> Step:

@@ -26,9 +26,9 @@ from pathlib import Path
 
 import pyro
 import torch
+from deterministic import adam_step
 from handwritten import HandWritten, HandWrittenStep
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.files.atomic import write_text
@@ -80,15 +80,7 @@ def hand_step(width: int) -> Step:
 def dense_step(width: int) -> Step:
     """The deterministic network with fused Adam: the floor."""
     layers = [nn.Linear(INPUTS, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()]
-    net = nn.Sequential(*layers, nn.Linear(width, CLASSES))
-    optimizer = torch.optim.Adam(net.parameters(), fused=True)
-
-    def run(x: Tensor, y: Tensor) -> None:
-        optimizer.zero_grad()
-        cross_entropy(net(x), y).backward()
-        optimizer.step()
-
-    return run
+    return adam_step(nn.Sequential(*layers, nn.Linear(width, CLASSES)))
 
 
 CONTENDERS: dict[str, Callable[[int], Step]] = {
