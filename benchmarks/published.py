@@ -23,7 +23,6 @@ from pyro_ssbnn.data import digits as embedded_digits
 from pyro_ssbnn.data import read_idx_images, split
 
 SCALE = 255 / 126
-STEPS = 10_000
 DRAWS = 10
 PRIORS = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
 # What a default becomes when it is as published, for as many steps.
@@ -85,7 +84,7 @@ def digits() -> dict[str, torch.Tensor]:
     }
 
 
-def differences(name: str, seed: int) -> dict[str, object]:
+def differences(name: str, seed: int, steps: int) -> dict[str, object]:
     """Each difference alone."""
     images = digits()
     rows = len(images["x"])
@@ -99,7 +98,7 @@ def differences(name: str, seed: int) -> dict[str, object]:
         chosen = ss.TrainingOptions(
             gate_hold=(0.0, 0.0), gate_method="gradient", seed=seed, **changed
         )
-        return replace(chosen, epochs=round(STEPS / chosen.epoch_steps(rows)))
+        return replace(chosen, epochs=round(steps / chosen.epoch_steps(rows)))
 
     found = {"defaults": fitted(network("hidden"), images, options())}
     for what, changed in OPTIONS.items():
@@ -114,7 +113,7 @@ def differences(name: str, seed: int) -> dict[str, object]:
     recipe = ss.published.mlp(name, 64, [64, 32], num_data=rows, seed=seed)
     model = network("network")
     torch.manual_seed(seed)
-    same = replace(recipe.options, epochs=round(STEPS / recipe.options.epoch_steps(rows)))
+    same = replace(recipe.options, epochs=round(steps / recipe.options.epoch_steps(rows)))
     found["all of it"] = fitted(model, images, same, ss.PublishedGuide(model))
     return found
 
@@ -127,11 +126,11 @@ def main() -> None:
     parser.add_argument("task", choices=["mnist", "differences"])
     parser.add_argument("--prior", choices=PRIORS, default="ss-ghs")
     parser.add_argument("--data", type=Path, default=Path("data/mnist"))
-    parser.add_argument("--epochs", type=int, default=1200)
+    parser.add_argument("--epochs", type=int, default=1200, help="of mnist")
+    parser.add_argument("--steps", type=int, default=10_000, help="of each of the differences")
     parser.add_argument("--hold-out", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -141,13 +140,14 @@ def main() -> None:
         options = replace(recipe.options, epochs=chosen.epochs)
         found = fitted(recipe.model, images, options, recipe.guide)
     else:
-        found = differences(chosen.prior, chosen.seed)
+        found = differences(chosen.prior, chosen.seed, chosen.steps)
     print(json.dumps(found, indent=1))
     if chosen.json:
         record = {
             "task": chosen.task,
             "prior": chosen.prior,
             "epochs": chosen.epochs,
+            "steps": chosen.steps,
             "seed": chosen.seed,
         }
         chosen.json.write_text(json.dumps({**record, "found": found}, indent=1) + "\n")
