@@ -1,4 +1,4 @@
-# Needs only Python (3.10 to 3.13) and git; everything else goes into .venv.
+# Needs only Python 3.11, of which constraints.txt is, and git; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
