@@ -95,17 +95,20 @@ def checksums(path: Path, format: Format) -> dict[str, str]:
     return {file.name: _sha256(file) for file in files}
 
 
-def _half(source: str, name: str) -> Path | None:
+def _half(source: str | Path, name: str) -> Path | None:
     """The folder ``train`` or ``test`` in a folder of images, where there are such halves."""
     half = Path(source) / name
     return half if half.is_dir() and any(entry.is_dir() for entry in half.iterdir()) else None
 
 
 def _sha256_of_all(folder: Path) -> str:
-    """One digest of the names and contents of all images below."""
+    """One digest of the names and contents of all images that are read."""
+    from pyro_ssbnn.data.image_folders import class_folders, image_files
+
+    halves = (_half(folder, "train") or folder, _half(folder, "test"))
+    classes = [entry for half in halves if half is not None for entry in class_folders(half)]
     digest = hashlib.sha256()
-    files = _files(folder, [f"**/*.{kind}" for kind in _PICTURES])
-    for file in files:
+    for file in sorted(file for entry in classes for file in image_files(entry)):
         digest.update(f"{file.relative_to(folder)}\0{_sha256(file)}\0".encode())
     return digest.hexdigest()
 

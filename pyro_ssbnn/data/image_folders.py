@@ -112,10 +112,12 @@ def _pixels(file: Path, grey: bool) -> NDArray[np.float32]:
     try:
         with Image.open(file, formats=_FORMATS) as image:
             deep = image.mode.startswith("I")  # sixteen bits
-            values = np.asarray(image if grey and deep else image.convert("L" if grey else "RGB"))
+            values = np.asarray(image if deep else image.convert("L" if grey else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{file}: the image is damaged ({error}); make or download it again."
         ) from error
-    planes = values[None] if grey else np.moveaxis(values, -1, 0)
-    return (planes / (65535 if grey and deep else 255)).astype(np.float32)
+    planes = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    if not grey and deep:  # Pillow's own conversion would cut them off at 255
+        planes = planes.repeat(3, 0)
+    return (planes / (65535 if deep else 255)).astype(np.float32)

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.cli.kinds import NetworkKind, PriorName
+from pyro_ssbnn.cli.formats import checksums
+from pyro_ssbnn.cli.kinds import Format, NetworkKind, PriorName
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
 from pyro_ssbnn.data import Dataset, Preprocessing
 from pyro_ssbnn.data.images import pixel_names
@@ -86,6 +87,19 @@ def test_residual_networks(network, weights):
     model = build_network(choice, Preprocessing.fit(data), y)
     assert model.description.num_weights == weights
     assert model.activation == "relu"
+
+
+def test_the_digest_is_of_all_images_that_are_read(tmp_path):
+    images, linked = tmp_path / "images", tmp_path / "linked"
+    linked.mkdir()
+    for kind in "ab":
+        (images / kind).mkdir(parents=True)
+        (images / kind / "1.Png").write_bytes(b"one")
+        (linked / kind).symlink_to(images / kind)
+    before = checksums(images, Format.images)
+    assert checksums(linked, Format.images) == before
+    (images / "a" / "1.Png").write_bytes(b"other")
+    assert checksums(images, Format.images) == checksums(linked, Format.images) != before
 
 
 def test_options_that_do_not_suit(invoke, table, pictures, tmp_path):

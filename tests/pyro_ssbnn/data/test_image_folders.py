@@ -55,6 +55,14 @@ def test_one_coloured_image_makes_all_coloured(grey):
     assert torch.allclose(data.x[1], data.x[2], atol=0.02)
 
 
+def test_sixteen_bits_beside_a_coloured_image(grey):
+    write(grey / "a" / "8.png", np.zeros((2, 3, 3), dtype=np.uint8))
+    write(grey / "a" / "9.png", np.full((2, 3), 13107, dtype=np.uint16))  # a fifth of 65535
+    data = read_image_folder(grey)
+    assert data.image_shape == (3, 2, 3)
+    assert torch.allclose(data.x[2], torch.tensor(0.2))
+
+
 def test_sixteen_bits_and_jpeg(grey):
     write(grey / "b" / "3.png", np.full((2, 3), 65535, dtype=np.uint16))
     write(grey / "b" / "4.JPG", np.full((2, 3), 128, dtype=np.uint8))
