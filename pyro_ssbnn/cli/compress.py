@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyro_ssbnn.cli import data_options as d
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.sources import SourceChoice
@@ -50,7 +51,7 @@ def compress(
             " beside it (.csv)."
         ),
     ],
-    format: o.SourceFormat = None,
+    format: d.SourceFormat = None,
     mean: Annotated[
         str | None,
         typer.Option(

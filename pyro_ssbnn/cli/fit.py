@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from pyro_ssbnn.cli import data_options as d
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages
 from pyro_ssbnn.cli.kinds import NetworkKind, PriorName, TransformName
@@ -25,22 +26,22 @@ _HOW = {"resume", "threads", "jobs", "draws", "progress", "checkpoint_every", "d
 @with_training_options
 def fit(
     context: typer.Context,
-    source: o.Sources = None,
+    source: d.Sources = None,
     *,
-    format: o.SourceFormat = None,
-    target: o.Target = None,
-    task: o.TaskOption = None,
-    test_fraction: o.TestFraction = None,
-    split: o.Split = None,
-    columns: o.Columns = None,
-    drop: o.Drop = None,
-    categorical: o.Categorical = None,
-    date: o.Date = None,
-    missing: o.Missing = "impute",
-    delimiter: o.Delimiter = None,
-    stream: o.Stream = None,
-    groups: o.Groups = None,
-    transform_target: o.TransformTarget = TransformName.none,
+    format: d.SourceFormat = None,
+    target: d.Target = None,
+    task: d.TaskOption = None,
+    test_fraction: d.TestFraction = None,
+    split: d.Split = None,
+    columns: d.Columns = None,
+    drop: d.Drop = None,
+    categorical: d.Categorical = None,
+    date: d.Date = None,
+    missing: d.Missing = "impute",
+    delimiter: d.Delimiter = None,
+    stream: d.Stream = None,
+    groups: d.Groups = None,
+    transform_target: d.TransformTarget = TransformName.none,
     network: o.Network = NetworkKind.mlp,
     hidden: o.Hidden = None,
     activation: o.Activation = None,

@@ -6,10 +6,11 @@ Everything a reader returns is in the data's own units; ``Preprocessing`` scales
 from pyro_ssbnn.data.dataset import Dataset, Task, split
 from pyro_ssbnn.data.description import ColumnChoice, TableDescription
 from pyro_ssbnn.data.embedded import diabetes, digits
+from pyro_ssbnn.data.encoded import Encoded
 from pyro_ssbnn.data.encoded_rows import EncodedRows
 from pyro_ssbnn.data.image_folders import read_image_folder
 from pyro_ssbnn.data.images import read_cifar, read_idx, read_idx_images
-from pyro_ssbnn.data.preprocessing import Encoded, Preprocessing
+from pyro_ssbnn.data.preprocessing import Preprocessing
 from pyro_ssbnn.data.readers import read_table, table_pieces
 from pyro_ssbnn.data.scaling import PixelScaling, TargetScaling
 from pyro_ssbnn.data.streams import TableStream

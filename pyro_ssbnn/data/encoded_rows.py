@@ -16,7 +16,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_ssbnn.data.preprocessing import Encoded, Preprocessing
+from pyro_ssbnn.data.encoded import Encoded
+from pyro_ssbnn.data.preprocessing import Preprocessing
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.rows import ArraySource, FileArray, Source
 from pyro_ssbnn.rows.sampling import RowSample

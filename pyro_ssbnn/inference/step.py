@@ -105,7 +105,6 @@ class TracedStep(EagerStep):
     replays = True
     _run: Callable[..., Any] | None = None
     _recording: Recording | None = None
-    _given: tuple[Tensor | None, Tensor | None] = (None, None)
 
     def __call__(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> Tensor:
         """As :meth:`EagerStep.__call__`."""
@@ -147,10 +146,8 @@ class TracedStep(EagerStep):
         if self._recording is None:
             found: list[Tensor] = self._run(x, y, kl_weight, *self._state)  # type: ignore[misc]
             return found
-        for number, (given, place) in enumerate(zip((x, y, kl_weight), self._places, strict=True)):
-            if number == 2 or given is not self._given[number]:  # full batches stay as they are
-                place.copy_(given)
-        self._given = x, y
+        for given, place in zip((x, y, kl_weight), self._places, strict=True):
+            place.copy_(given)
         self._recording.replay()
         terms, *gradients = self._recording.result
         return [terms.clone(), *gradients]

@@ -29,6 +29,8 @@ def findings(results: Results) -> list[str]:
 
 def _predictors(results: Results) -> str:
     inputs = results.fit.model.description.inputs
+    if not inputs.gated and results.preprocessing.image_shape is not None:
+        return ""  # nobody asks which pixels are in
     if not inputs.gated:
         return f"The predictors carry no gates: all {inputs.size:,} are in the network."
     table = results.predictors

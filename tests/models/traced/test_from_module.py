@@ -1,6 +1,7 @@
 """Any module as a network: the same function, cut exactly, refused where it cannot be read."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def at_random(network, seed=1):
 
 
 def close(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
+    return actual.shape == expected.shape and actual.allclose(expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -57,7 +58,7 @@ class TestModules:
         module, x = made(name)
         network = network_of(module, x)
         data = {**values_of(network, module), **open_gates(network)}
-        close(poutine.condition(network.network, data=data)(x.flatten(1)), joined(module(x)))
+        assert close(poutine.condition(network.network, data=data)(x.flatten(1)), joined(module(x)))
 
     @torch.no_grad()
     def test_pruned_equals_masked(self, name):
@@ -71,9 +72,9 @@ class TestModules:
         masked = poutine.condition(network.network, data=data)(x.flatten(1))
         assert not masked.allclose(joined(module(x)))
         pruning = ss.prune(network, guide, selection)
-        close(pruning.network(x.flatten(1)), masked)
+        assert close(pruning.network(x.flatten(1)), masked)
         plain = ss.plain_module(pruning.network)
-        close(joined(plain(x)), masked)
+        assert close(joined(plain(x)), masked)
         assert type(plain(x)) is type(module(x))
         # Closed nodes take no part, and what is left of layers has their names.
         numbers = sum(p.numel() for p in plain.parameters())
@@ -98,7 +99,7 @@ class TestModules:
                 for k, v in values.items()
             }
             masked = poutine.condition(network.network, data=draw)(x.flatten(1))
-            close(pruned(x.flatten(1))[s], masked)
+            assert close(pruned(x.flatten(1))[s], masked)
 
     def test_a_whole_network_narrowed_in_training_computes_the_same(self, name):
         module, x = made(name)
@@ -128,7 +129,7 @@ class TestModules:
             shared = {k: v for k, v in draws.items() if k.startswith(("global", "output.global"))}
             f = poutine.condition(live.model.network, data=draws)(x.flatten(1))
             expected = poutine.condition(network.network, data={**whole, **shared})(x.flatten(1))
-        close(f, expected)
+        assert close(f, expected)
 
     def test_its_record_makes_it_again(self, name, tmp_path):
         module, x = made(name)
@@ -143,7 +144,7 @@ class TestModules:
         loaded = ss.load_compact(tmp_path / "network.safetensors")
         with torch.no_grad():
             for pruned in (other, loaded):
-                close(pruned(x.flatten(1)), one(x.flatten(1)))
+                assert close(pruned(x.flatten(1)), one(x.flatten(1)))
 
 
 def test_rank_one_flips_know_one_activation_only():
@@ -208,7 +209,7 @@ class TestWhatIsCutTogether:
             module, prior=ss.SSIG(), likelihood=ss.CategoricalLikelihood(3), example=words
         ).eval()
         data = {**values_of(network, module), **open_gates(network)}
-        close(poutine.condition(network.network, data=data)(words.double()), module(words))
+        assert close(poutine.condition(network.network, data=data)(words.double()), module(words))
 
     @pytest.mark.parametrize("name", ["Separable", "Transformer"])
     def test_weights_in_arviz_have_names_of_their_own(self, name):
@@ -239,7 +240,7 @@ class TestWhatIsCutTogether:
         assert network.description.gated_layers == ()
         assert network.report().loc["first", "reason"] == "getitem takes some of the nodes"
         data = values_of(network, module)
-        close(poutine.condition(network.network, data=data)(x), module(x))
+        assert close(poutine.condition(network.network, data=data)(x), module(x))
 
     def test_padding_beside_a_constant_leaves_the_filters_ungated(self):
         module = nn.Sequential(
@@ -306,11 +307,11 @@ class TestTheModule:
         assert all(p.grad is not None for p in plain.parameters())
         optimizer.step()
         other.load_state_dict(plain.state_dict())
-        close(other(x), plain(x))
+        assert close(other(x), plain(x))
         assert torch.equal(pruned(x.flatten(1)), before)
         batch = torch.export.Dim("batch")
         program = torch.export.export(plain, (x,), dynamic_shapes=({0: batch},), strict=False)
-        close(program.module()(x[:3]), plain(x[:3]))
+        assert close(program.module()(x[:3]), plain(x[:3]))
         with pytest.raises(DataError, match=r"x must be \[N, 2, 6, 6\]; got \[5, 72\]"):
             plain(x.flatten(1))
 
@@ -322,37 +323,38 @@ class TestTheModule:
 
 
 class TestRefused:
-    def refused(self, forward, match, x=None, **parts):
+    def refusal(self, forward, x=None, **parts):
         module = nn.Module()
         for name, part in parts.items():
             module.add_module(name, part)
         kind = type("Odd", (nn.Module,), {"forward": lambda self, x: forward(self, x)})
         module.__class__ = kind
         x = torch.randn(3, 4) if x is None else x
-        with pytest.raises(ConfigurationError, match=match):
+        with pytest.raises(ConfigurationError) as refused:
             ss.from_module(
                 module, prior=ss.SSIG(), likelihood=ss.CategoricalLikelihood(2), example=x
             )
+        return str(refused.value)
 
     def test_a_branch_on_values(self):
         def forward(self, x):
             return self.last(x) if x.sum() > 0 else -self.last(x)
 
-        self.refused(forward, "Odd: its forward cannot be traced", last=nn.Linear(4, 2))
+        assert "Odd: its forward cannot be traced" in self.refusal(forward, last=nn.Linear(4, 2))
 
     def test_a_module_without_translation(self):
         def forward(self, x):
             return self.last(self.act(x))
 
-        match = r"act \(module act\): PReLU has no translation"
-        self.refused(forward, match, last=nn.Linear(4, 2), act=nn.PReLU())
+        match = "act (module act): PReLU has no translation"
+        assert match in self.refusal(forward, last=nn.Linear(4, 2), act=nn.PReLU())
 
     def test_a_function_without_translation(self):
         def forward(self, x):
             return self.last(torch.cumsum(x, 1))
 
         match = "cumsum: the function cumsum has no translation"
-        self.refused(forward, match, last=nn.Linear(4, 2))
+        assert match in self.refusal(forward, last=nn.Linear(4, 2))
 
     def test_a_table_that_the_input_chooses_from(self):
         def forward(self, x):
@@ -361,7 +363,7 @@ class TestRefused:
         match = "getitem: what the input chooses from a fixed tensor"
         tables = nn.ParameterList([torch.randn(20, 4)])
         words = torch.randint(20, (3, 1))
-        self.refused(forward, match, words, tables=tables, last=nn.Linear(4, 2))
+        assert match in self.refusal(forward, words, tables=tables, last=nn.Linear(4, 2))
 
     def test_attention_under_a_mask(self):
         parts = {
@@ -374,13 +376,15 @@ class TestRefused:
             h, _ = self.attention(x, x, x, attn_mask=mask)
             return self.last(h.mean(1))
 
-        self.refused(masked, "attention .* without masks", torch.randn(3, 5, 4), **parts)
+        told = self.refusal(masked, torch.randn(3, 5, 4), **parts)
+        assert re.search("attention .* without masks", told)
 
     def test_a_layer_used_twice(self):
         def forward(self, x):
             return self.last(self.same(torch.relu(self.same(x))))
 
-        self.refused(forward, "same .* more than once", same=nn.Linear(4, 4), last=nn.Linear(4, 2))
+        told = self.refusal(forward, same=nn.Linear(4, 4), last=nn.Linear(4, 2))
+        assert re.search("same .* more than once", told)
 
     def test_a_tensor_changed_behind_another_name(self):
         def forward(self, x):
@@ -390,31 +394,32 @@ class TestRefused:
             return self.last(h + other)
 
         match = "differs from the module"
-        self.refused(forward, match, first=nn.Linear(4, 3), last=nn.Linear(3, 2))
+        assert match in self.refusal(forward, first=nn.Linear(4, 3), last=nn.Linear(3, 2))
 
     def test_rows_that_read_each_other(self):
         def forward(self, x):
             return self.last(x - x.mean(0, keepdim=True))
 
-        self.refused(
-            forward, "mean: its first dimension must be that of the rows", last=nn.Linear(4, 2)
-        )
+        match = "mean: its first dimension must be that of the rows"
+        assert match in self.refusal(forward, last=nn.Linear(4, 2))
 
     def test_outputs_in_several_dimensions(self):
         def forward(self, x):
             return self.last(x)
 
         x = torch.randn(3, 5, 4)
-        self.refused(forward, r"the output must be \[N, K\]", x, last=nn.Linear(4, 2))
+        assert "the output must be [N, K]" in self.refusal(forward, x, last=nn.Linear(4, 2))
 
     def test_an_example_of_another_shape(self):
         def forward(self, x):
             return self.last(x)
 
-        self.refused(forward, "cannot take the example", torch.randn(3, 5), last=nn.Linear(4, 2))
+        assert "cannot take the example" in self.refusal(
+            forward, torch.randn(3, 5), last=nn.Linear(4, 2)
+        )
 
     def test_another_number_of_outputs(self):
         def forward(self, x):
             return self.last(x)
 
-        self.refused(forward, "takes 2 outputs; the module gives 3", last=nn.Linear(4, 3))
+        assert "takes 2 outputs; the module gives 3" in self.refusal(forward, last=nn.Linear(4, 3))

@@ -40,6 +40,8 @@ def test_folder_of_images(invoke, pictures, tmp_path):
     run = tmp_path / "run"
     fitted = invoke("fit", pictures, "--hidden", "4", *FEW, "--out", run)
     assert fitted.exit_code == 0, fitted.output
+    assert "Found" in fitted.output
+    assert "carry no gates" not in fitted.output  # nobody asks that of pixels
     config = json.loads((run / "config.json").read_text())
     assert config["source"]["format"] == "images"
     assert config["source"]["rows"] == {"train": 24, "test": 8}
