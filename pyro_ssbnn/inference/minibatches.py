@@ -53,24 +53,27 @@ class Minibatches:
     :param x: predictors ``[N, p]`` on the device of the run.
     :param y: targets, there too.
     :param augment: changes the predictors of every minibatch.
+    :param num_data: rows in all, where x and y are a sample.
 
     ``whole`` are all rows of the predictors left, ``num_data`` counts the rows. Of a source that is read in pieces x, y
     and ``whole`` are a sample. ``part`` are the rows of a minibatch that are given: those of this rank.
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, options: TrainingOptions, augment: Augmentation | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        options: TrainingOptions,
+        augment: Augmentation | None = None,
+        num_data: int | None = None,
     ) -> None:
         self.x, self.y, self.augment, self.seed = x, y, augment, options.seed
-        self._count(len(x), options)
+        self.num_data = len(x) if num_data is None else num_data
+        self.rows = options.batch_rows(self.num_data)
+        self.epoch_steps = options.epoch_steps(self.num_data)
         self._columns: Tensor | None = None  # predictors left, None for all
         self.whole = x
         self.part = slice(None)
-
-    def _count(self, num_data: int, options: TrainingOptions) -> None:
-        self.num_data = num_data
-        self.rows = options.batch_rows(num_data)
-        self.epoch_steps = options.epoch_steps(num_data)
 
     def keep(self, columns: Tensor | None) -> None:
         """Give only these predictors from now on, ``[kept]``; augmentation sees all of them."""
@@ -81,27 +84,31 @@ class Minibatches:
         """Minibatches of the steps from ``first`` to before ``last``, all of one epoch."""
         if self.rows == len(self.x):
             for _ in range(first, last):
-                # An augmentation may change its argument in place.
-                x = (self.x if self.augment else self.whole)[self.part]
-                yield (self._changed(x.clone()) if self.augment else x), self.y[self.part]
+                if self.augment is None:
+                    yield self.whole[self.part], self.y[self.part]
+                else:  # which may change its argument in place
+                    yield self._changed(self.x[self.part].clone()), self.y[self.part]
             return
         epoch, start = divmod(first, self.epoch_steps)
         order = row_order(self.seed, epoch, self.x)
         # A random remainder waits for the next epoch.
         part = order[start * self.rows : (start + last - first) * self.rows]
         for minibatch in part.split(self.rows):
-            rows = minibatch[self.part]
-            x = self.x if self.augment else self.whole
-            yield self._changed(x.index_select(0, rows)), self.y.index_select(0, rows)
+            yield self._taken(minibatch[self.part])
 
     def example(self) -> tuple[Tensor, Tensor]:
         """A minibatch of the shape of all."""
         return next(self.of_steps(0, 1))
 
-    def _changed(self, x: Tensor) -> Tensor:
+    def _taken(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.y.index_select(0, rows)
         if self.augment is None:
-            return x
-        x = augmented(self.augment, x)
+            return self.whole.index_select(0, rows), y
+        return self._changed(self.x.index_select(0, rows)), y
+
+    def _changed(self, x: Tensor) -> Tensor:
+        """Rows of all predictors as they are given: augmented, and of those left."""
+        x = x if self.augment is None else augmented(self.augment, x)
         return x if self._columns is None else x.index_select(1, self._columns)
 
 
@@ -120,8 +127,7 @@ class StreamedMinibatches(Minibatches):
         options: TrainingOptions,
         augment: Augmentation | None = None,
     ) -> None:
-        super().__init__(rows.x, rows.y, options, augment)
-        self._count(rows.num_data, options)
+        super().__init__(rows.x, rows.y, options, augment, rows.num_data)
         self.source, self._likelihood, self._options = source, likelihood, options
         self._epoch: Iterator[tuple[Tensor, Tensor]] = iter(())
         self._next = 0
@@ -136,15 +142,16 @@ class StreamedMinibatches(Minibatches):
         for step in range(start, start + last - first):
             x, y = (values[self.part] for values in self._given(epoch, step))
             self._next = epoch * self.epoch_steps + step + 1
-            if self.augment is None and self._columns is not None:
-                x = x.index_select(1, self._columns)
             yield self._changed(x), y
+        if last % self.epoch_steps == 0 and next(self._epoch, None) is not None:
+            raise DataError(
+                f"fit: the source gave {self.num_data:,} rows when it was first read, and more in epoch {epoch + 1};"
+                " it must give the same rows each time."
+            )
 
     def example(self) -> tuple[Tensor, Tensor]:
         """Rows of the sample."""
-        rows = (torch.arange(self.rows, device=self.x.device) % len(self.x))[self.part]
-        x = self.x if self.augment else self.whole
-        return self._changed(x.index_select(0, rows)), self.y.index_select(0, rows)
+        return self._taken((torch.arange(self.rows, device=self.x.device) % len(self.x))[self.part])
 
     def _of_epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         seed = epoch_seed(self.seed, epoch)

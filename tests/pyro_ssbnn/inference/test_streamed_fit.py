@@ -39,6 +39,17 @@ class Counted(ss.rows.ArraySource):
                 yield block
 
 
+class Growing(ss.rows.ArraySource):
+    """Rows that come twice from the third reading on."""
+
+    readings = 0
+
+    def blocks(self, seed=None):
+        self.readings += 1
+        for _ in range(1 + (self.readings > 2)):
+            yield from super().blocks(seed)
+
+
 class Pairs(Dataset):
     def __init__(self, x, y):
         self.x, self.y = x, y
@@ -206,6 +217,11 @@ def test_a_source_that_gives_fewer_rows_later_is_told(net, data):
         ss.errors.DataError, match="1,500 rows when it was first read, and in epoch 3 only 0 to 249"
     ):
         ss.fit(net, Counted(*data, times=3), options=ss.TrainingOptions(**OPTIONS), progress=False)
+
+
+def test_a_source_that_gives_more_rows_later_is_told(net, data):
+    with pytest.raises(ss.errors.DataError, match=r"1,500 rows .* and more in epoch 2"):
+        ss.fit(net, Growing(*data), options=ss.TrainingOptions(**OPTIONS), progress=False)
 
 
 def test_bad_rows_are_told_with_their_places(net, data):
