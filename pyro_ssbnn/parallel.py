@@ -14,8 +14,12 @@ the call, such as Dask's on many machines::
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import joblib
@@ -27,6 +31,8 @@ __all__ = ["run_jobs"]
 
 _Result = TypeVar("_Result")
 _Said = list[tuple[str, type[Warning]]]
+
+_LOOKS = 0.5  # seconds between two looks whether the caller is still there
 
 
 def run_jobs(
@@ -47,7 +53,8 @@ def run_jobs(
     """
     number = n_jobs is None or (is_whole(n_jobs) and n_jobs != 0)
     check_that("n_jobs", "it", n_jobs, number, "a whole number other than 0, or None")
-    calls = (joblib.delayed(_alone)(function, name, given) for name, given in jobs.items())
+    caller = os.getpid()
+    calls = (joblib.delayed(_alone)(function, name, given, caller) for name, given in jobs.items())
     done = joblib.Parallel(n_jobs=n_jobs)(calls)
     for name, (_, said) in zip(jobs, done, strict=True):
         for message, category in said:
@@ -56,9 +63,14 @@ def run_jobs(
 
 
 def _alone(
-    function: Callable[..., _Result], name: str, arguments: tuple[Any, ...]
+    function: Callable[..., _Result], name: str, arguments: tuple[Any, ...], caller: int
 ) -> tuple[_Result, _Said]:
-    """Result of a job and what it warned of, which would be lost in another process."""
+    """Result of a job and what it warned of, which would be lost in another process.
+
+    :param caller: number of the process that asked for it.
+    """
+    if os.getppid() == caller:
+        _end_with(caller)
     with limited_to(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -67,3 +79,18 @@ def _alone(
             error.args = (f"{name}: {error}", *error.args[1:])
             raise
     return result, [(str(said.message), said.category) for said in caught]
+
+
+@cache
+def _end_with(caller: int) -> None:
+    """Have this process end when its caller is gone: killed, it could stop none of those that work for it.
+
+    They would go on with their jobs, and write beside whoever makes the caller's work good.
+    """
+
+    def watch() -> None:
+        while os.getppid() == caller:
+            time.sleep(_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

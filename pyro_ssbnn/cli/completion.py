@@ -10,6 +10,7 @@ from rich.markup import escape
 from pyro_ssbnn.cli.announcing import SMALL
 from pyro_ssbnn.cli.console import messages, results
 from pyro_ssbnn.cli.lifecycle import complete, leftovers, update
+from pyro_ssbnn.cli.members import clear_members
 from pyro_ssbnn.cli.products import Making, make
 from pyro_ssbnn.cli.report import run_results
 from pyro_ssbnn.cli.reporting import INCOMPLETE
@@ -30,6 +31,7 @@ def finish_run(folder: RunFolder) -> int:
     :returns: the exit code.
     """
     config, answer, preprocessing = folder.load_answer()
+    clear_members(folder)
     source, seed = config["source"], config["seed"]
     making = Making(
         folder, answer, preprocessing, config["draws"], lambda: load_again(source, seed)

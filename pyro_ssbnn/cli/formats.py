@@ -19,12 +19,15 @@ EMBEDDED = (Format.digits, Format.diabetes)
 TABLES = (".parquet", ".pq", ".feather", ".arrow", ".csv", ".tsv", ".txt")
 """Endings of the files of a table that is a folder."""
 
-_PICTURES = ("png", "jpg", "jpeg", "PNG", "JPG", "JPEG")
+# A pattern's letters in either case, as names of images are read.
+_PICTURES = [
+    "".join(f"[{letter}{letter.upper()}]" for letter in kind) for kind in ("png", "jpg", "jpeg")
+]
 _SIGNS = {
     Format.idx: ("train-images*", "t10k-images*"),
     Format.cifar: ("data_batch_*", "test_batch*"),
     Format.uci: ("data.txt",),
-    Format.images: tuple(f"{at}*/*.{kind}" for at in ("", "train/") for kind in _PICTURES),
+    Format.images: tuple(f"{at}*/*.{kind}" for kind in _PICTURES for at in ("", "train/")),
 }
 _FILES = {
     Format.idx: ("*-images*ubyte*", "*-labels*ubyte*"),
@@ -97,8 +100,13 @@ def checksums(path: Path, format: Format) -> dict[str, str]:
 
 def _half(source: str | Path, name: str) -> Path | None:
     """The folder ``train`` or ``test`` in a folder of images, where there are such halves."""
+    from pyro_ssbnn.data.image_folders import require_no_link
+
     half = Path(source) / name
-    return half if half.is_dir() and any(entry.is_dir() for entry in half.iterdir()) else None
+    if not (half.is_dir() and any(entry.is_dir() for entry in half.iterdir())):
+        return None
+    require_no_link(half)
+    return half
 
 
 def _sha256_of_all(folder: Path) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pyro_ssbnn.cli.run_folder import RunFolder, resume_command
+from pyro_ssbnn.data.encoded_rows import clear_half_written
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.files.untrusted import read_json
 
@@ -113,6 +114,7 @@ def occupying(path: Path) -> Iterator[RunFolder]:
         for file in folder.path.rglob("*"):
             if _TEMPORARY.fullmatch(file.name) and file.is_file() and not file.is_symlink():
                 file.unlink()
+        clear_half_written(folder.data)
         yield folder
 
 

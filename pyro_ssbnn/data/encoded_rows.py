@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,7 +24,7 @@ from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.rows import ArraySource, FileArray, Source
 from pyro_ssbnn.rows.sampling import RowSample
 
-__all__ = ["EncodedRows", "write_encoded"]
+__all__ = ["EncodedRows", "clear_half_written", "write_encoded"]
 
 _KINDS: dict[str, np.dtype[Any]] = {
     "x": np.dtype("<f4"),
@@ -30,6 +32,7 @@ _KINDS: dict[str, np.dtype[Any]] = {
     "row": np.dtype("<i8"),
 }
 _ROWS = 20_000  # of a piece that is predicted together
+_LOCK = ".lock"  # held in a folder that is being written, which tells it from what a killed process left
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def write_encoded(
 ) -> None:
     """Write parts of a table into a folder, which is there when all is written.
 
+    What a process that was killed meanwhile left of the same folder is removed first.
+
     :param rows: of each part, by its name.
     :param columns: of x.
     :param pieces: name of the part, x ``[n, columns]``, y ``[n]`` and places of the rows ``[n]``.
@@ -141,6 +146,7 @@ def write_encoded(
     """
     needed = sum(rows.values()) * (columns * _KINDS["x"].itemsize + 16)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    clear_half_written(folder)
     if shutil.disk_usage(folder.parent).free < needed:
         raise ConfigurationError(
             f"{folder.parent}: the rows take {needed / 2**30:,.1f} GiB of disk, {columns} columns of 4 bytes each, and"
@@ -149,7 +155,7 @@ def write_encoded(
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         written = dict.fromkeys(rows, 0)
-        with ExitStack() as stack:
+        with FileLock(new / _LOCK), ExitStack() as stack:
             files = {
                 (name, part): stack.enter_context(_array(new / f"{name}.{part}.npy", kind, shape))
                 for name, number in rows.items()
@@ -164,6 +170,7 @@ def write_encoded(
             raise DataError(
                 f"the data changed while they were read: expected {rows} rows, found {written}."
             )
+        (new / _LOCK).unlink(missing_ok=True)
         new.chmod(folder.parent.stat().st_mode & 0o777)  # temporary folders are the owner's alone
         new.rename(folder)
     except OSError as error:
@@ -172,6 +179,16 @@ def write_encoded(
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def clear_half_written(folder: Path) -> None:
+    """Remove what :func:`write_encoded` left of a folder where its process was killed; what is being written stays."""
+    name = re.compile(rf"\.{re.escape(folder.name)}-[a-z0-9_]{{8}}")
+    entries = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    for left in [entry for entry in entries if name.fullmatch(entry.name)]:
+        if left.is_dir() and not left.is_symlink():
+            with suppress(Timeout), FileLock(left / _LOCK, timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pyro_ssbnn.data.images import pixel_names
 from pyro_ssbnn.data.wording import listed, located
 from pyro_ssbnn.errors import DataError
 
-__all__ = ["class_folders", "image_files", "read_image_folder"]
+__all__ = ["class_folders", "image_files", "read_image_folder", "require_no_link"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _FORMATS = ("PNG", "JPEG")
@@ -25,15 +25,37 @@ _LARGEST_SIDE = 4096
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """Folders that hold images themselves, in the order of their names; hidden ones are none."""
+    """Folders that hold images themselves, in the order of their names; hidden ones are none.
+
+    :raises DataError: for symbolic links among them or their images.
+    """
     within = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    return [entry for entry in within if not entry.name.startswith(".") and image_files(entry)]
+    seen = [entry for entry in within if not entry.name.startswith(".")]
+    found = [entry for entry in seen if image_files(entry)]
+    for entry in found:
+        require_no_link(entry)
+    return found
 
 
 def image_files(folder: Path) -> list[Path]:
-    """PNG and JPEG files by their names, in order."""
+    """PNG and JPEG files by their names, in order.
+
+    :raises DataError: for symbolic links among them.
+    """
     named = (file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-    return sorted(file for file in named if file.is_file() and not file.name.startswith("."))
+    found = sorted(file for file in named if file.is_file() and not file.name.startswith("."))
+    for file in found:
+        require_no_link(file)
+    return found
+
+
+def require_no_link(path: Path) -> None:
+    """Raise :class:`DataError` for a symbolic link: what it points to is none of the folder's."""
+    if path.is_symlink():
+        raise DataError(
+            f"{path}: is a symbolic link, which is not followed in a folder of images. Put the file or folder itself"
+            " there."
+        )
 
 
 def read_image_folder(folder: str | Path) -> Dataset:
@@ -45,8 +67,9 @@ def read_image_folder(folder: str | Path) -> Dataset:
     :param folder: holds a folder for each class, its name the class's, with images in it.
     :returns: "classification" data; ``x [N, channels * height * width]`` in 0..1, channel by channel, ``image_shape``
         ``(channels, height, width)``, classes in the order of their names, images in the order of classes and names.
-    :raises DataError: fewer than two classes, images of different sizes, files that are no images, are damaged, or say
-        that they hold much more than images ever do; more than the memory holds.
+    :raises DataError: fewer than two classes, symbolic links (the folder itself may be one), images of different sizes,
+        files that are no images, are damaged, or say that they hold much more than images ever do; more than the memory
+        holds.
     """
     directory = check_folder(folder)
     classes = class_folders(directory)

@@ -16,8 +16,7 @@ from typing import Any, BinaryIO
 
 import narwhals as nw
 
-from pyro_ssbnn.checks import require_memory
-from pyro_ssbnn.data.columnar import columnar_pieces
+from pyro_ssbnn.data.columnar import columnar_pieces, columnar_table
 from pyro_ssbnn.data.files import check_file, check_unpacked
 from pyro_ssbnn.data.table import Table
 from pyro_ssbnn.data.wording import check_different
@@ -174,16 +173,7 @@ def _unpacked(file: Path, ending: str) -> Any:
             with zipfile.ZipFile(file) as archive:
                 check_unpacked(file, sum(part.file_size for part in archive.infolist()))
         return pd.read_excel(file, na_values=MISSING, keep_default_na=False)
-    if ending in PARQUET:
-        from pyarrow import parquet
-
-        shape = parquet.read_metadata(file)
-        needed = 8.0 * shape.num_rows * shape.num_columns
-        require_memory(str(file), needed, "the table", "Read a part of it in Python.")
-        return parquet.read_table(file)
-    from pyarrow import feather
-
-    return feather.read_table(file)
+    return columnar_table(file, "parquet" if ending in PARQUET else "feather")
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def become_command(arguments, output, seconds, often=False, plots=True, product=
     :param seconds: of CPU time; more, and SIGPROF kills it.
     :param often: write checkpoints as often as is asked for, whatever they cost.
     :param plots: draw plots, half of the time of a small run.
-    :param product: name of a file; ``after`` seconds after its writing has begun, SIGALRM kills the process.
+    :param product: name of a file or folder; ``after`` seconds after its writing has begun, SIGALRM kills the process.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -54,6 +54,7 @@ def become_command(arguments, output, seconds, often=False, plots=True, product=
         products.available = lambda inputs: []
     if product is not None:
         tempfile.mkstemp = _deadly(tempfile.mkstemp, product, after)
+        tempfile.mkdtemp = _deadly(tempfile.mkdtemp, product, after)
     code = 1
     try:
         app(arguments)
@@ -65,13 +66,13 @@ def become_command(arguments, output, seconds, often=False, plots=True, product=
     os._exit(code)  # to take a large interpreter down costs more than most commands
 
 
-def _deadly(mkstemp, product, after):
-    """``mkstemp``, which is how the writing of every file begins, with a timer that ends the process."""
+def _deadly(make, product, after):
+    """How the writing of every file begins, ``mkstemp``, and of a folder, with a timer that ends the process."""
 
-    def begun(*, prefix, suffix, **options):
+    def begun(*, prefix, suffix="", **options):
         if f"{prefix[1:-1]}{suffix}" == product:
             signal.setitimer(signal.ITIMER_REAL, max(after, 1e-6))
-        return mkstemp(prefix=prefix, suffix=suffix, **options)
+        return make(prefix=prefix, suffix=suffix, **options)
 
     return begun
 

@@ -7,7 +7,10 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -109,6 +112,104 @@ def test_killed_runs_go_on_bit_by_bit(call, whole, table, tmp_path, kills, tell)
     )
 
 
+THREE = (*DATA, "--input-gates", "--fits", "3", *LONG, "--epochs", "40")
+OF_SEVERAL = ("fit", "fits/seed-1", "fits/seed-2", "mixture", "compact")  # files, in their order
+
+
+@pytest.fixture(scope="module")
+def three(table, call, tmp_path_factory):
+    """A run of three fits as it is when nothing interrupts it."""
+    run = tmp_path_factory.mktemp("three") / "run"
+    call("fit", table, *THREE, "--out", run, plots=False, codes=(0,))
+    return run
+
+
+def moment_of_several(run, generator):
+    """A condition that comes true in the training of one of the fits, or when all are in the mixture."""
+    name, seen = generator.choice(OF_SEVERAL), set()
+    file, checkpoints = run / f"{name}.safetensors", generator.randrange(1, 5)
+
+    def so_far():
+        with suppress(FileNotFoundError):
+            seen.add(file.stat().st_mtime_ns)
+        enough = checkpoints if name.startswith("fit") else 1
+        return len(seen) >= enough or (run / "metrics.json").exists()
+
+    return so_far
+
+
+def workers_of(process):
+    """Numbers of the processes that a process has begun and that are still there."""
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = file.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == process and state != "Z":
+                found.add(int(file.parent.name))
+    return found
+
+
+def ended(processes):
+    """Whether they are gone, or only wait for whoever adopted them to notice."""
+    for number in processes:
+        with suppress(OSError):
+            if Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                return False
+    return True
+
+
+def stage_of(run):
+    """How far a run of several fits is: ``before`` its beginning, ``fit 1``, ..., ``products``, ``finished``."""
+    if not (run / "config.json").exists():
+        return "before"
+    if not (run / "unfinished.json").exists():
+        return "finished"
+    if json.loads((run / "unfinished.json").read_text())["trained"]:
+        return "products"
+    begun = sum((run / f"{name}.safetensors").exists() for name in OF_SEVERAL[:3])
+    return f"fit {max(begun, 1)}"
+
+
+@pytest.mark.parametrize(
+    ("kills", "jobs"), [(3, 1), *(pytest.param(*c, marks=LONG_FORM) for c in ((30, 1), (6, 2)))]
+)
+def test_killed_runs_of_several_fits_go_on_bit_by_bit(
+    call, three, table, tmp_path, kills, jobs, tell
+):
+    """Fits that were done are kept, one in training loses what came after its checkpoint; no process stays behind."""
+    generator, stages, lost = random.Random(8), {}, 0.0
+    asked = ("fit", table, *THREE, *(("--jobs", jobs) if jobs > 1 else ()))
+    for at in range(kills):
+        run, number = tmp_path / f"run{at}", SIGNALS[at % 3]
+        process = call.start(*asked, "--out", run, often=True, plots=False)
+        wait_for(moment_of_several(run, generator))
+        time.sleep(generator.uniform(0, EVERY))
+        workers = workers_of(process[0])
+        signal_process(process, number)
+        killed, code = time.time(), call.wait(process).code
+        assert code in (0, -number, 128 + number), code
+        wait_for(lambda left=workers: ended(left), seconds=60)
+        stage, again = stage_of(run), ("fit", "--resume", run, "--no-progress")
+        again = {"before": (*asked, "--out", run), "finished": ("summary", run)}.get(stage, again)
+        stages[stage] = stages.get(stage, 0) + 1
+        if stage.startswith("fit"):
+            written = [file.stat().st_mtime for file in run.rglob("*.safetensors")]
+            lost = max(lost, killed - max(written, default=killed))
+        call(*again, plots=False, codes=(0,))
+        same(run, three)
+        one, other = (load_file(r / "mixture.safetensors") for r in (run, three))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+        assert {file.name for file in run.iterdir()} == FINISHED | {"mixture.safetensors"}
+        assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    assert sum(count for stage, count in stages.items() if stage.startswith("fit")) >= kills // 3
+    told = ", ".join(f"{count} {stage}" for stage, count in sorted(stages.items()))
+    tell(
+        f"{kills} runs of three fits, {jobs} at a time, killed (seed 8; {told}), resumed: {kills} equal bit by bit, no"
+        f" orphan left, the last checkpoint at most {lost:.2f} s old"
+    )
+
+
 def signal_process(process, number):
     """Send a signal; a process that has ended is still there until it is waited for."""
     os.kill(process[0], number)
@@ -168,6 +269,49 @@ def test_no_product_is_ever_half(call, whole, tmp_path, kills, tell):
     tell(
         f"{kills} kills in the writing of each of {len(WRITTEN)} products (seed 4): {found['old']} old, {found['new']}"
         f" new, none half ({cut} were cut off before their end); all made again, no orphan left"
+    )
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory):
+    """A folder with two files of one table."""
+    generator, folder = np.random.default_rng(9), tmp_path_factory.mktemp("pieces")
+    for at in range(2):
+        x = generator.normal(size=(20_000, 3))
+        frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "y": x[:, 0] + x[:, 1]})
+        frame.to_parquet(folder / f"{at}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=LONG_FORM)])
+def test_rows_half_written_are_cleared_away(call, pieces, tmp_path, kills, tell):
+    """Killed while a run writes the rows of files that are read in pieces, and while ``effects`` writes them again."""
+    generator, cut = random.Random(10), {"fit": 0, "effects": 0}
+    brief = ("--hidden", "4", "--epochs", "1", "--draws", "10", "--compile", "off", "--no-progress")
+    begin, whole = ("fit", pieces, "--target", "y", *brief), tmp_path / "whole"
+    call(*begin, "--out", whole, plots=False, codes=(0,))
+    rows = {file.name: file.read_bytes() for file in (whole / "data").iterdir()}
+    run = tmp_path / "run"
+    looks = ("effects", run, "--draws", "10")
+    for _ in range(kills):
+        for command, again in (
+            ((*begin, "--out", run), ("fit", "--resume", run, "--no-progress")),
+            (looks, looks),
+        ):
+            shutil.rmtree(run / "data", ignore_errors=True)
+            after = generator.uniform(0.001, 0.02)
+            ended = call(*command, product="data", after=after, plots=False, codes=(0, DEADLY))
+            cut[command[0]] += any(p.name.startswith(".data-") for p in run.iterdir())
+            if command is looks or ended.code:
+                call(*again, plots=False, codes=(0,))
+            assert {f.name: f.read_bytes() for f in (run / "data").iterdir()} == rows
+            assert [p.name for p in run.rglob(".*")] == []
+        same(run, whole)
+        shutil.rmtree(run)
+    assert sum(cut.values()) >= kills
+    tell(
+        f"{2 * kills} kills while rows of a stream were written (seed 10): {cut['fit']} of fit and {cut['effects']} of"
+        f" effects left half of them; all gone after the next command, rows and fit equal bit by bit"
     )
 
 

@@ -1,6 +1,7 @@
 """Networks of images, and folders of images, from fit to predictions."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,12 @@ import torch
 from PIL import Image
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.cli.formats import checksums
+from pyro_ssbnn.cli.formats import checksums, detect
 from pyro_ssbnn.cli.kinds import Format, NetworkKind, PriorName
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
 from pyro_ssbnn.data import Dataset, Preprocessing
 from pyro_ssbnn.data.images import pixel_names
+from pyro_ssbnn.errors import DataError
 
 FEW = ("--epochs", "2", "--draws", "4", "--no-progress")
 
@@ -50,6 +52,25 @@ def test_folder_of_images(invoke, pictures, tmp_path):
     out = tmp_path / "predictions.csv"
     assert invoke("predict", run, pictures / "test", "--out", out).exit_code == 0
     assert {"dark", "light"} == set(pd.read_csv(out)["observed"])
+
+
+def test_images_are_found_whatever_the_case_of_their_ending(pictures, tmp_path):
+    for kind in ("dark", "light"):
+        (tmp_path / kind).mkdir()
+        shutil.copy(pictures / "test" / kind / "0.png", tmp_path / kind / "0.Png")
+    assert detect(str(tmp_path)) is Format.images
+    for file in tmp_path.rglob("*.Png"):
+        file.rename(file.with_suffix(".JpEg"))
+    assert detect(str(tmp_path)) is Format.images
+
+
+def test_a_half_that_is_a_link_is_told(invoke, pictures, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "train").symlink_to(pictures / "train")
+    result = invoke("fit", tmp_path / "images", *FEW, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "is a symbolic link, which is not followed" in " ".join(result.output.split())
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -99,9 +120,10 @@ def test_the_digest_is_of_all_images_that_are_read(tmp_path):
         (images / kind / "1.Png").write_bytes(b"one")
         (linked / kind).symlink_to(images / kind)
     before = checksums(images, Format.images)
-    assert checksums(linked, Format.images) == before
     (images / "a" / "1.Png").write_bytes(b"other")
-    assert checksums(images, Format.images) == checksums(linked, Format.images) != before
+    assert checksums(images, Format.images) != before
+    with pytest.raises(DataError, match="symbolic link"):
+        checksums(linked, Format.images)
 
 
 def test_options_that_do_not_suit(invoke, table, pictures, tmp_path):

@@ -121,3 +121,16 @@ def test_bombs_are_not_unpacked(grey, side):
     (grey / "a" / "7.png").write_bytes(png(side, side))
     with pytest.raises(DataError, match=r"7\.png"):
         read_image_folder(grey)
+
+
+@pytest.mark.parametrize("what", ["a/7.png", "a"])
+def test_links_are_told_and_not_followed(grey, tmp_path_factory, what):
+    """Within the folder; the folder itself may be reached by one."""
+    link = tmp_path_factory.mktemp("links") / "all"
+    link.symlink_to(grey)
+    assert len(read_image_folder(link).x) == 3
+    elsewhere = link.with_name("elsewhere")
+    (grey / what).rename(elsewhere)
+    (grey / what).symlink_to(elsewhere)
+    with pytest.raises(DataError, match=rf"{what}: is a symbolic link, which is not followed"):
+        read_image_folder(grey)
