@@ -10,6 +10,7 @@ from pyro_ssbnn.display import plain
 from pyro_ssbnn.results.blocks import Block, Gallery, Table
 from pyro_ssbnn.results.figures import Figure, drawn
 from pyro_ssbnn.results.results import Results
+from pyro_ssbnn.results.tips import of_effect
 
 __all__ = ["effects"]
 
@@ -60,6 +61,7 @@ def _figure(number: int, effect: Effect) -> Figure:
         lambda: plots.plot_effect(effect),
         f"{effect.predictor}: mean of {effect.target} with 50 and 90 % bands.",
         f"{told}.",
+        lambda panels: of_effect(effect),
     )
 
 

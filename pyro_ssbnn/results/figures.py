@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
@@ -12,6 +12,8 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+
+from pyro_ssbnn.results.tips import Tip
 
 __all__ = ["Figure", "drawn"]
 
@@ -40,34 +42,56 @@ _COLOURS = {
 class Figure:
     """A picture of a page.
 
+    :param name: unique in the page.
     :param svg: its markup.
     :param caption: what is seen.
     :param alt: the same for those who do not see it, with its numbers.
     """
 
+    name: str
     svg: str
     caption: str
     alt: str
 
 
-def drawn(name: str, draw: Callable[[], Any], caption: str, alt: str) -> Figure:
+def drawn(
+    name: str,
+    draw: Callable[[], Any],
+    caption: str,
+    alt: str,
+    tips: Callable[[list[Any]], Iterable[Tip]] = lambda panels: (),
+) -> Figure:
     """Draw a plot and close it.
 
     :param name: unique in its page, of letters.
     :param draw: gives the axes of a new figure.
+    :param tips: of these axes, what the page shows where the pointer rests on them.
     """
     with mpl.rc_context({**_SETTINGS, "svg.hashsalt": name}), plt.ioff():
-        figure = np.ravel(np.asarray(draw(), dtype=object))[0].figure
+        panels = list(np.ravel(np.asarray(draw(), dtype=object)))
+        figure = panels[0].figure
         try:
+            told = [_strip(panels[tip.panel], tip, i) for i, tip in enumerate(tips(panels))]
             text = StringIO()
             figure.savefig(text, format="svg", metadata=_NOTHING)
         finally:
             plt.close(figure)
-    return Figure(_inline(text.getvalue(), name, alt), caption, alt)
+    return Figure(name, _inline(text.getvalue(), name, alt, told), caption, alt)
 
 
-def _inline(svg: str, name: str, alt: str) -> str:
-    """An SVG file as a part of a page: its identifiers unique there, and nothing in it that points elsewhere."""
+def _strip(ax: Any, tip: Tip, number: int) -> str:
+    """Lay an unseen strip over a plot, which ``_inline`` gives the words that are returned."""
+    ax.autoscale(False)
+    span = ax.axhspan if tip.lies else ax.axvspan
+    span(tip.low, tip.high, alpha=0, linewidth=0, zorder=9, gid=f"tip{number}")
+    return tip.text
+
+
+def _inline(svg: str, name: str, alt: str, told: Sequence[str]) -> str:
+    """An SVG file as a part of a page: its identifiers unique there, and nothing in it that points elsewhere.
+
+    :param told: words of the strips.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.S)
     svg = re.sub(r" font-family: [^;\"]*;", "", svg)  # the page's own
@@ -75,6 +99,9 @@ def _inline(svg: str, name: str, alt: str) -> str:
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'(url\(|href=")#([^)"]+)', rf"\1#{name}-\2", svg)
+    for number, words in enumerate(told):
+        strip = f'<g id="{name}-tip{number}">'
+        svg = svg.replace(strip, f'<g class="tip"><title>{escape(words)}</title>', 1)
     for colour, variable in _COLOURS.items():
         svg = re.sub(rf"(fill|stroke): {colour}\b", rf"\1: {variable}", svg)
     width = _SHOWN * float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]

@@ -7,6 +7,7 @@ import torch
 from pyro_ssbnn.analysis import plots
 from pyro_ssbnn.data import Encoded
 from pyro_ssbnn.display import plain
+from pyro_ssbnn.results import tips
 from pyro_ssbnn.results.blocks import Block, Gallery, Table
 from pyro_ssbnn.results.figures import Figure, drawn
 from pyro_ssbnn.results.predictions import SCORES, full_ensemble
@@ -61,6 +62,7 @@ def _figures(results: Results, rows: Encoded, kind: str) -> list[Figure]:
                 lambda: plots.plot_reliability(p, y.long(), class_names=prepared.class_names),
                 f"Predicted probabilities against what happened, in {counted}.",
                 f"Reliability of class probabilities in {counted}, with the number of cases of each bin.",
+                lambda panels: tips.of_reliability(p, y.long()),
             )
         ]
     asked = sorted(p for level in _LEVELS for p in ((1 - level) / 2, (1 + level) / 2))
@@ -75,6 +77,7 @@ def _figures(results: Results, rows: Encoded, kind: str) -> list[Figure]:
             f"How often central intervals hold the target, in {counted}.",
             f"Coverage of central intervals in {counted}: 50 % intervals hold {100 * covered[4]:.0f} %, 90 % intervals"
             f" {100 * covered[8]:.0f} %.",
+            lambda panels: tips.of_coverage(_LEVELS, covered, len(x)),
         ),
         drawn(
             "observed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyro_ssbnn.analysis import credible_set_summary, layer_summary, plots
 from pyro_ssbnn.display import cell
+from pyro_ssbnn.results import tips
 from pyro_ssbnn.results.blocks import Block, Code, Gallery, Section, Table, of_frame
 from pyro_ssbnn.results.effects import effects
 from pyro_ssbnn.results.figures import drawn
@@ -115,6 +116,7 @@ def _predictors(results: Results) -> list[Block]:
         lambda: plots.plot_predictor_inclusion(guide, top=_TOP),
         "Posterior probability that a predictor is in the network, against the threshold and the prior.",
         f"Bars of inclusion probabilities of {len(inside)} predictors, the highest {first}: {told}.",
+        lambda panels: tips.of_predictors(panels[0], table),
     )
     found: list[Block] = [
         "Inclusion is the posterior probability that a predictor is in the network; the log Bayes factor is what the"
@@ -163,6 +165,7 @@ def _network(results: Results) -> list[Block]:
             lambda: plots.plot_inclusion(guide),
             "Inclusion probability of each hidden node.",
             f"Inclusion of hidden nodes, layer by layer; active: {', '.join(told)}.",
+            tips.of_nodes,
         )
         found.append(Gallery([figure]))
     if description.gate_groups:
@@ -198,6 +201,7 @@ def _training(results: Results) -> list[Block]:
             lambda: plots.plot_elbo(history, num_data=fit.num_data),
             "The bound that was maximised, and the two costs it is made of, by epoch.",
             f"Trace of the bound over {history.epoch:g} epochs, at the end {last:.4g} nats per observation.",
+            lambda panels: tips.of_bound(history, fit.num_data),
         )
     ]
     if history.inclusion:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from copy import deepcopy
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
@@ -13,8 +14,10 @@ import pandas as pd
 import pytest
 import torch
 
-from pyro_ssbnn.analysis import Check, Report
+from pyro_ssbnn.analysis import Check, Report, partial_dependence
+from pyro_ssbnn.display import plain
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.results import tips
 from pyro_ssbnn.results.figures import drawn
 from pyro_ssbnn.results.findings import findings
 from pyro_ssbnn.results.page import page
@@ -148,6 +151,75 @@ def test_can_be_heard_and_reached_by_keys(html):
     assert len(ids) == len(set(ids))
     pointed = re.findall(r'(?:url\(|href=")#([^)"]+)', html)
     assert set(pointed) <= set(ids)
+
+
+def told_in(html, name):
+    """What is shown where the pointer rests on a figure."""
+    figure = html[html.index(f'<figure id="figure-{name}"') :]
+    strips = re.findall(r'class="tip"><title>([^<]*)<', figure[: figure.index("</figure>")])
+    return [unescape(words) for words in strips]
+
+
+def test_figures_tell_their_numbers_where_the_pointer_rests(results, html):
+    fit, table = results.fit, results.predictors
+    gated = table[table["note"] == ""]
+    assert sorted(told_in(html, "predictors")) == sorted(
+        f"{name}: inclusion {row['inclusion']:.3f}, prior {row['prior_inclusion']:.3f}"
+        for name, row in gated.iterrows()
+    )
+    nodes = told_in(html, "nodes")
+    gamma = fit.guide.inclusion()["hidden1"]
+    assert {f"node {i}: inclusion {p:.3f}" for i, p in enumerate(gamma) if p > 0.01} <= set(nodes)
+    first = table.index[table["selected"]][0]
+    x = results.train.x.float()
+    effect = partial_dependence(fit.model, fit.guide, x, first, preprocessing=results.preprocessing)
+    for words, mean in zip(told_in(html, "effect0"), effect.draws.mean(0), strict=True):
+        assert words.startswith(first)
+        assert f": mean {plain(mean)}, 90 % band " in words
+    assert [words.split(" %")[0] for words in told_in(html, "coverage")] == [
+        str(10 * i) for i in range(1, 10)
+    ]
+    last = f"epoch {fit.history.epoch:g}: ELBO {plain(fit.history.elbo[-1] / fit.num_data)}, "
+    assert sum(words.startswith(last) for words in told_in(html, "bound")) == 2
+
+
+def test_tips_lie_on_what_they_tell_of():
+    """Bars of any order; strips that meet half way, and hide nothing of the plot."""
+
+    def draw():
+        ax = plt.subplots()[1]
+        ax.barh([0, 1], [0.9, 0.2], height=0.8)
+        ax.set_yticks([0, 1], [r"b\$", "a"])
+        ax.set_ylim(1.6, -0.6)
+        return ax
+
+    table = pd.DataFrame({"inclusion": [0.2, 0.9], "prior_inclusion": 0.5}, index=["a", "b$"])
+    ax = draw()
+    found = tips.of_predictors(ax, table)
+    plt.close(ax.figure)
+    assert [(tip.low, tip.high, tip.text[:15]) for tip in found] == [
+        (-0.5, 0.5, "b$: inclusion 0"),
+        (0.5, 1.5, "a: inclusion 0."),
+    ]
+    plain_one, told = (
+        drawn("x", draw, "", "", how).svg for how in (lambda panels: (), lambda p: found)
+    )
+    without = re.sub(r'\s*<g class="tip">.*?</g>', "", told, flags=re.S)
+    assert told.count('<g class="tip"><title>') == 2
+    assert without == plain_one
+    coverage = tips.of_coverage([0.5, 0.6, 0.9], [0.5, 0.7, 1.0], 100)
+    assert np.allclose([tip.low for tip in coverage], [0.45, 0.55, 0.75])
+    assert np.allclose([tip.high for tip in coverage], [0.55, 0.75, 1.05])
+    assert "50.0 % of rows inside (95 % interval 40.4 to 59.6 %)" in coverage[0].text
+
+
+def test_figures_are_seen_large_by_a_link_and_back(html):
+    found = Page(html)
+    links = {a["href"] for a in found.all("a")}
+    for figure in found.all("figure"):
+        name = figure["id"].removeprefix("figure-")
+        assert {f"#figure-{name}", f"#larger-{name}"} <= links
+    assert "figure:target {" in html
 
 
 def test_without_rows_it_says_what_the_fit_alone_can_tell(frame, target, tmp_path, quick):
