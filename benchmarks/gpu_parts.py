@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from gpu_steps import CONTENDERS, Setting, bounds_of, rates_of, synchronize, time_step
-from reproduce_tasks import TASKS, Images, network_of, read_images
+from gpu_sizes import CARD, REHEARSAL, Sizes
+from gpu_steps import Setting, bounds_of, rates_of, synchronize, time_step
+from reproduce_tasks import TASKS, Images, network_of, read_images, resnet
 from torch import Tensor
 
 import pyro_ssbnn as ss
@@ -25,7 +27,6 @@ from pyro_ssbnn.analysis import classification_scores
 __all__ = ["run"]
 
 ROOT = Path(__file__).resolve().parents[1]
-PRECISIONS = ("full", "tf32", "bf16")
 Tell = Callable[..., None]
 
 
@@ -39,10 +40,15 @@ def run(part: str, arguments: argparse.Namespace, tell: Tell) -> None:
     name, *rest = part.split()
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch finds no CUDA here; --device cpu rehearses.")
-    PART[name](arguments, device, tell, *rest)
+    rehearses = device.type == "cpu"
+    if rehearses:
+        torch.set_num_threads(1)  # two wait for each other where other work has the cores
+    PART[name](arguments, device, REHEARSAL if rehearses else CARD, tell, *rest)
 
 
-def environment(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> None:
+def environment(
+    arguments: argparse.Namespace, device: torch.device, sizes: Sizes, tell: Tell
+) -> None:
     """Versions, the card, and what it does at most."""
     import pyro
 
@@ -54,15 +60,15 @@ def environment(arguments: argparse.Namespace, device: torch.device, tell: Tell)
             card=card.name, memory_GiB=card.total_memory / 2**30,
             capability=f"{card.major}.{card.minor}", multiprocessors=card.multi_processor_count,
         )  # fmt: skip
-    for precision in PRECISIONS if device.type == "cuda" else ("full", "bf16"):
-        rates = rates_of(device, precision)
+    for precision in sizes.precisions:
+        rates = rates_of(device, sizes.copied, sizes.side, precision)
         tell(
             products=precision, TFLOPs=rates["operations a second"] / 1e12,
             copy_GBs=rates["bytes a second"] / 1e9,
         )  # fmt: skip
 
 
-def tests(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> None:
+def tests(arguments: argparse.Namespace, device: torch.device, sizes: Sizes, tell: Tell) -> None:
     """The tests that need a GPU; without one each says why it was skipped."""
     # Another torch than that of the constraints has deprecations of its own, which are not at issue here.
     quiet = [
@@ -95,40 +101,32 @@ def tests(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> No
         raise SystemExit(child.returncode)
 
 
-def steps(arguments: argparse.Namespace, device: torch.device, tell: Tell, name: str) -> None:
+def steps(
+    arguments: argparse.Namespace, device: torch.device, sizes: Sizes, tell: Tell, part: str
+) -> None:
     """Times of all contenders, at several sizes of a minibatch."""
-    large = device.type == "cuda"
-    for batch in (128, 1024, 8192) if large else (128 if name == "mlp" else 8,):
+    name = sizes.networks[part]
+    for batch in sizes.batches:
         setting = Setting(name, batch, device)
-        for contender in CONTENDERS:
+        for contender in sizes.contenders[part]:
             compiles = contender.startswith("compiled")
-            if compiles and name != "mlp" and (batch > 128 or not large):
+            if compiles and name != "mlp" and batch > sizes.compiled:
                 continue  # minutes of compilation
             try:
-                tell(**time_step(contender, setting, 1.0 if large else 0.2))
+                tell(**time_step(contender, setting, sizes.seconds))
             except Exception as error:  # one contender; the others go on
                 tell(network=name, batch=batch, step=contender, failed=_first_line(error))
-            if large:
+            if device.type == "cuda":
                 torch.cuda.empty_cache()
 
 
-def roofline(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> None:
+def roofline(arguments: argparse.Namespace, device: torch.device, sizes: Sizes, tell: Tell) -> None:
     """What operations and bytes allow, beside what the quickest step takes."""
-    large = device.type == "cuda"
-    rates = rates_of(device)
-    kind = "compiled, graphs" if large else "traced"  # compilation is long on the CPU
-    for name, batch in [
-        ("mlp", 128),
-        ("mlp", 1024),
-        ("mlp", 8192),
-        ("lenet", 1024),
-        ("resnet20", 128),
-    ]:
-        if not large and (name, batch) != ("mlp", 128):
-            continue
+    rates = rates_of(device, sizes.copied, sizes.side)
+    for name, batch, contender in sizes.roofline:
         setting = Setting(name, batch, device)
         bounds = bounds_of(setting)
-        timed = time_step(kind if name == "mlp" or not large else "traced, graphs", setting, 1.0)
+        timed = time_step(contender, setting, sizes.seconds)
         of_operations = 1e3 * bounds["operations"] / rates["operations a second"]
         of_bytes = 1e3 * bounds["bytes"] / rates["bytes a second"]
         tell(
@@ -138,7 +136,7 @@ def roofline(arguments: argparse.Namespace, device: torch.device, tell: Tell) ->
         )  # fmt: skip
 
 
-def fits(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> None:
+def fits(arguments: argparse.Namespace, device: torch.device, sizes: Sizes, tell: Tell) -> None:
     """Fits on the CPU and on the device, several seeds each: bounds and inclusion have the same distribution."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 10, generator=generator)
@@ -146,7 +144,7 @@ def fits(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> Non
     y = (y - y.mean()) / y.std()
     where: dict[str, list[tuple[float, float, float]]] = {"cpu": [], "device": []}
     torch.set_num_threads(1)
-    seeds, epochs = (6, 300) if device.type == "cuda" else (2, 40)
+    seeds, epochs = sizes.fits
     for seed in range(seeds):
         for place, of_place in (("cpu", "cpu"), ("device", str(device))):
             # Where both are the CPU other seeds stand in for the device.
@@ -174,13 +172,13 @@ def fits(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> Non
         )  # fmt: skip
 
 
-def mnist(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> None:
+def mnist(arguments: argparse.Namespace, device: torch.device, sizes: Sizes, tell: Tell) -> None:
     """The whole run of the results' MNIST row: 784-400-400-10, SS-GHS, 240 epochs."""
-    task, large = TASKS["mlp-mnist"], device.type == "cuda"
-    images, given = _images("mlp-mnist", arguments.mnist, 60_000 if large else 1_000)
+    task, (rows, epochs) = TASKS["mlp-mnist"], sizes.mnist
+    images, given = _images("mlp-mnist", arguments.mnist, rows)
     model = network_of(task, "ss-ghs", len(images["x"]))
     chosen = {**task.training_options("ss-ghs"), "compile": "auto", "device": str(device)}
-    chosen["epochs"] = chosen["epochs"] if large else 2
+    chosen["epochs"] = epochs or chosen["epochs"]
     start = time.perf_counter()
 
     def follow(record: int, fitted: ss.Fit) -> None:
@@ -204,14 +202,13 @@ def mnist(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> No
     )  # fmt: skip
 
 
-def cifar(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> None:
+def cifar(arguments: argparse.Namespace, device: torch.device, sizes: Sizes, tell: Tell) -> None:
     """An epoch of the residual networks on CIFAR-10, and what 300 epochs and 100 of fine-tuning would take."""
-    large = device.type == "cuda"
-    images, given = _images("resnet20-cifar10", arguments.cifar, 50_000 if large else 256)
-    kinds = [("bf16", 20), ("bf16", 32), ("full", 20), ("full", 32), ("tf32", 20), ("tf32", 32)]
-    for precision, depth in kinds if large else [("full", 20), ("full", 32)]:
-        task = TASKS[f"resnet{depth}-cifar10"]
-        chosen = {**task.training_options("ss-ghs"), "epochs": 3 if large else 2}
+    rows, epochs = sizes.cifar
+    images, given = _images("resnet20-cifar10", arguments.cifar, rows)
+    for precision, depth in sizes.residual:
+        task = resnet(depth)
+        chosen = {**task.training_options("ss-ghs"), "epochs": epochs}
         options = ss.TrainingOptions(
             **chosen, device=str(device), precision=precision, kl_warmup=0.0
         )
@@ -237,31 +234,43 @@ def cifar(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> No
         )  # fmt: skip
 
 
-def memory(arguments: argparse.Namespace, device: torch.device, tell: Tell) -> None:
-    """Most memory that tensors take on the device while a step is built and run."""
-    if device.type != "cuda":
-        tell(memory="not measured on the CPU: docs/performance.md has its figures")
-        return
-    for name, batch in [("mlp", 1024), ("lenet", 1024), ("resnet20", 128), ("resnet20", 1024)]:
-        for contender in ("dense", "stock Pyro", "eager", "traced, graphs", "traced, graphs, bf16"):
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
-            before = torch.cuda.memory_allocated(device)
+def memory(arguments: argparse.Namespace, device: torch.device, sizes: Sizes, tell: Tell) -> None:
+    """Most memory that tensors take on the device while a step is built and run; of a CPU, what the process takes."""
+    for name, batch in sizes.remembered:
+        for contender in sizes.remembering:
+            before = _memory_taken(device)
             try:
                 time_step(contender, Setting(name, batch, device), 0.1)
             except Exception as error:
                 tell(network=name, batch=batch, step=contender, failed=_first_line(error))
                 continue
             synchronize(device)
-            most = torch.cuda.max_memory_allocated(device) - before
+            most = _most_memory(device) - before
             tell(network=name, batch=batch, step=contender, MB=most / 2**20)
 
 
+def _memory_taken(device: torch.device) -> int:
+    """Bytes that are taken now, from which the most is counted anew; on a CPU the most so far."""
+    if device.type != "cuda":
+        return _most_memory(device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def _most_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _images(task: str, folder: Path | None, rows: int) -> tuple[Images, str]:
-    """Images of a task and what they are: random ones around ten prototypes where there is no folder."""
+    """So many images of a task and what they are: random ones around ten prototypes where there is no folder."""
     if folder is not None:
         images, _ = read_images(TASKS[task], folder)
-        return images, folder.name
+        return {
+            name: values[: rows // 5 if "test" in name else rows] for name, values in images.items()
+        }, folder.name
     generator = torch.Generator().manual_seed(0)
     size = prod(TASKS[task].image_shape)
     prototypes = torch.randn(10, size, generator=generator)

@@ -1,7 +1,9 @@
 """Training steps on a device: the contenders of ``benchmarks/gpu.py``, how they are timed, and what bounds them.
 
-Networks are the perceptron 784-400-400-10, LeNet on 1 x 28 x 28 and ResNet-20 on 3 x 32 x 32, with SS-GHS. "graphs"
-are CUDA graphs: the step and the optimizer's are replayed by one call each.
+Networks are the perceptron 784-400-400-10 ("mlp"), LeNet on 1 x 28 x 28 ("lenet") and residual networks on 3 x 32 x 32
+("resnet20"), with SS-GHS. Contenders are "dense", the deterministic network, "stock Pyro", and ours: "eager", "traced"
+or "compiled", with ", graphs" (CUDA graphs: the step and the optimizer's are replayed by one call each) and with
+", tf32" or ", bf16".
 """
 
 from __future__ import annotations
@@ -25,11 +27,16 @@ from pyro_ssbnn.inference.optimizer import optimizer_of
 from pyro_ssbnn.inference.step import STEPS, TracedStep
 from pyro_ssbnn.isolation import isolated, tf32
 
-__all__ = ["CONTENDERS", "SHAPES", "Setting", "bounds_of", "network", "rates_of", "time_step"]
+__all__ = ["Setting", "bounds_of", "network", "rates_of", "synchronize", "time_step"]
 
 NUM_DATA, CLASSES = 50_000, 10
-SHAPES = {"mlp": (1, 28, 28), "lenet": (1, 28, 28), "resnet20": (3, 32, 32)}
+KINDS = {"eager": "eager", "traced": "trace", "compiled": "compile"}
 Step = Callable[[Tensor, Tensor], object]
+
+
+def shape_of(name: str) -> tuple[int, int, int]:
+    """Shape of a network's images."""
+    return (3, 32, 32) if name.startswith("resnet") else (1, 28, 28)
 
 
 def network(name: str) -> Any:
@@ -41,8 +48,8 @@ def network(name: str) -> Any:
     if name == "mlp":
         return ss.MLP(784, [400, 400], **shared)
     if name == "lenet":
-        return ss.LeNet(SHAPES[name], **shared)
-    return ss.ResNet(SHAPES[name], int(name.removeprefix("resnet")), **shared).train()
+        return ss.LeNet(shape_of(name), **shared)
+    return ss.ResNet(shape_of(name), _depth(name), **shared).train()
 
 
 class Setting:
@@ -50,28 +57,32 @@ class Setting:
 
     def __init__(self, name: str, batch: int, device: torch.device) -> None:
         self.name, self.batch, self.device = name, batch, device
-        self.x = torch.randn(batch, prod(SHAPES[name]), device=device)
+        self.x = torch.randn(batch, prod(shape_of(name)), device=device)
         self.y = torch.randint(CLASSES, (batch,), device=device)
 
 
 def dense(setting: Setting) -> Step:
     """The deterministic network with fused Adam, eagerly: what a PyTorch user writes."""
-    channels, _, _ = SHAPES[setting.name]
-    pool = nn.MaxPool2d(2)
+    shape, pool = shape_of(setting.name), nn.MaxPool2d(2)
+    kind = "resnet" if setting.name.startswith("resnet") else setting.name
     plain = {
         "mlp": lambda: nn.Sequential(
             nn.Linear(784, 400), nn.SiLU(), nn.Linear(400, 400), nn.SiLU(), nn.Linear(400, 10)
         ),
         "lenet": lambda: nn.Sequential(
-            nn.Unflatten(1, SHAPES["lenet"]), nn.Conv2d(channels, 20, 5), nn.SiLU(), pool,
+            nn.Unflatten(1, shape), nn.Conv2d(shape[0], 20, 5), nn.SiLU(), pool,
             nn.Conv2d(20, 50, 5), nn.SiLU(), pool, nn.Flatten(),
             nn.Linear(800, 800), nn.SiLU(), nn.Linear(800, 500), nn.SiLU(), nn.Linear(500, 10),
         ),
-        "resnet20": lambda: nn.Sequential(
-            nn.Unflatten(1, SHAPES["resnet20"]), DeterministicResNet(depth=20)
+        "resnet": lambda: nn.Sequential(
+            nn.Unflatten(1, shape), DeterministicResNet(depth=_depth(setting.name))
         ),
     }  # fmt: skip
-    return adam_step(plain[setting.name]().to(setting.device))
+    return adam_step(plain[kind]().to(setting.device))
+
+
+def _depth(name: str) -> int:
+    return int(name.removeprefix("resnet"))
 
 
 def stock(setting: Setting) -> Step:
@@ -108,19 +119,14 @@ def ours(setting: Setting, kind: str, graphs: bool = False, precision: str = "fu
     return run
 
 
-CONTENDERS: dict[str, Callable[[Setting], Step]] = {
-    "dense": dense,
-    "traced, graphs": lambda s: ours(s, "trace", True),
-    "eager": lambda s: ours(s, "eager"),
-    "stock Pyro": stock,
-    "traced": lambda s: ours(s, "trace"),
-    "traced, graphs, bf16": lambda s: ours(s, "trace", True, "bf16"),
-    "traced, graphs, tf32": lambda s: ours(s, "trace", True, "tf32"),
-    "compiled, graphs": lambda s: ours(s, "compile", True),
-    "compiled": lambda s: ours(s, "compile"),
-    "compiled, graphs, tf32": lambda s: ours(s, "compile", True, "tf32"),
-    "compiled, graphs, bf16": lambda s: ours(s, "compile", True, "bf16"),
-}
+def contender(name: str, setting: Setting) -> Step:
+    """The step of a contender."""
+    if name == "dense":
+        return dense(setting)
+    if name == "stock Pyro":
+        return stock(setting)
+    kind, *how = name.split(", ")
+    return ours(setting, KINDS[kind], "graphs" in how, "bf16" if "bf16" in how else "full")
 
 
 def synchronize(device: torch.device) -> None:
@@ -147,7 +153,7 @@ def time_step(name: str, setting: Setting, seconds: float) -> dict[str, Any]:
     torch.manual_seed(0)
     with _surroundings(name, setting):
         start = time.perf_counter()
-        step = CONTENDERS[name](setting)
+        step = contender(name, setting)
         step(setting.x, setting.y)
         synchronize(setting.device)
         first = time.perf_counter() - start
@@ -175,11 +181,15 @@ def time_step(name: str, setting: Setting, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rates_of(device: torch.device, precision: str = "full") -> dict[str, float]:
-    """What the device does at most, measured: bytes a second of a copy, operations a second of a product."""
-    large = device.type == "cuda"
-    values = torch.ones(2**28 if large else 2**24, device=device)
-    size = 8192 if large else 1024
+def rates_of(
+    device: torch.device, copied: int, size: int, precision: str = "full"
+) -> dict[str, float]:
+    """What the device does at most, measured: bytes a second of a copy, operations a second of a product.
+
+    :param copied: numbers of the copy.
+    :param size: rows and columns of the product.
+    """
+    values = torch.ones(copied, device=device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(size, size, device=device, dtype=dtype)
     target = torch.empty_like(values)

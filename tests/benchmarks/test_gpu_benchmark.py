@@ -1,6 +1,8 @@
 """The GPU's benchmark: what bounds a step, parts that fail or run out of time, and its timing; all on the CPU."""
 
 import argparse
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +19,7 @@ def modules(monkeypatch):
     import gpu_steps
 
     yield gpu, gpu_steps
-    for name in ("gpu", "gpu_steps", "gpu_parts"):
+    for name in ("gpu", "gpu_steps", "gpu_parts", "gpu_sizes"):
         sys.modules.pop(name, None)
 
 
@@ -66,3 +68,35 @@ def test_a_part_that_fails_or_takes_too_long_is_told_with_what_it_had_found(modu
         "out of time",
     ]
     assert failing["last words"][-1] == "RuntimeError: an illegal memory access"
+
+
+def test_a_rehearsed_part_takes_what_others_have_saved_and_leaves_later_ones_theirs(modules):
+    gpu, _ = modules
+    parts = list(gpu.PARTS)
+    sure = {name: seconds for name, (_, seconds) in gpu.PARTS.items()}
+    assert sum(sure.values()) < 110  # and the imports
+    for number, name in enumerate(parts, 1):
+        later = parts[number:]
+        ample = gpu.seconds_for(name, later, 200.0, True)
+        assert ample == pytest.approx(200.0 - sum(sure[other] for other in later))
+        assert gpu.seconds_for(name, later, 1.0, True) == 1.0
+        assert gpu.seconds_for(name, later, 1000.0, False) == gpu.PARTS[name][0]
+
+
+@pytest.mark.slow
+def test_the_rehearsal_is_clean(tmp_path):
+    """All parts, each with figures, in a command of its own: a minute."""
+    file = tmp_path / "gpu.json"
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--device", "cpu", "--budget", "120"]
+    done = subprocess.run(
+        [*command, "--json", str(file)], capture_output=True, text=True, check=False, timeout=140
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(file.read_text())
+    assert found["rehearsal"]
+    for name, part in found["parts"].items():
+        assert part["ended"] == "well", (name, part)
+        assert part["rows"], name
+        assert not any("failed" in row for row in part["rows"]), part["rows"]
+    steps = [row["step"] for row in found["parts"]["steps mlp"]["rows"]]
+    assert steps[-1] == "compiled"
