@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -26,15 +27,16 @@ from pyro_ssbnn.inference.holding import settled_options
 from pyro_ssbnn.inference.minibatches import minibatches_of
 from pyro_ssbnn.inference.options import TrainingOptions, chosen_options
 from pyro_ssbnn.inference.preparation import Augmentation, check_memory, require_trainable
-from pyro_ssbnn.inference.ranks import ranks_of
+from pyro_ssbnn.inference.ranks import OTHER_ROWS, ranks_of
 from pyro_ssbnn.inference.result import Fit
 from pyro_ssbnn.inference.resumption import require_resumable
 from pyro_ssbnn.inference.run import Run
 from pyro_ssbnn.inference.settling import settle
 from pyro_ssbnn.inference.shrinking import narrowed_guide
 from pyro_ssbnn.inference.start import GuideMaker, default_guide, is_guide, resumed_start, start_of
-from pyro_ssbnn.inference.training_rows import Rows, training_rows
+from pyro_ssbnn.inference.training_rows import Rows, TrainingRows, training_rows
 from pyro_ssbnn.isolation import isolated
+from pyro_ssbnn.rows.digest import RowDigest
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
@@ -134,7 +136,7 @@ def fit(
     x, y = rows.x, rows.y
     warn_of_scale(model, x, model.likelihood.observed(y, x))
     with isolated(options.seed, x, grad=True), ranks_of(distributed, x.device) as ranks:
-        ranks.require_alike(partial(_called_with, model, options, x, y, resume))
+        ranks.require_alike(partial(_called_with, model, options, rows, resume))
         checkpoints = checkpoints if ranks.first else Checkpoints(None)
         if resume is not None:
             guide = deepcopy(resume.guide)
@@ -178,19 +180,26 @@ def fit(
 
 
 def _called_with(
-    model: Network, options: TrainingOptions, x: Tensor, y: Tensor, resume: Fit | None
+    model: Network, options: TrainingOptions, rows: TrainingRows, resume: Fit | None
 ) -> dict[str, Any]:
-    """What must be the same on all ranks of a run, in words, and something that tells it apart."""
-    few = slice(None, None, max(1, len(x) // 100))
+    """What must be the same on all ranks of a run, and something that tells it apart, by what another one is called."""
     chosen = options.to_config()
     del chosen["device"]
     return {
-        "network": (type(model).__name__, repr(model.description)),
-        "options": chosen,
-        "rows": (
-            len(x),
-            x[few].cpu().numpy().tobytes().hex(),
-            y[few].cpu().numpy().tobytes().hex(),
-        ),
-        "run to resume": None if resume is None else (resume.history.epoch, resume.history.kl[-1:]),
+        "another network": (type(model).__name__, repr(model.description)),
+        "other options": chosen,
+        OTHER_ROWS: rows.told_apart(),
+        "another run to resume": None if resume is None else _state_of(resume),
     }
+
+
+def _state_of(run: Fit) -> tuple[Any, ...]:
+    """What tells where a run stands: its history, its optimizer with rates and moments, its parameters."""
+    digest = RowDigest()
+    state = run.optimizer_state
+    slots = [value for entry in state.get("state", {}).values() for value in entry.values()]
+    for value in (*run.guide.state_dict().values(), *slots):
+        flat = torch.as_tensor(value).reshape(1, -1)
+        digest.add(flat, flat)
+    groups = state.get("param_groups", [])
+    return run.history.epoch, run.history.kl[-1:], run.options.optimizer, groups, digest.value

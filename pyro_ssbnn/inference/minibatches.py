@@ -13,6 +13,7 @@ from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import Augmentation, augmented, placed
 from pyro_ssbnn.inference.training_rows import TrainingRows
 from pyro_ssbnn.likelihoods import Likelihood
+from pyro_ssbnn.rows.digest import RowDigest
 from pyro_ssbnn.rows.pools import minibatches
 from pyro_ssbnn.rows.prefetching import sent_ahead
 from pyro_ssbnn.rows.source import Source
@@ -56,8 +57,11 @@ class Minibatches:
     :param num_data: rows in all, where x and y are a sample.
 
     ``whole`` are all rows of the predictors left, ``num_data`` counts the rows. Of a source that is read in pieces x, y
-    and ``whole`` are a sample. ``part`` are the rows of a minibatch that are given: those of this rank.
+    and ``whole`` are a sample. ``part`` are the rows of a minibatch that are given: those of this rank. ``digest`` is
+    that of all rows that a source has given so far, where several ranks are to be given the same.
     """
+
+    digest: RowDigest | None = None
 
     def __init__(
         self,
@@ -157,8 +161,15 @@ class StreamedMinibatches(Minibatches):
         seed = epoch_seed(self.seed, epoch)
         generator = torch.Generator().manual_seed(seed)
         on_host = minibatches(self.source.blocks(seed), self.rows, generator)
-        for x, y in sent_ahead(on_host, self.x.device):
+        for x, y in sent_ahead(self._noted(on_host), self.x.device):
             yield placed(self._likelihood, x, y, self._options)
+
+    def _noted(self, given: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in given:
+            if self.part != slice(None):  # there are other ranks
+                self.digest = self.digest or RowDigest()
+                self.digest.add(x, y)
+            yield x, y
 
     def _given(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         found = next(self._epoch, None)

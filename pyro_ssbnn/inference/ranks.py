@@ -27,10 +27,20 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from pyro_ssbnn.errors import ConfigurationError, RankError
+from pyro_ssbnn.errors import ConfigurationError, DataError, RankError
 from pyro_ssbnn.inference.presence import Presence
+from pyro_ssbnn.rows.digest import RowDigest
 
-__all__ = ["Ranks", "Together", "ranks_of"]
+__all__ = ["OTHER_ROWS", "Ranks", "Together", "ranks_of"]
+
+OTHER_ROWS = "other rows, or the same in another order,"
+"""How rows that differ between ranks are called."""
+
+_HOW_ROWS = (
+    " Give every rank all rows: each takes its part of every minibatch by itself. A DataLoader has no"
+    " DistributedSampler, and shuffles without a generator of its own, which then follows the run's seed, or with one"
+    " of the same seed on every rank."
+)
 
 _PATIENCE = timedelta(seconds=1)  # between two looks at the others, in a wait
 _CLOSE = 1e-5  # relative difference of parameters that rounding on unlike machines may make
@@ -87,7 +97,13 @@ class Ranks:
     def require_alike(self, record: Callable[[], Mapping[str, Any]]) -> None:
         """Raise :class:`ConfigurationError` where the ranks were not called with the same.
 
-        :param record: gives what must be alike, by name.
+        :param record: gives what must be alike, by what another one is called ("other options").
+        """
+
+    def require_same_rows(self, digest: RowDigest) -> None:
+        """Raise :class:`DataError` where the ranks have not been given the same rows in the same order.
+
+        :param digest: of the rows of all minibatches so far.
         """
 
     def require_same(self, tensors: Iterable[Tensor]) -> None:
@@ -103,6 +119,9 @@ class Together(Ranks):
 
     :param device: of the run; the group must have a backend for it.
     """
+
+    _shapes: list[torch.Size] | None = None  # of terms and gradients that were last reduced
+    _flat: Tensor
 
     def __init__(self, device: torch.device) -> None:
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
@@ -144,14 +163,24 @@ class Together(Ranks):
             torch.get_device_module(device).manual_seed(own)
 
     def step(self, terms: Tensor, parameters: Iterable[Tensor], rows: int) -> Tensor:
-        """As :meth:`Ranks.step`; gradients become views of what was reduced."""
+        """As :meth:`Ranks.step`; gradients become views of what was reduced, the same ones at every step.
+
+        So an optimizer whose step is recorded finds them where they were.
+        """
         reached = [parameter for parameter in parameters if parameter.grad is not None]
-        parts = [terms, *(parameter.grad for parameter in reached)]
-        flat = torch.cat([part.reshape(-1) for part in parts])  # type: ignore[union-attr]
-        self._reduce(flat.mul_(self._weight(rows)))
-        total, *gradients = flat.split([part.numel() for part in parts])  # type: ignore[union-attr]
+        parts: list[Any] = [terms, *(parameter.grad for parameter in reached)]
+        rowed = [part.reshape(-1) for part in parts]
+        shapes = [part.shape for part in parts]
+        if shapes == self._shapes:
+            torch.cat(rowed, out=self._flat)
+        else:
+            self._flat, self._shapes = torch.cat(rowed), shapes
+            views = self._flat.split([part.numel() for part in parts])
+            self._views = [view.view(shape) for view, shape in zip(views, shapes, strict=True)]
+        self._reduce(self._flat.mul_(self._weight(rows)))
+        total, *gradients = self._views
         for parameter, gradient in zip(reached, gradients, strict=True):
-            parameter.grad = gradient.view_as(parameter)
+            parameter.grad = gradient
         return total.clone()  # not the whole of what was reduced
 
     def mean(self, value: Tensor, rows: int) -> Tensor:
@@ -173,16 +202,21 @@ class Together(Ranks):
     def require_alike(self, record: Callable[[], Mapping[str, Any]]) -> None:
         """As :meth:`Ranks.require_alike`."""
         for name, value in record().items():
-            digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode())
-            own = torch.tensor([int.from_bytes(digest.digest()[:7], "big")], device=self.device)
-            found = self._gathered(own)
-            others = [rank for rank in range(self.size) if found[rank] != found[0]]
+            others = self._unlike(value)
             if others:
                 raise ConfigurationError(
-                    f"fit: distributed: {name} of rank {', '.join(map(str, others))} differ{'s' * (len(others) == 1)}"
-                    " from that of rank 0. Call fit with the same network, rows, options and run to resume on every"
-                    " rank; each takes its part of every minibatch by itself."
+                    f"fit: distributed: rank {others} was given {name} than rank 0."
+                    + (_HOW_ROWS if name == OTHER_ROWS else " Call fit alike on every rank.")
                 )
+
+    def require_same_rows(self, digest: RowDigest) -> None:
+        """As :meth:`Ranks.require_same_rows`."""
+        others = self._unlike(digest.value)
+        if others:
+            raise DataError(
+                f"fit: distributed: the rows are read once an epoch, and rank {others} has now been given {OTHER_ROWS}"
+                f" than rank 0; the fit is as of before.{_HOW_ROWS}"
+            )
 
     def require_same(self, tensors: Iterable[Tensor]) -> None:
         """As :meth:`Ranks.require_same`, by the sum and the sum of squares of each."""
@@ -202,6 +236,13 @@ class Together(Ranks):
         if isinstance(error, RankError):
             return error
         return self.presence.missing() if isinstance(error, RuntimeError) else None
+
+    def _unlike(self, value: object) -> str:
+        """The ranks whose value is not that of rank 0, in words; nothing where there is none."""
+        digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode())
+        own = torch.tensor([int.from_bytes(digest.digest()[:7], "big")], device=self.device)
+        found = self._gathered(own)
+        return ", ".join(str(rank) for rank in range(self.size) if found[rank] != found[0])
 
     def _weight(self, rows: int) -> float:
         part = self.part(rows)

@@ -136,6 +136,9 @@ class Run:
                     continue
                 bar.update(len(self._unread))
                 self._read()
+                given = self.engine.minibatches.digest
+                if given is not None and (decides or record + 1 == schedule.records):
+                    self.ranks.require_same_rows(given)
                 if decides:
                     self.ranks.require_same(self.engine.live.guide.parameters())
                     self.search.after_block(record)

@@ -13,6 +13,7 @@ from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.inference.guards import check_data, require_network
 from pyro_ssbnn.inference.options import TrainingOptions
 from pyro_ssbnn.inference.preparation import placed
+from pyro_ssbnn.rows.digest import RowDigest
 from pyro_ssbnn.rows.sampling import RowSample
 from pyro_ssbnn.rows.source import Source
 from pyro_ssbnn.rows.sources import source_of
@@ -38,12 +39,22 @@ class TrainingRows:
     :param y: their targets.
     :param num_data: rows in all.
     :param source: gives them all, in pieces; None where x and y are all of them.
+    :param digest: of all rows of a source, in its own order.
     """
 
     x: Tensor
     y: Tensor
     num_data: int
     source: Source | None = None
+    digest: RowDigest | None = None
+
+    def told_apart(self) -> tuple[int, int, int]:
+        """What tells these rows from others, or from the same in another order."""
+        digest = self.digest
+        if digest is None:
+            digest = RowDigest()
+            digest.add(self.x, self.y)
+        return digest.value
 
     def placed(self, model: Network, options: TrainingOptions) -> TrainingRows:
         """The same rows on the device and in the dtype of a run, targets as the likelihood scores them."""
@@ -77,6 +88,7 @@ def sampled(owner: str, model: Network, source: Source, most: int = SAMPLE) -> T
     """
     names = model.description.inputs.column_names
     sample: RowSample | None = None
+    digest = RowDigest()
     seen = 0
     for x, y in source.blocks():
         last = seen + len(x)
@@ -89,11 +101,12 @@ def sampled(owner: str, model: Network, source: Source, most: int = SAMPLE) -> T
             room = _BYTES // (x.shape[1] * x.element_size())
             sample = RowSample(min(most, max(_FEWEST, room)))
         sample.add(x, y)
+        digest.add(x, y)
         seen = last
     if sample is None or seen < 2:
         raise DataError(f"{owner}: at least two rows of data are needed; the source gave {seen}.")
     x, y = sample.rows()
-    return TrainingRows(x, y, seen, source)
+    return TrainingRows(x, y, seen, source, digest)
 
 
 def require_in_memory(owner: str, x: object) -> None:

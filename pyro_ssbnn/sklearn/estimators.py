@@ -78,11 +78,14 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     ((5,), (5,), ['x0', 'x1', 'x2'])
     """
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit to rows ``[N, p]`` and targets ``[N]``.
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Fit to rows ``[N, p]`` and targets ``[N]``, which must be given.
 
         :param sample_weight: ``[N]``, not negative: a row of weight w counts as w rows, in the bound.
-        :raises DataError: for everything that is wrong with the table, in one message.
+        :raises DataError: for everything that is wrong with the table, in one message; for files, loaders and streams,
+            which are read in pieces: :func:`pyro_ssbnn.fit` takes those.
         """
         checked = self._checked(X, reset=True)
         if y is None:
@@ -153,7 +156,9 @@ class SparseBNNClassifier(ClassifierMixin, SparseBNN):
     ((5, 2), ['ill', 'well'])
     """
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Fit to rows ``[N, p]`` and classes ``[N]``; see :meth:`SparseBNNRegressor.fit`."""
         checked = self._checked(X, reset=True)
         if y is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +23,12 @@ from sklearn.utils.validation import (
     validate_data,
 )
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from pyro_ssbnn.analysis import Effect, diagnose, partial_dependence
-from pyro_ssbnn.data import Encoded, Preprocessing, Table
+from pyro_ssbnn.data import Encoded, Preprocessing, Table, TableStream
 from pyro_ssbnn.data.own_units import own_units
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
 from pyro_ssbnn.posterior.ensemble import posterior_ensemble
@@ -34,6 +36,7 @@ from pyro_ssbnn.results import Results
 from pyro_ssbnn.results.page import write_report
 from pyro_ssbnn.results.predictors import predictor_table
 from pyro_ssbnn.results.scores import scores
+from pyro_ssbnn.rows import Source
 from pyro_ssbnn.selection import prune
 
 __all__ = ["FittedEstimator", "with_weights"]
@@ -223,6 +226,7 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
 
     def _checked(self, X: Any, reset: bool = False) -> Any:
         """A frame as it is, or an array ``[N, p]`` that may lack values."""
+        require_in_memory(type(self).__name__, X)
         if _is_frame(X):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
@@ -255,6 +259,26 @@ def with_weights(y: Tensor, weights: ArrayLike | None) -> Tensor:
     """Targets beside the weights of their rows, ``[N, 2]``, as a weighted likelihood takes them; None for ones."""
     checked = _check_sample_weight(weights, y, ensure_non_negative=True)
     return torch.column_stack([y.double(), torch.from_numpy(np.array(checked, dtype=np.float64))])
+
+
+def require_in_memory(owner: str, X: Any) -> None:
+    """Raise :class:`DataError`, with the way to go instead, for files, and for rows or frames read in pieces."""
+    first = X[0] if isinstance(X, list | tuple) and X else X
+    name = type(X).__name__
+    if isinstance(first, str | PathLike):
+        found = f"{str(first)[:60]!r} names a file"
+    elif isinstance(X, TableStream | Source | DataLoader | Dataset):
+        found = f"a {name} is read in pieces"
+    elif isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
+        found = f"a {name} of {type(X).__module__.partition('.')[0]} has not been read yet"
+    else:
+        return
+    raise DataError(
+        f"{owner}: {found}, and estimators take tables in memory: a frame, or an array. Where there is room, read it"
+        " first. Where not, pyro_ssbnn.data.TableStream(files, target=...) makes rows of parquet and text files that"
+        " are read in pieces, and pyro_ssbnn.fit(network, rows) takes these, data sets and loaders of torch; the"
+        " command line takes the files, pyro-ssbnn fit FILES (docs/large_data.md). Or give a sample of the rows."
+    )
 
 
 def _is_frame(X: Any) -> bool:

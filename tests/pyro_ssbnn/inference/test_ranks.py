@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.errors import CollapseWarning, ConfigurationError, RankError
+from pyro_ssbnn.errors import CollapseWarning, ConfigurationError, DataError, RankError
 from pyro_ssbnn.inference import best, presence
 from pyro_ssbnn.inference.ranks import Together
 
@@ -47,7 +47,7 @@ def on_ranks(size, function, *arguments, timeout=120):
 
 
 def _found(file):
-    with torch.serialization.safe_globals([ConfigurationError, RankError]):
+    with torch.serialization.safe_globals([ConfigurationError, DataError, RankError]):
         return torch.load(file, weights_only=True) if file.exists() else None
 
 
@@ -295,14 +295,135 @@ def test_ranks_that_are_not_called_alike_are_told_apart():
         return trained(rank, small_net, regression, SHORT, callback=callback)
 
     for function, kind, message in (
-        (other_rows, ConfigurationError, "rows of rank 1 differ"),
-        (other_options, ConfigurationError, "options of rank 1 differ"),
+        (other_rows, ConfigurationError, "rank 1 was given other rows"),
+        (other_options, ConfigurationError, "rank 1 was given other options than rank 0"),
         (too_many, ConfigurationError, "1 rows a step cannot be shared by 2"),
         (come_apart, RankError, "parameters of rank 1 are no longer those of rank 0"),
     ):
         for error in on_ranks(2, function):
             assert isinstance(error, kind), error
             assert message in str(error)
+
+
+def loader(rank, **options):
+    data = torch.utils.data.TensorDataset(*regression())
+    return torch.utils.data.DataLoader(data, batch_size=16, **options)
+
+
+class Later(ss.rows.ArraySource):
+    """Rows whose order goes by the rank, too, or of which one is another, once they are read for an epoch."""
+
+    def __init__(self, rank, changes):
+        super().__init__(*regression())
+        self.rank, self.changes = rank, changes
+
+    def blocks(self, seed=None):
+        if seed is not None and self.changes == "order":
+            seed += self.rank
+        for x, y in super().blocks(seed):
+            order = torch.arange(len(x)) if seed is None else torch.arange(len(x)).roll(seed)
+            x, y = x[order], y[order]
+            if seed is not None and self.changes == "content":
+                x[0] += 1e-9 * self.rank
+            yield x, y
+
+
+def test_a_loader_of_another_order_or_of_a_part_is_refused_before_a_step():
+    """A generator of another seed on each rank; a sampler that shares the rows out already."""
+
+    def generator(rank):
+        own = torch.Generator().manual_seed(rank)
+        data = loader(rank, shuffle=True, generator=own)
+        return trained(rank, small_net, lambda: (data, None), SHORT)
+
+    def shared_out(rank):
+        data = torch.utils.data.TensorDataset(*regression())
+        sampler = torch.utils.data.distributed.DistributedSampler(data)
+        given = loader(rank, sampler=sampler)
+        return trained(rank, small_net, lambda: (given, None), SHORT)
+
+    for function in (generator, shared_out):
+        for error in on_ranks(2, function):
+            assert isinstance(error, ConfigurationError), error
+            assert "rank 1 was given other rows, or the same in another order" in str(error)
+            assert "DistributedSampler" in str(error)
+
+
+@pytest.mark.parametrize("changes", ["order", "content"])
+def test_rows_that_come_apart_later_are_refused_at_the_end_of_the_block(changes):
+    def of(rank):
+        return trained(rank, small_net, lambda: (Later(rank, changes), None), SHORT)
+
+    for error in on_ranks(2, of):
+        assert isinstance(error, DataError), error
+        assert "rank 1 has now been given other rows, or the same in another order" in str(error)
+
+
+def test_a_loader_that_shuffles_by_the_runs_seed_gives_what_one_process_gets():
+    """Also by a generator of its own, of the same seed everywhere."""
+
+    def data():
+        own = torch.Generator().manual_seed(3)
+        return loader(0, shuffle=True, generator=own), None
+
+    options = replace(SHORT, epochs=2)
+    alone = trained(0, small_net, data, options, distributed=False)
+    for found in on_ranks(2, trained, small_net, data, options, True):
+        assert_same(found, alone)
+
+
+def test_gradients_stay_where_they_were():
+    """An optimizer that replays a recording reads them there at every step."""
+
+    def of(rank):
+        parameter = torch.nn.Parameter(torch.zeros(2, 3))
+        with Together(torch.device("cpu")) as ranks:
+            places, sums = [], []
+            for step in range(3):
+                parameter.grad = torch.full((2, 3), float(step + rank))
+                terms = ranks.step(torch.ones(4), [parameter], 7)  # 3 and 4 rows
+                places.append(parameter.grad)
+                sums.append(parameter.grad.clone())
+        assert terms.tolist() == pytest.approx([1.0] * 4)
+        return all(place is places[0] for place in places), torch.stack(sums)
+
+    for same, sums in on_ranks(2, of):
+        assert same
+        expected = torch.arange(3.0) + 4 / 7
+        torch.testing.assert_close(sums, expected[:, None, None].expand(3, 2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_run_of_two_ranks_keeps_its_optimizer_for_one_process(optimizer, tmp_path):
+    """Name, rates and moments are in its file; another rank that resumes from another state is told."""
+    path = tmp_path / "run.safetensors"
+    chosen = replace(SHORT, epochs=4, optimizer=optimizer, mean_rate=0.003, gate_rate=0.002)
+
+    def of(rank):
+        trained(rank, small_net, regression, chosen, checkpoint=path)
+        dist.barrier()  # rank 0 writes
+        earlier = ss.load_fit(path)
+        if rank == 1:
+            next(iter(earlier.optimizer_state["state"].values()))[
+                "exp_avg" if optimizer == "adam" else "momentum_buffer"
+            ].add_(1)
+        return trained(rank, small_net, regression, replace(chosen, epochs=6), resume=earlier)
+
+    for error in on_ranks(2, of):
+        assert "rank 1 was given another run to resume than rank 0" in str(error)
+    earlier = ss.load_fit(path)
+    assert earlier.options.optimizer == optimizer
+    rates = {group["kind"]: group["base_rate"] for group in earlier.optimizer_state["param_groups"]}
+    alone = ss.fit(small_net(), *regression(), chosen, progress=False)
+    assert rates == {
+        group["kind"]: group["base_rate"] for group in alone.optimizer_state["param_groups"]
+    }
+    assert earlier.optimizer_state["state"].keys() == alone.optimizer_state["state"].keys()
+    longer = trained(
+        0, small_net, regression, replace(chosen, epochs=6), distributed=False, resume=earlier
+    )
+    assert len(longer["elbo"]) == 6
 
 
 def test_parts_cover_the_rows_once_and_seeds_differ():

@@ -1,9 +1,11 @@
 """Estimators: frames as they are, own units, selection, files, and scikit-learn's tools around them."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from sklearn.base import clone
@@ -13,6 +15,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.errors import CheckpointError, ConfigurationError, DataError
@@ -325,3 +328,40 @@ def test_what_makes_no_sense_is_refused(frame, target, quick):
         SparseBNNClassifier(**quick).fit(frame, ["a"] * N)
     with pytest.raises(ConfigurationError, match="one of classes"):
         SparseBNNClassifier(likelihood="gaussian", **quick).fit(frame, target > 12_000)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda x, y: DataLoader(TensorDataset(x, y)), "a DataLoader is read in pieces"),
+        (lambda x, y: TensorDataset(x, y), "a TensorDataset is read in pieces"),
+        (lambda x, y: ss.rows.ArraySource(x, y), "an? ArraySource is read in pieces"),
+        (lambda x, y: ss.data.TableStream.__new__(ss.data.TableStream), "a TableStream is read"),
+        (lambda x, y: "folder/*.parquet", "'folder/\\*.parquet' names a file"),
+        (lambda x, y: [Path("a.parquet"), Path("b.parquet")], "'a.parquet' names a file"),
+        (lambda x, y: pl.LazyFrame({"a": [1.0, 2.0]}), "a LazyFrame of polars has not been read"),
+    ],
+)
+def test_what_is_read_in_pieces_is_refused_with_the_way_to_go(make, words, regressor):
+    x, y = torch.randn(4, 2), torch.randn(4)
+    given = make(x, y)
+    for call in (SparseBNNRegressor().fit, SparseBNNClassifier().fit, regressor.predict):
+        with pytest.raises(DataError, match=words) as raised:
+            call(given)
+        assert "TableStream(files, target=...)" in str(raised.value)
+        assert "pyro_ssbnn.fit(network, rows)" in str(raised.value)
+
+
+def test_predictions_piece_by_piece_are_those_of_the_whole(regressor, frame):
+    """As rows that do not fit in memory would be predicted."""
+    whole = regressor.predict(frame)
+    pieces = [regressor.predict(frame.iloc[at : at + 30]) for at in range(0, N, 30)]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, rtol=1e-12)
+
+
+def test_a_memory_mapped_array_is_read(tmp_path, quick):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    fits = [SparseBNNRegressor(**quick).fit(values, x[:, 0]) for values in (mapped, x)]
+    np.testing.assert_array_equal(*(fit.predict(x) for fit in fits))
