@@ -81,7 +81,7 @@ def columnar_table(file: Path, format: str) -> Any:
     check_feather(file, whole=True)
     table = feather.read_table(file)
     check_rows_read(file, table)
-    return table
+    return written_out(table, table.schema)
 
 
 def _batches(files: Sequence[Path], format: str) -> Iterator[Any]:

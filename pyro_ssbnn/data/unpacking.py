@@ -17,6 +17,7 @@ from pyro_ssbnn.checks import require_memory
 from pyro_ssbnn.data.files import check_unpacked
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.files.arrow import unpacked_batches
+from pyro_ssbnn.files.parquet import unpacked_groups
 
 __all__ = ["check_feather", "check_parquet", "check_rows_read", "text_columns", "written_out"]
 
@@ -33,15 +34,14 @@ def check_parquet(file: Path, *, whole: bool) -> None:
     from pyarrow import parquet
 
     metadata = parquet.read_metadata(file)
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    columns = [[group.column(i) for i in range(group.num_columns)] for group in groups]
-    held = [sum(column.total_uncompressed_size for column in group) for group in columns]
+    held = unpacked_groups(file, metadata)
     if not whole:
         check_unpacked(file, max(held, default=0))
         return
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     values = max(
         metadata.num_rows * metadata.num_columns,
-        sum(column.num_values for group in columns for column in group),
+        sum(group.column(i).num_values for group in groups for i in range(group.num_columns)),
     )
     require_memory(str(file), _VALUE * values, "the table", "Read a part of it in Python.")
     check_unpacked(file, max(sum(held), _VALUE * values))
@@ -69,10 +69,24 @@ def written_out(table: Any, schema: Any) -> Any:
     is_binary = (types.is_binary, types.is_large_binary, types.is_binary_view)
     columns = []
     for column, kind in zip(table.columns, schema.types, strict=True):
+        if types.is_dictionary(kind) and _is_view(
+            kind.value_type
+        ):  # of which pyarrow makes no text
+            columns.append(pa.chunked_array([_without_views(chunk) for chunk in column.chunks]))
+            continue
         if types.is_dictionary(column.type) and not types.is_dictionary(kind):
             kind = pa.large_binary() if any(one(kind) for one in is_binary) else pa.large_string()
         columns.append(column if types.is_nested(kind) else column.cast(kind))
     return pa.Table.from_arrays(columns, names=schema.names)
+
+
+def _without_views(words: Any) -> Any:
+    import pyarrow as pa
+
+    kind = (
+        pa.large_string() if pa.types.is_string_view(words.dictionary.type) else pa.large_binary()
+    )
+    return pa.DictionaryArray.from_arrays(words.indices, words.dictionary.cast(kind))
 
 
 def check_rows_read(file: Path, rows: Any) -> None:
