@@ -48,9 +48,11 @@ def unpacked_groups(path: Path, metadata: Any) -> list[int]:
 
 def _pages(stream: BinaryIO, column: Any) -> Iterator[int]:
     """Bytes that each page of a column unpacks to."""
-    at = column.data_page_offset
-    if column.has_dictionary_page and column.dictionary_page_offset is not None:
-        at = min(at, column.dictionary_page_offset)
+    if column.num_values <= 0:  # of which Arrow reads no page
+        return
+    at, words = column.data_page_offset, column.dictionary_page_offset
+    if column.has_dictionary_page and 0 < (words or 0) < at:
+        at = words
     end = at + column.total_compressed_size
     while at < end:
         length, unpacked, packed = _header(stream, at, end)
