@@ -104,10 +104,6 @@ def graph_of(module: nn.Module, example: Tensor) -> Graph:
     traced = _traced(copy)
     traced.graph.eliminate_dead_code()
     nodes = list(traced.graph.nodes)
-    if sum(node.op == "placeholder" for node in nodes) != 1:
-        raise ConfigurationError(
-            "from_module: the module must take one tensor; others need defaults."
-        )
     like = next((p for p in copy.parameters() if p.is_floating_point()), example)
     row = example[:1].detach().to(like.device)
     row = row.to(like.dtype) if row.is_floating_point() else row
@@ -136,9 +132,9 @@ class _Tracer(fx.Tracer):
 
 def _traced(module: nn.Module) -> fx.GraphModule:
     tracer = _Tracer()
-    names = list(_defaults(module))
+    _take_one(module)
     try:
-        graph = tracer.trace(module, concrete_args={n: _defaults(module)[n] for n in names})
+        graph = tracer.trace(module)
     except Exception as error:  # whatever the module's own code makes of a proxy
         place = tracer.place or type(module).__name__
         raise ConfigurationError(
@@ -148,10 +144,23 @@ def _traced(module: nn.Module) -> fx.GraphModule:
     return fx.GraphModule(module, graph)
 
 
-def _defaults(module: nn.Module) -> dict[str, Any]:
-    """Arguments of ``forward`` beside the first that have a default."""
-    parameters = list(inspect.signature(module.forward).parameters.values())[1:]
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+def _take_one(module: nn.Module) -> None:
+    """Let a module's ``forward`` take one argument and leave the others at their defaults.
+
+    To ``torch.fx`` they would be inputs, too, with assertions of their values.
+    """
+    cls = type(module)
+    others = list(inspect.signature(cls.forward).parameters.values())[2:]
+    variadic = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    if any(p.default is p.empty and p.kind not in variadic for p in others):
+        raise ConfigurationError(
+            "from_module: the module must take one tensor; others need defaults."
+        )
+
+    def forward(self: nn.Module, x: Tensor) -> Any:
+        return cls.forward(self, x)
+
+    module.__class__ = type(cls.__name__, (cls,), {"forward": forward})
 
 
 @torch.no_grad()

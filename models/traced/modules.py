@@ -14,7 +14,7 @@ from pyro_ssbnn.models.traced.graph import Graph, step_name
 from pyro_ssbnn.models.traced.layers import Convolution, Dense
 from pyro_ssbnn.structure.geometry import ConvolutionGeometry
 
-__all__ = ["translate_module"]
+__all__ = ["is_module", "translate_module"]
 
 _ELEMENTWISE: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
     nn.Identity: ("identity", ()),
@@ -49,12 +49,45 @@ _POOLS: dict[type[nn.Module], str] = {
 _DROPPED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 
 
+_FUNCTIONS: dict[str, tuple[type[nn.Module], ...]] = {
+    "batch_norm": (nn.BatchNorm1d, nn.BatchNorm2d),
+    "conv1d": (nn.Conv1d,),
+    "conv2d": (nn.Conv2d,),
+    "layer_norm": (nn.LayerNorm,),
+    "linear": (nn.Linear,),
+}
+"""What modules with a ``forward`` of their own call on their tensors, by name."""
+
+
+def is_module(graph: Graph, node: fx.Node) -> bool:
+    """Whether a node is the call of a module, or of its function on its tensors."""
+    return _called(graph, node)[1] is not None
+
+
+def _called(graph: Graph, node: fx.Node) -> tuple[str, Any]:
+    """The path of the module that a node calls, and the module.
+
+    A subclass with a ``forward`` of its own, such as a norm with its activation, is seen as the function that this
+    calls; the module is the one that owns the weight.
+    """
+    if node.op == "call_module":
+        return str(node.target), graph.module.get_submodule(str(node.target))
+    kinds = _FUNCTIONS.get(getattr(node.target, "__name__", ""), ())
+    for tensor in node.all_input_nodes if kinds else ():
+        path, _, name = str(tensor.target).rpartition(".")
+        if tensor.op == "get_attr" and name in ("weight", "running_mean"):
+            module = graph.module.get_submodule(path)
+            if isinstance(module, kinds):
+                return path, module
+    return "", None
+
+
 def translate_module(graph: Graph, node: fx.Node) -> None:
     """A step of a call of a module.
 
     :raises ConfigurationError: for one without a translation.
     """
-    module: Any = graph.module.get_submodule(str(node.target))
+    path, module = _called(graph, node)
     if isinstance(module, nn.MultiheadAttention):
         _attention(graph, node, module)
         return
@@ -68,10 +101,10 @@ def translate_module(graph: Graph, node: fx.Node) -> None:
     elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         dims = len(graph.shape(node)) - 1
         options = _norm_options(graph, node, module)
-        graph.emit(node, Norm(str(node.target), dims, **options), x)
+        graph.emit(node, Norm(path, dims, **options), x)
     elif isinstance(module, nn.LayerNorm):
         over = tuple(module.normalized_shape)
-        graph.emit(node, LayerNorm(str(node.target), over, module.eps), x)
+        graph.emit(node, LayerNorm(path, over, module.eps), x)
     elif isinstance(module, nn.Embedding):
         graph.emit(node, Embedding(str(node.target), tuple(module.weight.shape)), x)
     elif isinstance(module, _DROPPED) or type(module).__name__ == "StochasticDepth":
@@ -129,7 +162,8 @@ def _function_of(graph: Graph, node: fx.Node, x: fx.Node, module: nn.Module) -> 
 
 
 def _require_one_use(graph: Graph, node: fx.Node) -> None:
-    if sum(n.op == "call_module" and n.target == node.target for n in graph.nodes) > 1:
+    path, _ = _called(graph, node)
+    if sum(_called(graph, n)[0] == path for n in graph.nodes) > 1:
         raise graph.refuse(node, "it is used more than once; give each use a layer of its own.")
 
 
@@ -137,9 +171,9 @@ def _dense(graph: Graph, node: fx.Node, x: fx.Node, module: nn.Linear) -> None:
     rank = len(graph.shape(x))
     norm, options = _norm_behind(graph, node) if rank == 1 else (None, {})
     what = Dense(
-        str(node.target),
+        _called(graph, node)[0],
         module.out_features,
-        None if norm is None else str(norm.target),
+        None if norm is None else _called(graph, norm)[0],
         **options,
         rank=rank,
     )
@@ -171,9 +205,9 @@ def _convolution(graph: Graph, node: fx.Node, x: fx.Node, module: nn.Conv1d | nn
     geometry = ConvolutionGeometry(**given)
     norm, options = _norm_behind(graph, node)
     what = Convolution(
-        str(node.target),
+        _called(graph, node)[0],
         module.out_channels,
-        None if norm is None else str(norm.target),
+        None if norm is None else _called(graph, norm)[0],
         **options,
         geometry=asdict(geometry),
         groups=module.groups,
@@ -192,11 +226,9 @@ def _emit_layer(
 
 def _norm_behind(graph: Graph, node: fx.Node) -> tuple[fx.Node | None, dict[str, float]]:
     """The batch norm that alone reads a layer, and its options."""
-    (user, *others) = node.users
-    if others or user.op != "call_module":
-        return None, {}
-    module = graph.module.get_submodule(str(user.target))
-    if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+    (user, *others) = (n for n in node.users if n in graph.moving)
+    _, module = _called(graph, user)
+    if others or not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         return None, {}
     _require_one_use(graph, user)
     return user, _norm_options(graph, user, module)

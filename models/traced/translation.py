@@ -10,7 +10,7 @@ from pyro_ssbnn.models.traced.following import INPUT
 from pyro_ssbnn.models.traced.functions import translate_function
 from pyro_ssbnn.models.traced.graph import Graph
 from pyro_ssbnn.models.traced.joining import Concatenation
-from pyro_ssbnn.models.traced.modules import translate_module
+from pyro_ssbnn.models.traced.modules import is_module, translate_module
 
 __all__ = ["translate"]
 
@@ -26,7 +26,7 @@ def translate(graph: Graph) -> None:
         elif node.op == "output":
             _output(graph, node)
         elif node in graph.moving and node not in graph.names:
-            if node.op == "call_module":
+            if is_module(graph, node):
                 translate_module(graph, node)
             else:
                 translate_function(graph, node)

@@ -243,6 +243,42 @@ class Words(nn.Module):
         return self.last(self.encoder(self.table(x)).mean(1))
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    """A batch norm whose own ``forward`` looks at its input, and applies an activation, as timm's does."""
+
+    def forward(self, x):
+        torch._assert(x.ndim == 4, "maps")
+        tensors = self.running_mean, self.running_var, self.weight, self.bias
+        return functional.silu(
+            functional.batch_norm(x, *tensors, self.training, self.momentum, self.eps)
+        )
+
+
+class OwnLinear(nn.Linear):
+    """A dense layer with a ``forward`` of its own."""
+
+    def forward(self, x):
+        return functional.linear(x, self.weight, self.bias)
+
+
+class OwnForwards(nn.Module):
+    """Layers that are subclasses of torch's with a ``forward`` of their own; arguments with defaults."""
+
+    rows = (2, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(2, 5, 3, bias=False), NormAndActivation(5, eps=1e-3)
+        self.conv2, self.norm2 = nn.Conv2d(5, 4, 3, padding=1), NormAndActivation(4)
+        self.hidden, self.last = OwnLinear(64, 7), OwnLinear(7, 3)
+
+    def forward(self, x, mask=None, scale=(2.0, 1.0), *, training=False):
+        h = self.norm1(self.conv1(x))
+        h = self.norm2(self.conv2(h if mask is None else h * mask))
+        h = torch.tanh(self.hidden(h.flatten(1))) * scale[0]
+        return self.last(functional.dropout(h, 0.5, training))
+
+
 MODULES = {
     cls.__name__: cls
     for cls in (
@@ -256,6 +292,7 @@ MODULES = {
         TwoHeads,
         Sequence,
         Transformer,
+        OwnForwards,
     )
 }
 

@@ -221,6 +221,12 @@ class TestWhatIsCutTogether:
             shape = posterior[f"{group.name}.weight"].shape[2:]
             assert shape == (group.num_rows, group.group_size)
 
+    def test_layers_with_a_forward_of_their_own_are_gated(self):
+        module, x = made("OwnForwards")
+        report = network_of(module, x).report()
+        assert report["module"].tolist() == ["conv1", "conv2", "hidden", "last"]
+        assert report["treatment"].tolist() == ["gated", "gated", "gated", "ungated"]
+
     def test_dropout_is_removed_and_said(self):
         module, x = made("Residual")
         report = network_of(module, x).report()
@@ -341,6 +347,29 @@ class TestRefused:
             return self.last(x) if x.sum() > 0 else -self.last(x)
 
         assert "Odd: its forward cannot be traced" in self.refusal(forward, last=nn.Linear(4, 2))
+
+    def test_a_second_input(self):
+        class Two(nn.Linear):
+            def forward(self, x, y):
+                return super().forward(x + y)
+
+        with pytest.raises(ConfigurationError, match="must take one tensor; others need defaults"):
+            ss.from_module(
+                Two(4, 2),
+                prior=ss.SSIG(),
+                likelihood=ss.CategoricalLikelihood(2),
+                example=torch.randn(2, 4),
+            )
+
+    def test_the_weight_of_another_layer(self):
+        """A function on the weight of one layer and the bias of another is not that layer."""
+
+        def forward(self, x):
+            h = nn.functional.linear(x, self.first.weight, self.other.bias)
+            return self.last(h)
+
+        layers = {"first": nn.Linear(4, 4), "other": nn.Linear(4, 4), "last": nn.Linear(4, 2)}
+        assert "the network differs from the module" in self.refusal(forward, **layers)
 
     def test_a_module_without_translation(self):
         def forward(self, x):

@@ -1,4 +1,4 @@
-"""Networks that no one here wrote: torchvision's, read, cut exactly, and counted."""
+"""Networks that no one here wrote: torchvision's and timm's, read, cut exactly, and counted."""
 
 import pytest
 import torch
@@ -38,8 +38,7 @@ def models():
         ("VisionTransformer", 32, 4, 4),
     ],
 )
-@torch.no_grad()
-def test_forward_and_cut(models, name, side, gated, followers):
+def test_torchvision(models, name, side, gated, followers):
     torch.manual_seed(0)
     options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     if name == "VisionTransformer":
@@ -52,6 +51,29 @@ def test_forward_and_cut(models, name, side, gated, followers):
         module.classifier[6] = torch.nn.Linear(256, 10)
     if name == "VisionTransformer":  # which begins with an output of 0
         torch.nn.init.normal_(module.heads.head.weight)
+    check_forward_and_cut(module, side, gated, followers)
+
+
+@pytest.mark.parametrize(
+    ("name", "gated", "followers"),
+    [
+        ("resnet10t", 14, 0),
+        ("mobilenetv3_small_050", 33, 20),
+        ("efficientnet_lite0", 33, 16),
+        ("darknet17", 16, 0),
+        ("dla34", 37, 0),
+    ],
+)
+def test_timm(models, name, gated, followers):
+    timm = pytest.importorskip("timm")  # which needs torchvision
+    torch.manual_seed(0)
+    module = timm.create_model(name, pretrained=False, num_classes=10)
+    check_forward_and_cut(module, 64, gated, followers)
+
+
+@torch.no_grad()
+def check_forward_and_cut(module, side, gated, followers):
+    """The network is the module, and pruned it is the network under masks."""
     module = module.double().eval()
     for part in module.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
