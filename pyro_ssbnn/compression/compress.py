@@ -74,8 +74,10 @@ def compress(
 
     Its weights are where the posterior starts (:meth:`StructuredGuide.start_from`); gates, scales and weights are then
     fitted to the data. Nodes are kept by the median probability model, or by a target: of the nested selections by
-    their odds of inclusion (:mod:`pyro_ssbnn.compression.targets`) the largest that is within it. What is kept is
-    trained on with its gates open, and becomes an ordinary module.
+    their odds of inclusion (:mod:`pyro_ssbnn.compression.targets`) the largest that is within it; for multiply-adds
+    each layer's likeliest nodes, as many as the likelihood of training rows says
+    (:mod:`pyro_ssbnn.compression.allocation`). What is kept is trained on with its gates open, and becomes an ordinary
+    module.
 
     The bound's own optimum is a poor network where weights are many and rows few: the KL of thousands of weights
     outweighs what a thousand rows say. Here the likelihood is therefore taken to a power (a *tempered* posterior, the
@@ -129,9 +131,8 @@ def compress(
     else:
         limit = {"nodes": nodes, "multiply_adds": multiply_adds, "latency": latency}
         limit["accuracy_lost"] = accuracy_lost
-        selection = Search(module, fitted, validation, latency_rows).reach(
-            target, limit[target] or 0
-        )
+        search = Search(module, fitted, validation, latency_rows, (rows, y))
+        selection = search.reach(target, limit[target] or 0)
     epochs = math.ceil(options.num_epochs(len(x)) / _FINE_TUNED)
     epochs = epochs if fine_tune_epochs is None else fine_tune_epochs
     if epochs:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from pyro_ssbnn.analysis import measure_latency
+from pyro_ssbnn.compression.allocation import allocated
 from pyro_ssbnn.compression.targets import largest_within, ranked, smallest_that, work_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
+from pyro_ssbnn.inference.screening import mean_output
 from pyro_ssbnn.selection import Selection, prune
 
 __all__ = ["Search"]
 
 _ROWS = 256  # of a pass
+_SCORED = 1024  # rows that say what a cut loses, evenly spread over the data
 
 
 class Search:
@@ -23,6 +28,7 @@ class Search:
     :param fitted: its fit.
     :param validation: rows and labels to measure accuracy on.
     :param rows: of a call whose time is measured.
+    :param training: rows of the fit and their targets, a thousand of which say what a cut loses.
     """
 
     def __init__(
@@ -31,10 +37,16 @@ class Search:
         fitted: Fit,
         validation: tuple[Tensor, Tensor] | None,
         rows: int,
+        training: tuple[Tensor, Tensor],
     ) -> None:
         self.module, self.fitted, self.validation, self.rows = module, fitted, validation, rows
         self.description = fitted.model.description
         self.best, self.number = ranked(fitted.guide, self.description)
+        like = next(p for p in fitted.guide.parameters())
+        chosen = torch.linspace(0, len(training[0]) - 1, _SCORED).round().long().unique()
+        x, y = (part[chosen.to(part.device)].to(like.device) for part in training)
+        self.training = x.to(like.dtype), y
+        self.latents = mean_output(fitted.model, fitted.guide, self.training[0][:1])[1]
 
     def reach(self, target: str, limit: float) -> Selection:
         """The selection.
@@ -51,18 +63,49 @@ class Search:
                     f"compress: {rule} cannot be reached: with all its nodes the fitted network loses {lost:.3g},"
                     " before it is trained on. Fit it longer, or take the likelihood to a higher power."
                 )
+        elif target == "multiply_adds":
+            return self._allocated(limit, rule)
         else:
-            if target == "multiply_adds" and limit <= 1:
-                limit = limit * self.description.multiply_adds
-            cost = {"nodes": self._nodes, "multiply_adds": self._work, "latency": self._latency}
+            cost = {"nodes": self._nodes, "latency": self._latency}
             k = largest_within(cost[target], limit, self.number, target)
         return self.best(k, rule)
 
     def _nodes(self, k: int) -> float:
         return sum(self.best(k, "").counts.values())
 
-    def _work(self, k: int) -> float:
-        return work_of(self.description, self.best(k, ""))
+    def _allocated(self, limit: float, rule: str) -> Selection:
+        """Each layer's best nodes within so many multiply-adds."""
+        most = limit * self.description.multiply_adds if limit <= 1 else limit
+        sizes = {group.name: group.size for group in self.description.gated_layers}
+        order = {
+            name: self.fitted.guide.inclusion_logits(name)
+            .cpu()
+            .argsort(descending=True, stable=True)
+            for name in sizes
+        }
+
+        def selection(counts: Mapping[str, int]) -> Selection:
+            kept = {name: order[name][:n].sort().values for name, n in counts.items()}
+            return Selection(kept, sizes, rule)
+
+        def cost(counts: Mapping[str, int]) -> float:
+            return work_of(self.description, selection(counts))
+
+        def score(counts: Mapping[str, int]) -> float:
+            return self._log_likelihood(selection(counts))
+
+        return selection(allocated(cost, score, sizes, most, "multiply_adds"))
+
+    @torch.no_grad()
+    def _log_likelihood(self, selection: Selection) -> float:
+        """Mean log-likelihood of some training rows at the posterior mean of what is selected."""
+        x, y = self.training
+        network = prune(self.fitted.model, self.fitted.guide, selection).network
+        likelihood = self.fitted.model.likelihood
+        f = torch.cat([network(part) for part in x.split(_ROWS)])
+        f, target, weight = likelihood.unpacked(f, likelihood.as_target(y, f))
+        density = likelihood.distribution(f, self.latents).log_prob(target)
+        return float((density if weight is None else weight * density).mean())
 
     def _pruned(self, k: int) -> nn.Module:
         return prune(self.fitted.model, self.fitted.guide, self.best(k, "")).network

@@ -1,4 +1,4 @@
-"""Selections that reach a target: nodes are ranked by their odds of inclusion, and as many are kept as it takes.
+"""Selections by rank: nodes are ranked by their odds of inclusion, and as many are kept as a target takes.
 
 With the ranking :math:`\\eta_{(1)} \\ge \\eta_{(2)} \\ge \\dots` of the log-odds of all gated nodes, the selections
 
