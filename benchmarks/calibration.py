@@ -37,6 +37,7 @@ import pyro_ssbnn as ss
 from pyro_ssbnn.errors import CollapseWarning
 from pyro_ssbnn.exact import linear_evidence
 from pyro_ssbnn.files.atomic import write_text
+from pyro_ssbnn.parallel import run_jobs
 
 CORRELATIONS = (0.0, 0.6, 0.95)
 ROWS, INCLUSION, SLAB, NOISE = 64, 0.3, 0.5, 1.0
@@ -145,6 +146,9 @@ def run_blocks(correlation: float, seed: int) -> dict:
     return reported(settled(net, x, y, seed), gates, began)
 
 
+RUN = {"exact": run_exact, "blocks": run_blocks}
+
+
 def figures(records: list[dict]) -> dict[str, float]:
     """What is reported of the problems of one correlation; exact answers where there are any."""
     names = ["real", "reported", "log_bayes_factor", "kept"]
@@ -244,22 +248,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="four problems of each")
     parser.add_argument("--json", type=Path, help="all figures; problems it holds are kept")
     parser.add_argument("--plots", type=Path, help="folder for calibration.png")
+    parser.add_argument("--jobs", type=int, help="problems at a time, each in a process of its own")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     counts = {"exact": arguments.problems, "blocks": arguments.blocks}
     counts = dict.fromkeys(counts, 4) if arguments.quick else counts
-    held = arguments.json is not None and arguments.json.exists()
-    results = json.loads(arguments.json.read_text()) if held else {}
+    known = arguments.json is not None and arguments.json.exists()
+    results = json.loads(arguments.json.read_text()) if known else {}
     for case, count in counts.items():
         for seed in range(count):
-            for correlation in CORRELATIONS:
-                problems = results.setdefault(case, {}).setdefault(str(correlation), {})
-                if str(seed) in problems:
-                    continue
-                if case == "exact":
-                    problems[str(seed)] = run_exact(correlation, seed, seed < arguments.fits)
-                else:
-                    problems[str(seed)] = run_blocks(correlation, seed)
+            held = {c: results.setdefault(case, {}).setdefault(str(c), {}) for c in CORRELATIONS}
+            missing = [c for c in CORRELATIONS if str(seed) not in held[c]]
+            more = (seed < arguments.fits,) if case == "exact" else ()
+            jobs = {f"{case} {c}, seed {seed}": (c, seed, *more) for c in missing}
+            found = run_jobs(RUN[case], jobs, n_jobs=arguments.jobs)
+            for c, record in zip(missing, found, strict=True):
+                held[c][str(seed)] = record
             if arguments.json:
                 write_text(arguments.json, json.dumps(rounded(results)) + "\n")
     print_report(results)

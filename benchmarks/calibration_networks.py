@@ -30,6 +30,7 @@ from pyro import poutine
 import pyro_ssbnn as ss
 from pyro_ssbnn.files.atomic import write_text
 from pyro_ssbnn.isolation import isolated
+from pyro_ssbnn.parallel import run_jobs
 
 PRIORS = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
 CORRELATIONS = (0.0, 0.6)
@@ -100,16 +101,18 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=30, help="of each prior and correlation")
     parser.add_argument("--quick", action="store_true", help="two of each")
     parser.add_argument("--json", type=Path, help="all figures; problems it holds are kept")
+    parser.add_argument("--jobs", type=int, help="problems at a time, each in a process of its own")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     held = arguments.json is not None and arguments.json.exists()
     results = json.loads(arguments.json.read_text()) if held else {}
+    cases = [(f"{prior} {c:g}", prior, c) for prior in PRIORS for c in CORRELATIONS]
     for seed in range(2 if arguments.quick else arguments.problems):
-        for prior in PRIORS:
-            for correlation in CORRELATIONS:
-                problems = results.setdefault(f"{prior} {correlation:g}", {})
-                if str(seed) not in problems:
-                    problems[str(seed)] = run(prior, correlation, seed)
+        missing = [case for case in cases if str(seed) not in results.setdefault(case[0], {})]
+        jobs = {f"{name}, seed {seed}": (*given, seed) for name, *given in missing}
+        found = run_jobs(run, jobs, n_jobs=arguments.jobs)
+        for (name, *_), record in zip(missing, found, strict=True):
+            results[name][str(seed)] = record
         if arguments.json:
             write_text(arguments.json, json.dumps(rounded(results)) + "\n")
     report(results)

@@ -126,6 +126,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--json", type=Path, help="file of finished fits")
+    parser.add_argument(
+        "--jobs", type=int, help="fits at a time; CPU seconds are then those of busier cores"
+    )
     options = parser.parse_args()
     if options.one:
         print(json.dumps(one(options.one)))
@@ -140,7 +143,7 @@ def main() -> None:
         print("bartz is not installed: no BART")
         methods.remove("bart")
     keys = [f"{p}/{s}/{m}" for p in problems for s in seeds for m in methods]
-    results = run_missing(keys, run, options.json)
+    results = run_missing(keys, run, options.json, jobs=options.jobs)
     print(report({key: results[key] for key in keys}))
 
 

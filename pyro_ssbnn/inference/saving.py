@@ -76,7 +76,8 @@ def packed(result: Fit) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for index, slots in state.items():
         tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items()}
     for group, rows in result.history.inclusion.items():
-        tensors[f"history.inclusion.{group}"] = torch.from_numpy(np.stack(rows))
+        if rows:  # a run that has gone back to its beginning has none
+            tensors[f"history.inclusion.{group}"] = torch.from_numpy(np.stack(rows))
     tensors |= {f"random.{device}": v for device, v in result.random_state.items()}
     header = {
         "network": result.model.to_config(),

@@ -350,13 +350,18 @@ def test_a_loader_of_another_order_or_of_a_part_is_refused_before_a_step():
 
 
 @pytest.mark.parametrize("changes", ["order", "content"])
-def test_rows_that_come_apart_later_are_refused_at_the_end_of_the_block(changes):
+def test_rows_that_come_apart_later_are_refused_at_the_end_of_the_block(changes, tmp_path):
+    """What was trained on them is not kept."""
+    path = tmp_path / "run.safetensors"
+
     def of(rank):
-        return trained(rank, small_net, lambda: (Later(rank, changes), None), SHORT)
+        rows = Later(rank, changes)
+        return trained(rank, small_net, lambda: (rows, None), SHORT, checkpoint=path)
 
     for error in on_ranks(2, of):
         assert isinstance(error, DataError), error
         assert "rank 1 has now been given other rows, or the same in another order" in str(error)
+    assert len(ss.load_fit(path).history) == 0
 
 
 def test_a_loader_that_shuffles_by_the_runs_seed_gives_what_one_process_gets():
