@@ -11,12 +11,10 @@ network pruned by the median probability model. Finished fits are kept in the JS
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 DATASETS = ("concrete", "energy", "kin8nm", "power-plant", "yacht")
@@ -151,26 +149,20 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="keep all figures here, and go on from them")
     arguments = parser.parse_args()
-    results = {}
-    if arguments.json and arguments.json.exists():
-        results = json.loads(arguments.json.read_text())
-    todo = {
+    work = {
         f"{name}/{prior}/{split}": (str(arguments.data / name), prior, split)
         for name in arguments.datasets
         for prior in arguments.priors
         for split in range(arguments.splits)
     }
-    todo = {key: work for key, work in todo.items() if key not in results}
-    from pyro_ssbnn.files.atomic import write_text
+    from resume import run_missing
 
     chosen = (arguments.inclusion, arguments.draws, arguments.validate, arguments.free)
-    with ProcessPoolExecutor(arguments.jobs) as pool:
-        futures = {pool.submit(run_one, *work, *chosen): key for key, work in todo.items()}
-        for future in as_completed(futures):
-            results[futures[future]] = future.result()
-            print(futures[future], results[futures[future]], flush=True)
-            if arguments.json:
-                write_text(arguments.json, json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+    def run(key: str) -> dict:
+        return run_one(*work[key], *chosen)
+
+    results = run_missing(work, run, arguments.json, jobs=arguments.jobs)
     print(table(results, arguments.datasets, arguments.priors))
 
 
