@@ -8,10 +8,12 @@ Problems in the file are not run again. All are drawn anew by their seeds, 0, 1,
 ``exact``: a linear network of p gated predictors (p is drawn from 8 to 12), n = 64 rows, known noise 1: gates open with
 probability 0.3, weights and bias are Normal(0, 0.5^2), any two predictors correlate at 0, 0.6 or 0.95. All of it is
 drawn from the prior, so that a predictor of exact inclusion q is real with probability q, and the exact answer is a sum
-over 2^p sets (:func:`pyro_ssbnn.exact.linear_evidence`). ``blocks``: 50 predictors in five blocks of ten that correlate
-so, n = 150, five expected to act, and an unknown noise variance drawn from its prior, InverseGamma(5, 4). Both are
-settled from random starting values (:func:`pyro_ssbnn.settle`), which is what ends a default fit of such a network;
-``--fits`` counts the problems of ``exact`` that are fitted by package defaults as well.
+over 2^p sets (:func:`pyro_ssbnn.exact.linear_evidence`). ``large``: the same of 15 to 18 predictors of inclusion 0.15,
+more than one block holds all sets of. ``blocks``: 50 predictors in five blocks of ten that correlate so, n = 150, five
+expected to act, and an unknown noise variance drawn from its prior, InverseGamma(5, 4). ``wide``: the same of 500
+predictors in fifty blocks, n = 300. ``ss-gl`` and ``ss-ghs``: as ``blocks``, with a slab scale that is drawn from its
+prior and unknown. All are settled from random starting values (:func:`pyro_ssbnn.settle`), which is what ends a default
+fit of such a network; ``--fits`` counts the problems of ``exact`` that are fitted by package defaults as well.
 
 Reported for each correlation: mean absolute difference from the exact inclusion, mean difference (positive: too high),
 the largest, and that of the sum over a problem's predictors; predictors above 0.9 whose exact inclusion is below 0.7;
@@ -31,6 +33,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from calibration_problems import (
+    FEW,
+    INCLUSION,
+    LARGE,
+    NOISE,
+    SLAB,
+    all_sets,
+    draw_blocks,
+    draw_problem,
+    make_network,
+)
 from torch import Tensor
 
 import pyro_ssbnn as ss
@@ -39,53 +52,11 @@ from pyro_ssbnn.exact import linear_evidence
 from pyro_ssbnn.files.atomic import write_text
 from pyro_ssbnn.parallel import run_jobs
 
+CASES = ("exact", "large", "blocks", "wide", "ss-gl", "ss-ghs")
 CORRELATIONS = (0.0, 0.6, 0.95)
-ROWS, INCLUSION, SLAB, NOISE = 64, 0.3, 0.5, 1.0
 FDR = 0.1
-BLOCKS, SIZE, BLOCK_ROWS, ACTING = 5, 10, 150, 5  # of the case with blocks
-CONCENTRATION, RATE = 5.0, 4.0  # of its noise variance
 FEWEST = 10  # predictors of a bin that is drawn
 BINS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
-
-
-def draw_problem(correlation: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Predictors ``[n, p]``, targets ``[n]`` and true gates ``[p]`` of one problem, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    p = 8 + int(torch.randint(5, (), generator=generator))
-    options = {"generator": generator, "dtype": torch.float64}
-    common, own = torch.randn(ROWS, 1, **options), torch.randn(ROWS, p, **options)
-    x = correlation**0.5 * common + (1 - correlation) ** 0.5 * own
-    gates = (torch.rand(p, **options) < INCLUSION).double()
-    weights = SLAB * torch.randn(p + 1, **options)
-    noise = NOISE * torch.randn(ROWS, **options)
-    return x, x @ (gates * weights[:p]) + weights[p] + noise, gates
-
-
-def make_network(p: int) -> ss.MLP:
-    """The linear network whose prior the problems are drawn from."""
-    return ss.MLP(
-        p,
-        [],
-        prior=ss.Gaussian(),
-        output_prior=ss.Gaussian(scale=SLAB),
-        likelihood=ss.GaussianLikelihood(scale=NOISE),
-        input_inclusion=INCLUSION,
-    )
-
-
-def draw_blocks(correlation: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The same of the case with blocks."""
-    options = {"generator": torch.Generator().manual_seed(1_000_000 + seed), "dtype": torch.float64}
-    p = BLOCKS * SIZE
-    common = torch.randn(BLOCK_ROWS, BLOCKS, **options).repeat_interleave(SIZE, 1)
-    own = torch.randn(BLOCK_ROWS, p, **options)
-    x = correlation**0.5 * common + (1 - correlation) ** 0.5 * own
-    gates = (torch.rand(p, **options) < ACTING / p).double()
-    weights = SLAB * torch.randn(p + 1, **options)
-    chi_squared = torch.randn(int(2 * CONCENTRATION), **options).square().sum()
-    noise = (2 * RATE / chi_squared).sqrt()  # InverseGamma(5, 4)
-    y = x @ (gates * weights[:p]) + weights[p] + noise * torch.randn(BLOCK_ROWS, **options)
-    return x, y, gates
 
 
 def settled(net: ss.MLP, x: Tensor, y: Tensor, seed: int) -> ss.BlockGuide:
@@ -110,19 +81,24 @@ def reported(guide: ss.BlockGuide, gates: Tensor, began: float) -> dict:
     }
 
 
+def answers(sets: Tensor, probability: Tensor, inclusion: float) -> dict[str, list[float]]:
+    """Exact inclusions and log Bayes factors, of the posterior of all sets ``[S, p]``."""
+    table, mass = sets.bool(), probability.log().unsqueeze(-1)
+    never = mass.new_full((), -np.inf)
+    odds = [torch.where(rows, mass, never).logsumexp(0) for rows in (table, ~table)]
+    factors = odds[0] - odds[1] - np.log(inclusion / (1 - inclusion))
+    exact = odds[0].exp() / (odds[0].exp() + odds[1].exp())
+    return {"exact": exact.tolist(), "exact_log_bayes_factor": factors.tolist()}
+
+
 def run_exact(correlation: float, seed: int, by_default: bool) -> dict:
     """Settle one problem, and put its exact answer beside; on request the default fit's, too."""
     x, y, gates = draw_problem(correlation, seed)
     evidence = linear_evidence(x, y, noise_scale=NOISE, inclusion=INCLUSION, slab_scale=SLAB)
-    table, mass = evidence.structures.table.bool(), evidence.probability.log().unsqueeze(-1)
-    never = mass.new_full((), -np.inf)
-    odds = [torch.where(rows, mass, never).logsumexp(0) for rows in (table, ~table)]
-    prior_logit = np.log(INCLUSION / (1 - INCLUSION))
     net = make_network(x.shape[1])
     began = time.process_time()
     record = reported(settled(net, x, y, seed), gates, began)
-    record["exact"] = evidence.inclusion()["input"].tolist()
-    record["exact_log_bayes_factor"] = (odds[0] - odds[1] - prior_logit).tolist()
+    record |= answers(evidence.structures.table, evidence.probability, INCLUSION)
     if by_default:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CollapseWarning)  # no predictor may be the right answer
@@ -131,22 +107,28 @@ def run_exact(correlation: float, seed: int, by_default: bool) -> dict:
     return record
 
 
-def run_blocks(correlation: float, seed: int) -> dict:
-    """Settle one problem with blocks."""
-    x, y, gates = draw_blocks(correlation, seed)
-    net = ss.MLP(
-        x.shape[1],
-        [],
-        prior=ss.Gaussian(),
-        output_prior=ss.Gaussian(scale=SLAB),
-        likelihood=ss.GaussianLikelihood(concentration=CONCENTRATION, rate=RATE),
-        input_inclusion=ACTING / x.shape[1],
-    )
+def run_large(correlation: float, seed: int) -> dict:
+    """Settle one problem of more predictors than a block of all sets holds; exact answers by all sets."""
+    x, y, gates = draw_problem(correlation, seed, LARGE, FEW)
+    net = make_network(x.shape[1], FEW)
+    began = time.process_time()
+    record = reported(settled(net, x, y, seed), gates, began)
+    return record | answers(*all_sets(x, y, FEW), FEW)
+
+
+def run_drawn(case: str, correlation: float, seed: int) -> dict:
+    """Settle one problem drawn from its network's prior, without an exact answer."""
+    net, x, y, gates = draw_blocks(case, correlation, seed)
     began = time.process_time()
     return reported(settled(net, x, y, seed), gates, began)
 
 
-RUN = {"exact": run_exact, "blocks": run_blocks}
+
+def run(case: str, correlation: float, seed: int, by_default: bool) -> dict:
+    """One problem of a case."""
+    if case == "exact":
+        return run_exact(correlation, seed, by_default)
+    return run_large(correlation, seed) if case == "large" else run_drawn(case, correlation, seed)
 
 
 def figures(records: list[dict]) -> dict[str, float]:
@@ -243,7 +225,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--problems", type=int, default=200, help="exact ones, each correlation")
-    parser.add_argument("--blocks", type=int, default=40, help="those with blocks")
+    parser.add_argument("--others", type=int, default=40, help="those of the other cases")
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
     parser.add_argument("--fits", type=int, default=2, help="of the exact ones, by default as well")
     parser.add_argument("--quick", action="store_true", help="four problems of each")
     parser.add_argument("--json", type=Path, help="all figures; problems it holds are kept")
@@ -251,19 +234,23 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="problems at a time, each in a process of its own")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    counts = {"exact": arguments.problems, "blocks": arguments.blocks}
-    counts = dict.fromkeys(counts, 4) if arguments.quick else counts
+    counts = dict.fromkeys(arguments.cases, 4 if arguments.quick else arguments.others)
+    if "exact" in counts and not arguments.quick:
+        counts["exact"] = arguments.problems
     known = arguments.json is not None and arguments.json.exists()
     results = json.loads(arguments.json.read_text()) if known else {}
     for case, count in counts.items():
         for seed in range(count):
             held = {c: results.setdefault(case, {}).setdefault(str(c), {}) for c in CORRELATIONS}
-            missing = [c for c in CORRELATIONS if str(seed) not in held[c]]
-            more = (seed < arguments.fits,) if case == "exact" else ()
-            jobs = {f"{case} {c}, seed {seed}": (c, seed, *more) for c in missing}
-            found = run_jobs(RUN[case], jobs, n_jobs=arguments.jobs)
-            for c, record in zip(missing, found, strict=True):
-                held[c][str(seed)] = record
+            jobs = {}
+            for place, correlation in enumerate(CORRELATIONS):
+                if str(seed) not in held[correlation]:
+                    own = len(CORRELATIONS) * seed + place  # no two share their gates
+                    jobs[correlation] = (case, correlation, own, seed < arguments.fits)
+            named = {f"{case} {c}, seed {seed}": given for c, given in jobs.items()}
+            found = run_jobs(run, named, n_jobs=arguments.jobs)
+            for correlation, record in zip(jobs, found, strict=True):
+                held[correlation][str(seed)] = record
             if arguments.json:
                 write_text(arguments.json, json.dumps(rounded(results)) + "\n")
     print_report(results)

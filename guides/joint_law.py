@@ -8,16 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from pyro_ssbnn.distributions.block_weights import BlockNormal
-from pyro_ssbnn.distributions.blocks import BiasLaw, Block, BlockGate, WeightMoments
+from pyro_ssbnn.distributions.blocks import (
+    MOST_SETS,
+    BiasLaw,
+    Block,
+    BlockGate,
+    WeightMoments,
+    num_sets,
+)
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["MOST_TOGETHER", "JointLaw"]
+__all__ = ["MOST_LISTED", "MOST_TOGETHER", "JointLaw"]
 
 MOST_TOGETHER = 12
-"""Predictors of a block at most: a table of 4,096 sets."""
+"""Predictors of a block at most, as a rule: 4,096 sets."""
+MOST_LISTED = 50
+"""Predictors of a block at most where twelve do not hold all that correlate."""
 
-_LAW = ("log_mass", "linear", "precision")
+_LAW = ("sets", "log_mass", "linear", "precision")
 
 
 class JointLaw(nn.Module):
@@ -26,7 +35,7 @@ class JointLaw(nn.Module):
     :param description: of the network.
     :param blocks: ascending indices of the predictors of each block; together each predictor once.
     :param centred: whether the law is that of the effective weights t u given the slab scale t, or of u itself.
-    :raises ConfigurationError: unless the blocks are such a partition, none larger than :data:`MOST_TOGETHER`.
+    :raises ConfigurationError: unless the blocks are such a partition, none larger than :data:`MOST_LISTED`.
 
     :ivar shapes: columns of each predictor of a block, for every kind of block there is; laws of one kind are held
         together.
@@ -56,7 +65,10 @@ class JointLaw(nn.Module):
             fixed = {"members": torch.tensor(alike), "columns": columns, "owners": owners}
             for name, value in fixed.items():
                 self.register_buffer(f"{name}_{number}", value, persistent=False)
-            self.register_buffer(f"log_mass_{number}", torch.zeros(count, 2 ** len(shape)))
+            sets = torch.arange(num_sets(len(shape))).repeat(count, 1)
+            listed = 2 ** len(shape) > MOST_SETS  # which sets they are is part of the law
+            self.register_buffer(f"sets_{number}", sets, persistent=listed)
+            self.register_buffer(f"log_mass_{number}", torch.zeros(sets.shape))
             self.register_buffer(f"linear_{number}", torch.zeros(count, size, c))
             self.register_buffer(f"precision_{number}", torch.zeros(count, size, c, c))
         self.register_buffer("bias_mean", torch.zeros(size))
@@ -128,8 +140,8 @@ class JointLaw(nn.Module):
 
 def _check(blocks: Sequence[Sequence[int]], size: int) -> None:
     every = sorted(i for block in blocks for i in block)
-    if every != list(range(size)) or max(len(block) for block in blocks) > MOST_TOGETHER:
+    if every != list(range(size)) or max(len(block) for block in blocks) > MOST_LISTED:
         raise ConfigurationError(
-            f"BlockGuide: blocks must hold each of the {size} predictors once, at most {MOST_TOGETHER} in a block; got"
+            f"BlockGuide: blocks must hold each of the {size} predictors once, at most {MOST_LISTED} in a block; got"
             f" {[list(block) for block in blocks]}."
         )

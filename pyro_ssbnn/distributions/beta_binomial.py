@@ -160,10 +160,9 @@ def kl_coupled_gate_beta_binomial(q: CoupledGate, p: BetaBinomialGate) -> Tensor
 
 
 def _counts_of(mass: Tensor, table: Tensor) -> Tensor:
-    """Law of the number of open gates, ``[b, k + 1]``, of laws of all sets, ``[b, 2^k]``."""
-    number = table.sum(-1).long()
+    """Law of the number of open gates, ``[b, k + 1]``, of laws of sets ``[b, S]`` and their gates ``[b, S, k]``."""
     law = mass.new_zeros(len(mass), table.shape[-1] + 1)
-    return law.index_add(-1, number, mass)
+    return law.scatter_add(-1, table.sum(-1).long(), mass)
 
 
 def _expectation(law: Tensor, log_mass: Tensor) -> Tensor:

@@ -2,11 +2,13 @@ r"""Joint laws of predictors in blocks: any law of a block's gates, and weights 
 
 Predictors are parted into blocks of a few that compete. Blocks are independent, and within a block B of k predictors
 
-.. math:: q(z_B) \text{ is a table of } 2^k \text{ probabilities},\qquad
+.. math:: q(z_B) \text{ is a table of probabilities},\qquad
           q(v_{jB} \mid z_B) = N\big(\Lambda_{zz}^{-1} h_z,\ \Lambda_{zz}^{-1}\big),
 
-where :math:`v_{jB}` are the weights of node j that are open, and z picks their rows and columns of the block's *linear
-part* h and *precision* :math:`\Lambda`. Closed weights follow their prior. The bias follows all weights,
+of all :math:`2^k` sets of up to fourteen predictors, or of the :data:`MOST_SETS` most probable ones of more (all others
+have probability 0). :math:`v_{jB}` are the weights of node j that are open, and z picks their rows and columns of the
+block's *linear part* h and *precision* :math:`\Lambda`. Closed weights follow their prior. The bias follows all
+weights,
 
 .. math:: v_{j0} \mid v \sim N\big(c_j - \textstyle\sum_i g_{ji} z_i v_{ji},\ s_j^2\big).
 
@@ -28,17 +30,33 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 from torch.types import _size
 
-from pyro_ssbnn.distributions.coupled import gate_table
 from pyro_ssbnn.distributions.gate import Gate, gate_values
 
 __all__ = [
+    "MOST_SETS",
     "BiasLaw",
     "Block",
     "BlockGate",
     "WeightMoments",
     "block_evidence",
+    "gates_of",
+    "num_sets",
     "open_normal",
 ]
+
+MOST_SETS = 16_384
+"""Sets that a block's law is a table of, at most: all those of fourteen predictors."""
+
+
+def num_sets(members: int) -> int:
+    """Length of the table of a block of so many predictors."""
+    return min(2**members, MOST_SETS)
+
+
+def gates_of(sets: Tensor, members: int, like: Tensor) -> Tensor:
+    """Gates ``[..., k]`` of sets of a block's predictors: gate i is open where bit i of the number is one."""
+    bits = torch.arange(members, device=sets.device)
+    return ((sets.unsqueeze(-1) >> bits) & 1).to(like.dtype)
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,8 @@ class Block:
     :param members: predictors of each block, ``[b, k]``.
     :param columns: their columns, ``[b, c]``.
     :param owners: place among the k of the predictor that each column belongs to, ``[c]``.
-    :param log_mass: log q(z) of every row of the table of a block's gates, ``[b, 2^k]``.
+    :param sets: those that have a probability, ascending numbers (:func:`gates_of`), ``[b, S]``, int64.
+    :param log_mass: log q(z) of each of them, ``[b, S]``.
     :param linear: h of every node, ``[b, size, c]``.
     :param precision: :math:`\\Lambda`, ``[b, size, c, c]``.
     """
@@ -56,14 +75,15 @@ class Block:
     members: Tensor
     columns: Tensor
     owners: Tensor
+    sets: Tensor
     log_mass: Tensor
     linear: Tensor
     precision: Tensor
 
     @property
     def table(self) -> Tensor:
-        """All gates of a block, ``[2^k, k]``."""
-        return gate_table(self.members.shape[-1], self.log_mass)
+        """Gates of all sets, ``[b, S, k]``."""
+        return gates_of(self.sets, self.members.shape[-1], self.log_mass)
 
     def given(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Cholesky root of the precision and mean of the weights, given gates.
@@ -163,7 +183,7 @@ class BlockGate(TorchDistribution):
         """Marginal inclusion probabilities, ``[p]``."""
         out = self.blocks[0].log_mass.new_zeros(self.batch_shape[-1])
         for block in self.blocks:
-            out[block.members] = block.log_mass.exp() @ block.table
+            out[block.members] = (block.log_mass.exp().unsqueeze(-2) @ block.table).squeeze(-2)
         return out
 
     def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008
@@ -178,22 +198,29 @@ class BlockGate(TorchDistribution):
                     len(cumulated), count, dtype=torch.float64, device=cumulated.device
                 )
                 index = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True)
-                drawn = block.table[index.clamp_max(cumulated.shape[-1] - 1)]
+                sets = block.sets.gather(-1, index.clamp_max(cumulated.shape[-1] - 1))
+                drawn = gates_of(sets, block.members.shape[-1], out)
                 out[..., block.members] = drawn.transpose(0, 1).reshape(
                     *shape[:-1], *block.members.shape
                 )
         return out
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Equal shares ``[..., p]`` of the joint log-mass of gates that are 0 or 1."""
+        """Equal shares ``[..., p]`` of the joint log-mass of gates that are 0 or 1; -inf where that is not listed."""
         if self._validate_args:
             self._validate_sample(value)
         total = value.new_zeros(value.shape[:-1])
         for block in self.blocks:
             bits = 2 ** torch.arange(block.members.shape[-1], device=value.device)
-            index = (value[..., block.members].round().long() * bits).sum(-1)
-            blocks = torch.arange(len(block.members), device=value.device)
-            total = total + block.log_mass[blocks, index].sum(-1)
+            drawn = (value[..., block.members].round().long() * bits).sum(-1)
+            drawn = drawn.movedim(-1, 0).flatten(1).contiguous()  # [b, draws]
+            place = torch.searchsorted(block.sets.contiguous(), drawn).clamp_max(
+                block.sets.shape[-1] - 1
+            )
+            never = block.log_mass.new_full((), -torch.inf)
+            listed = block.sets.gather(-1, place) == drawn
+            each = torch.where(listed, block.log_mass.gather(-1, place), never)
+            total = total + each.sum(0).reshape(total.shape)
         size = value.shape[-1]
         return (total / size).unsqueeze(-1).expand(*value.shape[:-1], size)
 
@@ -207,5 +234,6 @@ def kl_block_gate_gate(q: BlockGate, p: Gate) -> Tensor:
     for block in q.blocks:
         mass = block.log_mass.exp()
         entropy = torch.special.entr(mass).sum()
-        total = total - entropy - ((mass @ block.table) * prior[block.members]).sum()
+        inclusion = (mass.unsqueeze(-2) @ block.table).squeeze(-2)
+        total = total - entropy - (inclusion * prior[block.members]).sum()
     return (total / size).expand(q.batch_shape)

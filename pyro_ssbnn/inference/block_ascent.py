@@ -19,10 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.distributions.blocks import block_evidence, open_normal
-from pyro_ssbnn.distributions.coupled import gate_table
+from pyro_ssbnn.distributions.blocks import MOST_SETS, block_evidence, gates_of
 from pyro_ssbnn.guides.joint_law import MOST_TOGETHER, JointLaw
+from pyro_ssbnn.inference.block_moments import BlockMoments, block_moments, open_alone, outer
 from pyro_ssbnn.inference.block_prior import BlockPrior
+from pyro_ssbnn.inference.probable_sets import most_probable_sets
 from pyro_ssbnn.structure.axes import Axis
 from pyro_ssbnn.structure.description import NetworkDescription
 
@@ -31,6 +32,7 @@ __all__ = ["BlockAscent", "Regression", "correlated_blocks", "correlations"]
 _SWEEPS = 500
 _MOVED = 1e-6  # of a weight's mean, in standard deviations of the slab
 _CORRELATED = 0.2  # less is left to the means of other blocks
+_PART = 4_096  # sets whose evidence is found at a time
 _COLUMNS = 3  # of a block, for each predictor that it has room for
 
 
@@ -52,8 +54,9 @@ def correlations(x: Tensor, columns: Axis) -> Tensor:
 def correlated_blocks(x: Tensor, columns: Axis, most: int = MOST_TOGETHER) -> list[list[int]]:
     r"""Predictors that compete: pairs in the order of their correlation, joined while a block has room.
 
-    All predictors are one block where there is room for them. Otherwise only pairs whose correlation, the largest of
-    any two of their columns, exceeds :math:`3/\sqrt N`, what chance hardly makes, and 0.2 are joined.
+    Up to twelve predictors are one block where there is room for them. Otherwise only pairs whose correlation, the
+    largest of any two of their columns, exceeds 0.2 and what chance hardly makes are joined: :math:`3/\sqrt N`, and in
+    blocks that take longer, of more than twelve, :math:`(\sqrt{2\log m} + 1/2)/\sqrt N`, m the number of all pairs.
 
     :param x: predictors ``[N, columns]``.
     :param columns: whose columns they are.
@@ -62,10 +65,14 @@ def correlated_blocks(x: Tensor, columns: Axis, most: int = MOST_TOGETHER) -> li
     """
     p, owners = columns.size, columns.owners.to(x.device)
     widths = owners.bincount(minlength=p).tolist()
-    if p <= most and len(owners) <= _COLUMNS * most:
+    whole = min(most, MOST_TOGETHER)
+    if p <= whole and len(owners) <= _COLUMNS * whole:
         return [list(range(p))]
     correlation = correlations(x, columns).triu(1)
-    high = (correlation > max(_CORRELATED, 3 / math.sqrt(len(x)))).nonzero()
+    chance = (
+        3.0 if most <= MOST_TOGETHER else math.sqrt(2 * math.log(max(1, p * (p - 1) / 2))) + 0.5
+    )
+    high = (correlation > max(_CORRELATED, chance / math.sqrt(len(x)))).nonzero()
     order = correlation[high[:, 0], high[:, 1]].argsort(descending=True, stable=True)
     block_of = {j: [j] for j in range(p)}
     for i, j in high[order].tolist():
@@ -98,19 +105,6 @@ class Fitted(NamedTuple):
 
     cross: Tensor
     squares: Tensor
-
-
-class _Moments(NamedTuple):
-    """A block's laws and their moments; weights of all nodes, closed ones counting as 0."""
-
-    log_mass: Tensor  # [2^k]
-    linear: Tensor  # [size, c]
-    precision: Tensor  # [size, c, c]
-    mean: Tensor  # [size, c]
-    open_mean: Tensor  # [size, c], of each weight given that its own gate is open
-    second: Tensor  # E[v v'], [size, c, c]
-    log_scales: Tensor  # [size]
-    number: Tensor  # []
 
 
 class BlockAscent:
@@ -149,9 +143,10 @@ class BlockAscent:
             self.owners.append(
                 torch.searchsorted(torch.tensor(block), owners[columns]).to(x.device)
             )
+        self.sets = [self._first_sets(block, inclusion) for block in blocks]
         self.grams = [x[:, b].T @ x[:, b] for b in self.blocks]
         self.sums = self.one @ x
-        self.moments: list[_Moments] = []
+        self.moments: list[BlockMoments] = []
 
     def ascend(self, given: Regression) -> None:
         """All blocks in turns, then those that still move, until a turn of all moves none."""
@@ -180,7 +175,7 @@ class BlockAscent:
                 return
             turn = moved or everyone
 
-    def _best(self, index: int, linear: Tensor, kappa: Tensor, given: Regression) -> _Moments:
+    def _best(self, index: int, linear: Tensor, kappa: Tensor, given: Regression) -> BlockMoments:
         """The best laws of a block.
 
         :param linear: h, ``[size, c]``.
@@ -189,12 +184,40 @@ class BlockAscent:
         gram = self.grams[index] - kappa[:, None, None] * torch.outer(sums, sums)
         identity = torch.eye(size, dtype=gram.dtype, device=gram.device)
         precision = given.noise[:, None, None] * gram + given.slab[:, None, None] * identity
-        table = gate_table(len(self.members[index]), linear)
-        open = table[:, self.owners[index]]
-        evidence = block_evidence(open, linear, precision, given.log_slab)
-        log_mass = (self.prior.of_sets(index, table) + evidence).log_softmax(0)
+        members = len(self.members[index])
+
+        def score(sets: Tensor) -> Tensor:
+            parts = sets.split(_PART)
+            each = [self._log_joint(index, part, linear, precision, given) for part in parts]
+            return torch.cat(each)
+
+        if 2**members > MOST_SETS:
+            self.sets[index], scores = most_probable_sets(score, self.sets[index], members)
+        else:
+            scores = score(self.sets[index])
+        table, log_mass = gates_of(self.sets[index], members, linear), scores.log_softmax(0)
         self.prior.take(index, log_mass, table)
-        return _moments(open, log_mass, linear, precision)
+        open = table[:, self.owners[index]]
+        return block_moments(self.sets[index], open, log_mass, linear, precision)
+
+    def _log_joint(
+        self, index: int, sets: Tensor, linear: Tensor, precision: Tensor, given: Regression
+    ) -> Tensor:
+        """Log prior and evidence of sets of a block, up to a constant, ``[n]``."""
+        table = gates_of(sets, len(self.members[index]), linear)
+        open = table[:, self.owners[index]]
+        if table.shape[-1] > MOST_TOGETHER:
+            _, open, linear, precision = open_alone(open, linear, precision)
+        evidence = block_evidence(open, linear, precision, given.log_slab)
+        return self.prior.of_sets(index, table) + evidence
+
+    def _first_sets(self, block: Sequence[int], inclusion: Tensor) -> Tensor:
+        """All sets of a small block; of a large one no predictor, and those that are likely."""
+        if 2 ** len(block) <= MOST_SETS:
+            return torch.arange(2 ** len(block), device=self.x.device)
+        bits = 1 << torch.arange(len(block), device=self.x.device)
+        likely = (bits * (inclusion[list(block)] > 0.5).to(bits)).sum()
+        return torch.stack([torch.zeros_like(likely), likely]).unique()
 
     def law(self, given: Regression, centred: bool) -> tuple[JointLaw, Fitted]:
         """The laws found, and what they fit.
@@ -207,7 +230,7 @@ class BlockAscent:
         place = {tuple(members): m for members, m in zip(self.members, self.moments, strict=True)}
         for block in law.blocks:
             alike = [place[tuple(members)] for members in block.members.tolist()]
-            for name in ("log_mass", "linear", "precision"):
+            for name in ("sets", "log_mass", "linear", "precision"):
                 getattr(block, name).copy_(torch.stack([getattr(m, name) for m in alike]))
         bias = kappa * (self.one @ y - self.mean @ self.sums)
         open_mean = torch.cat([torch.zeros_like(self.mean), bias.unsqueeze(-1)], -1)
@@ -221,7 +244,7 @@ class BlockAscent:
         )
         for b, m, gram in zip(self.blocks, self.moments, self.grams, strict=True):
             open_mean[:, b] = m.open_mean
-            covariance = m.second - _outer(m.mean)
+            covariance = m.second - outer(m.mean)
             squares = squares + (covariance * gram).sum((-2, -1))
             total = total + (covariance @ self.sums[b]) @ self.sums[b]
             of_weights = of_weights + m.second.diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -240,24 +263,3 @@ class BlockAscent:
         cross = (self.y * linear).sum(0) + bias * (self.one @ self.y)
         mixed = bias * (self.one @ linear) - kappa * total
         return law, Fitted(cross, squares + 2 * mixed + self.rows * squared_bias)
-
-
-def _moments(open: Tensor, log_mass: Tensor, linear: Tensor, precision: Tensor) -> _Moments:
-    """Moments of a block's laws.
-
-    :param open: gates of the block's columns, every set of them, ``[2^k, c]``.
-    """
-    gates, mass = open.unsqueeze(-2), log_mass.exp()
-    root, mean = open_normal(gates, linear, precision)
-    within = torch.cholesky_inverse(root) * gates.unsqueeze(-1) * gates.unsqueeze(-2)
-    log_scales = -root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    average = torch.einsum("t,tji->ji", mass, mean)
-    second = torch.einsum("t,tjik->jik", mass, within + _outer(mean))
-    inclusion = mass @ open
-    open_mean = average / inclusion.clamp_min(torch.finfo(mass.dtype).tiny)
-    parts = (linear, precision, average, open_mean, second)
-    return _Moments(log_mass, *parts, mass @ log_scales, inclusion.sum())
-
-
-def _outer(mean: Tensor) -> Tensor:
-    return mean.unsqueeze(-1) * mean.unsqueeze(-2)

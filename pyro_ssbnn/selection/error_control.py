@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.checks import is_number
+from pyro_ssbnn.distributions.blocks import gates_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.selection.joint import GateTable, gate_tables
@@ -139,10 +140,9 @@ def _size_of(tables: Sequence[GateTable]) -> Tensor:
     """Distribution of the number of open gates, block after block; independent gates together."""
     single = [table.probability[1] for table in tables if len(table.members) == 1]
     mass = _poisson_binomial(torch.stack(single) if single else torch.zeros(0).double())
-    for members, probability in tables:
+    for members, sets, probability in tables:
         if len(members) > 1:
-            index = torch.arange(len(probability)).unsqueeze(-1)
-            counts = ((index >> torch.arange(len(members))) & 1).sum(-1)
+            counts = gates_of(sets, len(members), sets).sum(-1)
             own = torch.zeros(len(members) + 1, dtype=torch.float64)
             own.index_add_(0, counts, probability)
             wider = mass.new_zeros(len(mass) + len(members))

@@ -6,9 +6,11 @@ set. Within a block of k members whose joint law is a table,
 
 .. math:: P(\text{none of } S) = \sum_{z \subseteq S^c} q(z)
 
-is found for all :math:`2^k` sets at once (a sum over subsets), so that the sets are the smallest there are. Sets are
-taken in the order of their size, disjoint, and only where the data, not the prior alone, say that one is in: their
-Bayes factor is above 1. Blocks are independent, and a set is of one block.
+is found for all :math:`2^k` sets at once (a sum over subsets), so that the sets are the smallest there are. In blocks
+of more than fourteen, members are added one by one, that which raises the probability most, and dropped where they
+prove dispensable: small sets, perhaps not the smallest. Sets are taken in the order of their size, disjoint, and only
+where the data, not the prior alone, say that one is in: their Bayes factor is above 1. Blocks are independent, and a
+set is of one block.
 
 Source of the idea: Wang, Sarkar, Carbonetto and Stephens (2020, JRSS B 82, 1273-1300), whose sets are those of one
 effect of a sum of single effects; here they are read off the law of all gates.
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from pyro_ssbnn.checks import is_number, is_whole
 from pyro_ssbnn.distributions import BlockGate, CoupledGate
+from pyro_ssbnn.distributions.blocks import gates_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.structure.gates import GateGroup
@@ -40,10 +43,13 @@ class GateTable(NamedTuple):
     """Law of some gates that is independent of all others.
 
     :param members: places of the gates in their group, ``[k]``, ascending.
-    :param probability: of every assignment, ``[2^k]``, float64 on the CPU; row s opens gate i where bit i of s is one.
+    :param sets: assignments, ``[S]``, int64 on the CPU: bit i is one where gate i is open. All :math:`2^k`
+        ascending, or, of more than fourteen gates, those that have a probability.
+    :param probability: of each, ``[S]``, float64 on the CPU.
     """
 
     members: tuple[int, ...]
+    sets: Tensor
     probability: Tensor
 
 
@@ -79,15 +85,16 @@ def gate_tables(guide: Guide, name: str) -> list[GateTable]:
         found = []
         for block in law.blocks:
             masses = block.log_mass.detach().cpu().double().softmax(-1)
-            pairs = zip(block.members.tolist(), masses, strict=True)
-            found += [GateTable(tuple(members), mass) for members, mass in pairs]
+            laws = zip(block.members.tolist(), block.sets.cpu(), masses, strict=True)
+            found += [GateTable(tuple(members), sets, mass) for members, sets, mass in laws]
         return sorted(found, key=lambda table: table.members)
     if isinstance(law, CoupledGate):
         mass = law.table_log_prob().detach().cpu().double().softmax(-1)
-        return [GateTable(tuple(range(len(logits))), mass)]
+        return [GateTable(tuple(range(len(logits))), torch.arange(len(mass)), mass)]
     inclusion = guide.inclusion()[name].detach().cpu().double()
     tables = torch.stack([1 - inclusion, inclusion], -1)
-    return [GateTable((member,), table) for member, table in enumerate(tables)]
+    sets = torch.arange(2)
+    return [GateTable((member,), sets, table) for member, table in enumerate(tables)]
 
 
 def set_inclusion(
@@ -106,8 +113,9 @@ def set_inclusion(
     for table in gate_tables(guide, group):
         inside = [place for place, member in enumerate(table.members) if member in chosen]
         if inside:
-            none *= float(_none_of(table)[sum(1 << place for place in inside)])
-    return 1 - none
+            mask = sum(1 << place for place in inside)
+            none *= float(table.probability[table.sets & mask == 0].sum())
+    return max(0.0, 1 - none)
 
 
 def credible_sets(
@@ -140,9 +148,11 @@ def credible_sets(
 def _sets(table: GateTable, probability: float) -> Iterator[tuple[list[int], float]]:
     """Places in a block of its smallest disjoint sets, with their probabilities."""
     size = len(table.members)
-    reached = 1 - _none_of(table)
-    sets = torch.arange(2**size)
-    sizes = ((sets.unsqueeze(-1) >> torch.arange(size)) & 1).sum(-1)
+    if len(table.sets) < 2**size:
+        yield from _grown_sets(table, probability)
+        return
+    reached, sets = 1 - _none_of(table), table.sets
+    sizes = gates_of(sets, size, sets).sum(-1)
     taken = 0
     while True:
         allowed = (reached >= probability - _ROUNDING) & (sets & taken == 0) & (sizes > 0)
@@ -152,6 +162,33 @@ def _sets(table: GateTable, probability: float) -> Iterator[tuple[list[int], flo
         best = int(torch.where(least, reached, -torch.inf).argmax())
         taken |= best
         yield [i for i in range(size) if best >> i & 1], float(reached[best])
+
+
+def _grown_sets(table: GateTable, probability: float) -> Iterator[tuple[list[int], float]]:
+    """The same in a block of which not all sets have a probability: grown member by member, then thinned."""
+    gates = gates_of(table.sets, len(table.members), table.probability)
+    free = torch.ones(len(table.members), dtype=torch.float64)
+    enough = probability - _ROUNDING
+
+    def reached(places: list[int]) -> float:
+        return float(table.probability[gates[:, places].sum(-1) > 0].sum())
+
+    while True:
+        chosen: list[int] = []
+        while reached(chosen) < enough:
+            none_yet = table.probability * (gates[:, chosen].sum(-1) == 0)
+            gain = (none_yet @ gates) * free
+            best = int(gain.argmax())
+            if gain[best] <= 0:
+                return
+            chosen.append(best)
+            free[best] = 0
+        for place in tuple(chosen):
+            others = [other for other in chosen if other != place]
+            if reached(others) >= enough:
+                chosen = others
+                free[place] = 1
+        yield sorted(chosen), reached(chosen)
 
 
 def _none_of(table: GateTable) -> Tensor:

@@ -75,13 +75,18 @@ def test_kl_of_coupled_gates():
 def test_kl_of_blocks():
     """A block of three and two of one, in no order."""
 
+    def all_sets(mass):
+        return torch.arange(mass.shape[-1]).expand(mass.shape)
+
     def block(members, seed):
         generator = torch.Generator().manual_seed(seed)
         k = len(members[0])
         mass = torch.randn(len(members), 2**k, generator=generator, **DOUBLE).log_softmax(-1)
         nothing = torch.zeros(len(members), 1, k, **DOUBLE)
         members = torch.tensor(members)
-        return Block(members, members, torch.arange(k), mass, nothing, nothing.unsqueeze(-1))
+        return Block(
+            members, members, torch.arange(k), all_sets(mass), mass, nothing, nothing.unsqueeze(-1)
+        )
 
     q = BlockGate([block([[0, 2, 4]], 0), block([[3], [1]], 1)])
     found = kl_divergence(q, prior()).sum()

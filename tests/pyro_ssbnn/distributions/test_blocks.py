@@ -26,6 +26,7 @@ def blocks(nodes=2):
                 members,
                 members,
                 torch.arange(k),
+                torch.arange(2**k).expand(count, -1),
                 torch.randn(count, 2**k, **options).log_softmax(-1),
                 torch.randn(count, nodes, k, **options),
                 root @ root.mT + torch.eye(k).double(),
@@ -142,4 +143,30 @@ def exact_moments():
 
 
 def test_the_table_counts_as_the_gates_do():
-    assert torch.equal(blocks()[0].table, gate_table(2, STATES))
+    assert torch.equal(blocks()[0].table, gate_table(2, STATES).expand(2, 4, 2))
+
+
+def test_a_law_of_some_sets_gives_the_others_no_probability(check_mean):
+    """Two blocks of three predictors with five and other five of their eight sets."""
+    sets = torch.tensor([[0, 1, 2, 5, 7], [1, 3, 4, 5, 6]])
+    mass = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).double().log_softmax(-1)
+    nothing = torch.zeros(2, 1, 3).double()
+    members = torch.tensor([[0, 2, 4], [1, 3, 5]])
+    block = Block(members, members, torch.arange(3), sets, mass, nothing, nothing.unsqueeze(-1))
+    law = BlockGate([block])
+    every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=6))).double()
+    joint = torch.zeros(len(every)).double()
+    for row, gates in enumerate(every):
+        number = [int((gates[places] * torch.tensor([1, 2, 4])).sum()) for places in members]
+        listed = [number[i] in sets[i] for i in range(2)]
+        if all(listed):
+            joint[row] = sum(mass[i, sets[i] == number[i]].sum() for i in range(2)).exp()
+    assert float(joint.sum()) == pytest.approx(1)
+    assert torch.allclose(law.log_prob(every).sum(-1).exp(), joint)
+    assert torch.allclose(law.mean, joint @ every)
+    drawn = law.sample((20_000,))
+    check_mean((drawn.unsqueeze(1) == every).all(-1).double(), joint)
+    prior = Gate(torch.tensor(-0.8).double())
+    score = torch.where(joint > 0, joint.log(), 0.0) - prior.log_prob(every).sum(-1)
+    kl = kl_divergence(law, prior.expand([6])).sum()
+    assert float(kl) == pytest.approx(float((joint * score).sum()))

@@ -8,9 +8,12 @@ import pytest
 import torch
 
 import pyro_ssbnn as ss
+from pyro_ssbnn.distributions.blocks import MOST_SETS, gates_of
+from pyro_ssbnn.distributions.coupled import gate_table
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.exact import linear_evidence
 from pyro_ssbnn.inference.block_ascent import correlated_blocks
+from pyro_ssbnn.inference.probable_sets import most_probable_sets
 from pyro_ssbnn.inference.settling import _Settling
 from pyro_ssbnn.posterior.draws import site_values, trace_draws
 from pyro_ssbnn.structure.axes import Axis
@@ -45,10 +48,11 @@ def settled(net, x, y, dtype=torch.float64):
     return guide
 
 
-def run(net, x, y, guide=None, centred=False):
+def run(net, x, y, guide=None, centred=False, blocks=None):
     guide = guide or ss.BlockGuide(net).double()
+    blocks = blocks or correlated_blocks(x, net.description.inputs.columns)
     with torch.no_grad(), pyro.validation_enabled(False):
-        return _Settling(net, guide, x, y, centred, 0).run()
+        return _Settling(net, guide, x, y, blocks, centred, 0).run()
 
 
 def exact(x, y):
@@ -124,19 +128,94 @@ def test_blocks_that_do_not_correlate_lose_nothing():
     assert torch.allclose(found, part.inclusion()["input"], atol=1e-5)
 
 
-def test_bound_of_several_blocks_lies_below_the_evidence_and_rises_with_their_size(monkeypatch):
+def test_bound_of_several_blocks_lies_below_the_evidence_and_rises_with_their_size():
     x, y = data(p=6, correlation=0.8)
     net = network(p=6)
     bounds = []
     for most in (1, 2, 3, 6):
-        monkeypatch.setattr(
-            "pyro_ssbnn.inference.settling.correlated_blocks",
-            lambda x, columns, most=most: correlated_blocks(x, columns, most),
-        )
-        bounds.append(run(net, x, y).bound)
+        blocks = correlated_blocks(x, net.description.inputs.columns, most)
+        bounds.append(run(net, x, y, blocks=blocks).bound)
     assert bounds == sorted(bounds)
     assert bounds[0] < bounds[1] - 1e-3
     assert bounds[-1] == pytest.approx(exact(x, y).log_marginal)
+
+
+def posterior_of_sets(x, y, inclusion):
+    """Posterior probabilities of all sets of p predictors, ``[2^p]``, and the log evidence, from determinants."""
+    n, p = x.shape
+    table = gate_table(p, x)
+    centre = torch.eye(n).double() + 0.25 * torch.ones(n, n).double()  # noise and the bias
+    inverse = torch.linalg.inv(centre)
+    gram, dots = x.T @ inverse @ x, x.T @ inverse @ y
+    mask = table.unsqueeze(-1) * table.unsqueeze(-2)
+    precision = mask * gram + 4 * torch.eye(p).double() * table.unsqueeze(-1)
+    precision = precision + torch.diag_embed(1 - table)
+    mean = torch.linalg.solve(precision, table * dots)
+    size = table.sum(-1)
+    joint = 0.5 * (mean * dots).sum(-1) - 0.5 * torch.logdet(precision) + size * math.log(2)
+    joint = joint + size * math.log(inclusion / (1 - inclusion)) + p * math.log(1 - inclusion)
+    rest = y @ inverse @ y + torch.logdet(centre) + n * math.log(2 * math.pi)
+    return joint.softmax(0), float(joint.logsumexp(0) - 0.5 * rest)
+
+
+def test_thirteen_that_correlate_are_one_block_and_exact():
+    x, y = data(p=13, correlation=0.9)
+    guide = settled(network(p=13, inclusion=0.15), x, y)
+    mass, _ = posterior_of_sets(x, y, 0.15)
+    assert guide.to_config()["blocks"] == [[*range(13)]]
+    assert torch.allclose(guide.inclusion()["input"], mass @ gate_table(13, mass), atol=1e-9)
+
+
+def test_sixteen_that_correlate_have_the_posterior_of_the_most_probable_sets():
+    """The law is the posterior given that one of its sets is the one; no other 16,384 sets have much more of it."""
+    x, y = data(p=16, correlation=0.9)
+    net = network(p=16, inclusion=0.15)
+    guide = settled(net, x, y)
+    mass, evidence = posterior_of_sets(x, y, 0.15)
+    (block,) = guide.gate_law("input").blocks
+    assert len(block.sets[0].unique()) == MOST_SETS
+    listed = mass[block.sets[0]]
+    assert torch.allclose(block.log_mass[0].exp(), listed / listed.sum(), atol=1e-9)
+    assert float(listed.sum()) > float(mass.topk(MOST_SETS).values.sum()) - 1e-3
+    draws = ss.draw_posterior(net, guide, 200, x=x, y=y)
+    each = draws.log_likelihood.sum(-1) + draws.log_prior - draws.log_q
+    bound = evidence + math.log(listed.sum())
+    assert torch.allclose(each, torch.full_like(each, bound), atol=1e-6)
+    halves = [[*range(8)], [*range(8, 16)]]
+    assert run(net, x, y, blocks=halves).bound < bound - 0.01
+    again = ss.BlockGuide(net, **guide.to_config()).double()
+    again.load_state_dict(guide.state_dict())
+    assert torch.equal(again.inclusion()["input"], guide.inclusion()["input"])
+    sets = ss.credible_sets(guide, 0.9)
+    assert sets
+    for one in sets:
+        hit = (gate_table(16, mass)[:, list(one.members)] > 0).any(-1)
+        assert one.probability == pytest.approx(
+            float((mass * hit)[block.sets[0]].sum() / listed.sum())
+        )
+        assert ss.set_inclusion(guide, one.members) == pytest.approx(one.probability)
+        assert one.probability >= 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_finds_the_most_probable_sets(seed):
+    """Scores of pairs as well as of single predictors, so that the best sets are not neighbours of each other."""
+    generator = torch.Generator().manual_seed(seed)
+    single = torch.randn(12, generator=generator, dtype=torch.float64) - 2
+    pairs = 3 * torch.randn(12, 12, generator=generator, dtype=torch.float64).triu(1)
+
+    def score(sets):
+        gates = gates_of(sets, 12, single)
+        return gates @ single + torch.einsum("ni,ij,nj->n", gates, pairs, gates)
+
+    every = score(torch.arange(2**12))
+    found, scores = most_probable_sets(score, torch.zeros(1).long(), 12, 200)
+    assert torch.allclose(scores, every[found])
+    assert torch.equal(found, found.unique())
+    best = every.log_softmax(0).topk(200).values.exp().sum()
+    assert float(every.log_softmax(0)[found].exp().sum()) > float(best) - 1e-3
+    flips = int(every.argmax()) ^ (1 << torch.arange(12))
+    assert torch.isin(flips, found).all()
 
 
 def test_noise_is_at_its_optimum(check_mean):
