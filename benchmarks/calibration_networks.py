@@ -9,7 +9,8 @@ package's defaults. No exact answer is needed: of the predictors reported at q a
 calibrated, whatever the network. A predictor is in with probability 0.4, a node with 0.5; the noise variance is
 InverseGamma(3, 0.5).
 
-Reported for each prior and correlation: active nodes, mean reported and true; the share of false predictors among those
+A predictor or node that was removed in training is reported by its last inclusion, as the summary shows it. Reported
+for each prior and correlation: active nodes, mean reported and true; the share of false predictors among those
 that a Bayesian false discovery rate of 0.1 keeps; and, in bins of reported inclusion, how many predictors are real.
 Problems without an open node are left out of the predictors' figures: there all of them may be real, and none acts.
 """
@@ -63,12 +64,16 @@ def run(prior: str, correlation: float, seed: int) -> dict:
         warnings.simplefilter("ignore")
         fit = ss.fit(net, x, y, ss.TrainingOptions(seed=seed), progress=False)
     inclusion = fit.guide.inclusion()
+    summary = ss.inclusion_summary(fit.guide, history=fit.history)
+    last = summary["inclusion"].where(summary["inclusion"] > 0, summary["removed_inclusion"])
+    last = {name: rows.to_numpy() for name, rows in last.groupby(summary["group"])}
     return {
         "real": truth["input"].tolist(),
-        "reported": inclusion["input"].tolist(),
+        "reported": last["input"].tolist(),
         "kept": ss.select_fdr(inclusion, level=FDR).mask("input").tolist(),
         "nodes": float(truth["hidden1"].sum()),
         "nodes_reported": float(inclusion["hidden1"].sum()),
+        "nodes_last": float(last["hidden1"].sum()),
         "seconds": round(time.process_time() - began, 1),
     }
 
@@ -81,10 +86,12 @@ def report(results: dict[str, dict[str, dict]]) -> None:
             acting = [r for r in records if r["nodes"]]
             kept, real = (np.concatenate([r[k] for r in acting]) for k in ("kept", "real"))
             false = int(kept[real == 0].sum())
-            nodes = [np.mean([r[k] for r in records]) for k in ("nodes", "nodes_reported")]
+            names = ("nodes", "nodes_reported", "nodes_last")
+            nodes = [np.mean([r[k] for r in records]) for k in names]
             print(
                 f"{case}: {len(records)} problems, {np.mean([r['seconds'] for r in records]):.0f} CPU s each;"
-                f" active nodes {nodes[0]:.2f}, reported {nodes[1]:.2f}; kept {int(kept.sum())}, false {false}"
+                f" active nodes {nodes[0]:.2f}, reported {nodes[1]:.2f}, with last ones {nodes[2]:.2f};"
+                f" kept {int(kept.sum())}, false {false}"
             )
         print("  reported  real   (of)   z")
         together = [r for records in cases.values() for r in records if r["nodes"]]
