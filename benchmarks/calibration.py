@@ -123,7 +123,6 @@ def run_drawn(case: str, correlation: float, seed: int) -> dict:
     return reported(settled(net, x, y, seed), gates, began)
 
 
-
 def run(case: str, correlation: float, seed: int, by_default: bool) -> dict:
     """One problem of a case."""
     if case == "exact":
