@@ -84,8 +84,11 @@ def compress(
         ),
     ] = None,
     power: Annotated[
-        float, typer.Option(help="Power of the likelihood; 1 for the bound itself.")
-    ] = 50.0,
+        float | None,
+        typer.Option(
+            help="Power of the likelihood; 1 for the bound itself. Default: 50, or 1,000 with --multiply-adds."
+        ),
+    ] = None,
     progress: o.Progress = None,
     **training: Any,
 ) -> None:

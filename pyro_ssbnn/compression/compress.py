@@ -28,6 +28,10 @@ from pyro_ssbnn.selection import Pruning, prune, select
 __all__ = ["Compression", "compress"]
 
 _FINE_TUNED = 3  # one epoch of fine-tuning for so many of the run
+_POWER, _POWER_WITHIN = (
+    50.0,
+    1000.0,
+)  # of the likelihood: where the prior decides on the size, and where a limit does
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def compress(
     likelihood: Likelihood,
     prior: Prior | None = None,
     options: TrainingOptions | None = None,
-    power: float = 50.0,
+    power: float | None = None,
     nodes: int | None = None,
     multiply_adds: float | None = None,
     latency: float | None = None,
@@ -91,7 +95,8 @@ def compress(
     :param options: of the fit. By default those of :func:`fit`, with a tenth of its rate for the means: the weights
         have been trained before.
     :param power: of the likelihood in the bound that is fitted, as if each row had been seen so many times; 1 for the
-        bound itself. See above.
+        bound itself. See above. None: 50, where the prior decides on the size; 1,000 under ``multiply_adds``, which
+        does.
     :param nodes: target: so many nodes in all gated layers at most, each layer's best among them.
     :param multiply_adds: target: multiply-adds a row at most; up to 1 it is a share of the module's.
     :param latency: target: median milliseconds of a call on this machine's CPU, with ``latency_rows`` rows and torch's
@@ -118,6 +123,8 @@ def compress(
     prior = SSIG(inclusion=0.5) if prior is None else prior
     options = TrainingOptions(mean_rate=0.012) if options is None else options
     options = chosen_options("compress", options)
+    if power is None:
+        power = _POWER if multiply_adds is None else _POWER_WITHIN
     likelihood, y = _tempered(likelihood, y, power)
     network = from_module(
         module, prior=prior, likelihood=likelihood, example=x[:1], ungated=ungated

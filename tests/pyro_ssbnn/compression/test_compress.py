@@ -115,6 +115,17 @@ def test_the_power_is_a_weight_of_every_row(module):
     assert not plain.model.likelihood.weighted
 
 
+def test_the_power_under_a_limit(module):
+    """A limit decides on the size, and the prior weighs less."""
+    quick = ss.TrainingOptions(epochs=1, batch_size=240, compile=False)
+    given = {"multiply_adds": 1.0, "fine_tune_epochs": 0}
+    default = compressed(module, quick, **given).fit
+    assert default.history.elbo == compressed(module, quick, power=1000.0, **given).fit.history.elbo
+    without = compressed(module, quick, fine_tune_epochs=0).fit.history.elbo
+    explicit = compressed(module, quick, power=50.0, fine_tune_epochs=0).fit.history.elbo
+    assert without == explicit != default.history.elbo
+
+
 def test_bad_arguments(module):
     with pytest.raises(ConfigurationError, match="give one target; got nodes and latency"):
         compressed(module, nodes=3, latency=1.0)
