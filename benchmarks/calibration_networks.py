@@ -65,7 +65,9 @@ def run(prior: str, correlation: float, seed: int) -> dict:
         fit = ss.fit(net, x, y, ss.TrainingOptions(seed=seed), progress=False)
     inclusion = fit.guide.inclusion()
     summary = ss.inclusion_summary(fit.guide, history=fit.history)
-    last = summary["inclusion"].where(summary["inclusion"] > 0, summary["removed_inclusion"])
+    last = summary["inclusion"]
+    if "removed_inclusion" in summary:
+        last = last.where(last > 0, summary["removed_inclusion"])
     last = {name: rows.to_numpy() for name, rows in last.groupby(summary["group"])}
     return {
         "real": truth["input"].tolist(),

@@ -77,9 +77,10 @@ class TrainingOptions:
         gates free. None: never stop early.
     :param min_delta: the smallest rise that counts, in nats per observation.
     :param remove_below: nodes and predictors leave the network (model, guide, optimizer, data) while it is trained,
-        once their inclusion has been below this in ``remove_after`` epochs in a row. None keeps all. Results speak of
-        the original network: removed members have inclusion 0, and ``history.removed`` says which left and when.
-        Nodes stay where the activation of 0 is not 0, because a closed node then still passes on a constant.
+        once their inclusion has been below this and their prior's (nodes: or 0.01) in ``remove_after`` epochs in a row
+        at full KL weight. None keeps all. Results speak of the original network: removed members have inclusion 0, and
+        ``history.removed`` says which left and when. Nodes stay where the activation of 0 is not 0, because a closed
+        node then still passes on a constant.
     :param remove_after: epochs in a row below ``remove_below`` after which a node leaves. An epoch of a few steps is
         looked at once in 20 steps; one of more than 500 steps counts as several, here and in ``patience``.
     :param compile: how a step runs. False ("off"): under Pyro's handlers. "trace": as a graph of tensor operations,

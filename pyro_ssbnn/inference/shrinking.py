@@ -35,6 +35,7 @@ from pyro_ssbnn.structure.network import Network
 
 __all__ = ["LiveNetwork", "PresentScales", "due_for_removal", "may_lose_members", "narrowed_guide"]
 
+_IDLE = 0.01  # inclusion of a node, whatever its prior
 _MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
@@ -43,8 +44,9 @@ def due_for_removal(
 ) -> dict[str, list[int]]:
     """Members still in the network whose inclusion was below threshold and prior in each of the last epochs.
 
-    A member whose odds have risen above the prior odds stays, however small they are; and nobody goes before the KL has
-    its full weight.
+    A predictor whose odds have risen above the prior odds stays, however small they are, and so does a node, unless its
+    inclusion is below 0.01: a prior inclusion far smaller is a price on nodes, one of which stands for another, and no
+    trained gate gets down to 1e-30. Nobody goes before the KL has its full weight.
 
     The likeliest member of a group always stays, so that there is a network left (the guard reports the collapse). A
     predictor is in as long as either of its gates is, and leaves with its linear term.
@@ -63,7 +65,9 @@ def due_for_removal(
             continue
         rows = np.stack(history.inclusion[group.name][-after:])
         prior = group.prior_inclusion.numpy()
-        if group is inputs and linear is not None:
+        if group is not inputs:
+            prior = np.maximum(prior, _IDLE)
+        elif linear is not None:
             rows = 1 - (1 - rows) * (1 - np.stack(history.inclusion[linear.name][-after:]))
             prior = 1 - (1 - prior) * (1 - linear.prior_inclusion.numpy())
         low = np.asarray((rows < np.minimum(below, prior)).all(0))  # what the data favour stays

@@ -185,6 +185,19 @@ class TestRule:
         history.kl_weight[-1] = 0.99
         assert due_for_removal(history, model, below=0.1, after=2) == {}
 
+    def test_an_idle_node_leaves_whatever_its_prior(self):
+        """A prior inclusion of 1e-30 is a price; no gate gets below it, and yet closed ones are out."""
+        rows = [[0.005, 0.02, 0.2, 0.9, 0.001]] * 2
+        model = network(SSIG(inclusion=1e-30), input_inclusion=None)
+        assert due_for_removal(self.history(rows), model, below=0.1, after=2) == {"hidden1": [0, 4]}
+
+    def test_a_predictor_that_the_data_favour_stays_however_small_its_inclusion(self):
+        model = network(SSIG(inclusion=0.3), input_inclusion=1e-4)
+        history = self.history([[0.9] * 5] * 2)
+        rows = [np.asarray([0.005, 5e-5, 0.9, 0.01], dtype=np.float32)] * 2
+        history.inclusion["input"] = rows
+        assert due_for_removal(history, model, below=0.1, after=2) == {"input": [1]}
+
     def test_the_likeliest_member_stays(self):
         rows = [[0.01, 0.02, 0.03, 0.01, 0.01]] * 2
         assert self.due(rows)["hidden1"] == [0, 1, 3, 4]
