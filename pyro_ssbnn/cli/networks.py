@@ -222,12 +222,16 @@ def _input_inclusion(
 
 
 def _of_either(inclusion: Any) -> Any:
-    """Inclusion of each of a predictor's two gates, so that either lets it in with the probability given."""
+    """Inclusion of each of a predictor's two gates, so that either lets it in with the probability given.
+
+    What is no probability is left as it is: the network refuses it.
+    """
     from pyro_ssbnn.priors import each_of_two
 
     if isinstance(inclusion, list):
-        return [each_of_two(probability) for probability in inclusion]
-    return each_of_two(inclusion) if isinstance(inclusion, float) else inclusion
+        return [_of_either(probability) for probability in inclusion]
+    given = isinstance(inclusion, float) and 0 < inclusion < 1
+    return each_of_two(inclusion) if given else inclusion
 
 
 def _probability(part: str, text: str) -> float:

@@ -131,9 +131,15 @@ Predictor = Number | Factor
 
 
 def predictor_from_dict(stored: dict[str, Any]) -> Predictor:
-    """Rebuild from :func:`predictor_to_dict`."""
+    """Rebuild from :func:`predictor_to_dict`; ValueError for what is no number or word where one belongs."""
     options = dict(stored)
     kind = options.pop("kind")
+    words = [options["name"], *options.get("levels", ())]
+    numbers = [options[name] for name in ("loc", "scale") if kind != "factor"]
+    if not all(isinstance(word, str) for word in words) or not all(
+        isinstance(number, int | float) for number in numbers
+    ):
+        raise ValueError(f"a predictor of {words[:3]} and {numbers}: expected words and numbers")
     if kind == "factor":
         return Factor(**{**options, "levels": tuple(options["levels"])})
     return Number(**options)

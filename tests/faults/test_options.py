@@ -95,6 +95,7 @@ def test_wild_options(call, table, tiny, tmp_path, number, tell):
         (("--hidden", "100000000"), ("GiB of memory",)),
         (("--threads", "100000"), ("--threads",)),
         (("--seed", "-1"), ("--seed", "4,294,967,295")),
+        (("--input-inclusion", "10000000000"), ("strictly between 0 and 1", "10000000000")),
         (("--input-inclusion", ""), ("--input-inclusion: expected a number",)),
         (("--clip-norm", "inf"), ("--clip-norm", "inf")),
         (("--temperature", "inf", "inf"), ("--temperature", "inf")),

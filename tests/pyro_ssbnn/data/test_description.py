@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pyro_ssbnn.data import ColumnChoice, Table, TableDescription
-from pyro_ssbnn.data.predictors import Factor, Number
+from pyro_ssbnn.data.predictors import Factor, Number, predictor_from_dict
 from pyro_ssbnn.data.wording import command_option
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
@@ -245,3 +245,13 @@ def test_large_numbers_keep_their_differences():
     x = described({"time": times}, columns=["time"]).encode(Table.of({"time": times}))[:, 0]
     expected = (np.arange(N) - (N - 1) / 2) / np.std(np.arange(N))
     np.testing.assert_allclose(x, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"loc": None}, {"scale": "1"}, {"name": 3}, {"kind": "factor", "levels": ["a", 1]}]
+)
+def test_a_stored_predictor_is_of_words_and_numbers(wrong):
+    stored = {"kind": "number", "name": "a", "loc": 0.0, "scale": 1}
+    assert predictor_from_dict(stored).name == "a"
+    with pytest.raises(ValueError, match="expected words and numbers"):
+        predictor_from_dict({**stored, **wrong})
