@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -104,6 +105,19 @@ def name_aliases(app, domain, objtype, content):
             text.parent.replace(text, nodes.Text(plain))
 
 
+def date_results(app, page, source):
+    """List the files of results with the day and the commit that wrote them; only a clone knows."""
+    if page != "benchmarks":
+        return
+    rows = []
+    for file in sorted((HERE.parent / "benchmarks/results").glob("*.json")):
+        command = ["git", "log", "-1", "--format=%as | %h", "--", str(file)]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+        rows += [f"| {file.name} | {done.stdout.strip()} |"] if done.stdout.strip() else []
+    table = ["| file | written | commit |", "|---|---|---|", *rows]
+    source[0] = source[0].replace("<!-- files -->", "\n".join(table) if rows else "")
+
+
 def setup(app):
     """Write the pages of the reference, which docs/reference.py makes, and link the names in it."""
     reference = runpy.run_path(str(HERE / "reference.py"))
@@ -111,4 +125,5 @@ def setup(app):
     app.connect("missing-reference", public_home)
     app.connect("autodoc-process-docstring", add_formulas)
     app.connect("object-description-transform", name_aliases, priority=900)
+    app.connect("source-read", date_results)
     app.connect("source-read", reference["link_names"])
