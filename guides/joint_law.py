@@ -22,9 +22,9 @@ from pyro_ssbnn.structure.description import NetworkDescription
 __all__ = ["MOST_LISTED", "MOST_TOGETHER", "JointLaw"]
 
 MOST_TOGETHER = 12
-"""Predictors of a block at most, as a rule: 4,096 sets."""
+"""Predictors of a block at most that may correlate by chance: 4,096 sets."""
 MOST_LISTED = 50
-"""Predictors of a block at most where twelve do not hold all that correlate."""
+"""Predictors of a block at most that correlate by more."""
 
 _LAW = ("sets", "log_mass", "linear", "precision")
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.distributions.blocks import MOST_SETS, block_evidence, gates_of
-from pyro_ssbnn.guides.joint_law import MOST_TOGETHER, JointLaw
+from pyro_ssbnn.guides.joint_law import MOST_LISTED, MOST_TOGETHER, JointLaw
 from pyro_ssbnn.inference.block_moments import BlockMoments, block_moments, open_alone, outer
 from pyro_ssbnn.inference.block_prior import BlockPrior
 from pyro_ssbnn.inference.probable_sets import most_probable_sets
@@ -51,34 +51,38 @@ def correlations(x: Tensor, columns: Axis) -> Tensor:
     return found.scatter_reduce(0, pairs, of_columns.flatten(), "amax").view(p, p)
 
 
-def correlated_blocks(x: Tensor, columns: Axis, most: int = MOST_TOGETHER) -> list[list[int]]:
+def correlated_blocks(
+    x: Tensor, columns: Axis, most: int = MOST_TOGETHER, listed: int = MOST_LISTED
+) -> list[list[int]]:
     r"""Predictors that compete: pairs in the order of their correlation, joined while a block has room.
 
-    Up to twelve predictors are one block where there is room for them. Otherwise only pairs whose correlation, the
-    largest of any two of their columns, exceeds 0.2 and what chance hardly makes are joined: :math:`3/\sqrt N`, and in
-    blocks that take longer, of more than twelve, :math:`(\sqrt{2\log m} + 1/2)/\sqrt N`, m the number of all pairs.
+    Up to twelve predictors are one block where there is room for them. Otherwise a pair is joined whose correlation,
+    the largest of any two of their columns, exceeds 0.2 and :math:`3/\sqrt N`, what chance hardly makes of one pair.
+    Blocks grow beyond twelve by what it hardly makes of any, :math:`(\sqrt{2\log m} + 1/2)/\sqrt N`, m the number
+    of pairs.
 
     :param x: predictors ``[N, columns]``.
     :param columns: whose columns they are.
     :param most: members of a block at most, and a third of its columns.
+    :param listed: the same of a block whose members correlate so much.
     :returns: ascending indices of each block, blocks in the order of their first members.
     """
     p, owners = columns.size, columns.owners.to(x.device)
     widths = owners.bincount(minlength=p).tolist()
-    whole = min(most, MOST_TOGETHER)
-    if p <= whole and len(owners) <= _COLUMNS * whole:
+    if p <= most and len(owners) <= _COLUMNS * most:
         return [list(range(p))]
     correlation = correlations(x, columns).triu(1)
-    chance = (
-        3.0 if most <= MOST_TOGETHER else math.sqrt(2 * math.log(max(1, p * (p - 1) / 2))) + 0.5
-    )
-    high = (correlation > max(_CORRELATED, chance / math.sqrt(len(x)))).nonzero()
-    order = correlation[high[:, 0], high[:, 1]].argsort(descending=True, stable=True)
+    chance, root = math.sqrt(2 * math.log(max(1, p * (p - 1) / 2))) + 0.5, math.sqrt(len(x))
+    high = (correlation > max(_CORRELATED, 3 / root)).nonzero()
+    found = correlation[high[:, 0], high[:, 1]]
+    order = found.argsort(descending=True, stable=True)
+    strong = (found[order] > max(_CORRELATED, chance / root)).tolist()
     block_of = {j: [j] for j in range(p)}
-    for i, j in high[order].tolist():
+    for (i, j), close in zip(high[order].tolist(), strong, strict=True):
         one, other = block_of[i], block_of[j]
         together = sum(widths[m] for m in (*one, *other))
-        if one is other or len(one) + len(other) > most or together > _COLUMNS * most:
+        room = listed if close else most
+        if one is other or len(one) + len(other) > room or together > _COLUMNS * room:
             continue
         one += other
         block_of |= dict.fromkeys(other, one)

@@ -7,11 +7,9 @@ In turns with it, the LogNormal law of the noise variance under an InverseGamma(
 
 and the laws of slab scales t follow the gradient of their part of the bound. Two families are tried where there is a
 slab scale, and that of the higher bound is kept: weights u independent of t, which suits scales that the data leave
-open, and effective weights t u independent of t, which suits weights that the data know. Where blocks of twelve do not
-hold all predictors that correlate, larger ones are tried as well, of whose sets only the most probable have a
-probability. With a the mean of t (1 if centred) and b that of its square, the linear model sees targets
-:math:`(a/b) y`, a noise precision :math:`b E[1/\sigma^2]` and a slab precision :math:`1/\sigma_0^2`
-(:math:`E[t^{-2}]/\sigma_0^2` if centred).
+open, and effective weights t u independent of t, which suits weights that the data know. With a the mean of t (1 if
+centred) and b that of its square, the linear model sees targets :math:`(a/b) y`, a noise precision
+:math:`b E[1/\sigma^2]` and a slab precision :math:`1/\sigma_0^2` (:math:`E[t^{-2}]/\sigma_0^2` if centred).
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from torch import Tensor
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.block import BlockGuide
-from pyro_ssbnn.guides.joint_law import MOST_LISTED, MOST_TOGETHER, JointLaw
+from pyro_ssbnn.guides.joint_law import JointLaw
 from pyro_ssbnn.inference.block_ascent import BlockAscent, Fitted, Regression, correlated_blocks
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
@@ -71,20 +69,11 @@ def settle(model: Network, guide: Guide, x: Tensor, y: Tensor, *, seed: int = 0)
     with isolated(seed, like):
         guide.release()
         begun = {name: value.clone() for name, value in guide.state_dict().items()}
-
-        def run(blocks: list[list[int]], centred: bool) -> _Run:
-            guide.load_state_dict(begun)
-            return _Settling(model, guide, x.to(like), y.to(like), blocks, centred, seed).run()
-
-        columns = model.description.inputs.columns
-        small, large = (
-            correlated_blocks(x, columns, most) for most in (MOST_TOGETHER, MOST_LISTED)
-        )
-        best = run(small, False)
-        if large != small:
-            best = max(best, run(large, False), key=lambda run: run.bound)
+        runs = [_Settling(model, guide, x.to(like), y.to(like), False, seed).run()]
         if guide.mean_slab_scale(model.description.groups[0].name) is not None:
-            best = max(best, run(best.law.members, True), key=lambda run: run.bound)
+            guide.load_state_dict(begun)
+            runs.append(_Settling(model, guide, x.to(like), y.to(like), True, seed).run())
+        best = max(runs, key=lambda run: run.bound)
         guide.load_state_dict(best.latents)
         guide.take_law(best.law)
 
@@ -99,14 +88,7 @@ class _Settling:
     """One run, in double precision; the guide holds the laws of noise and slab scales."""
 
     def __init__(
-        self,
-        model: Network,
-        guide: BlockGuide,
-        x: Tensor,
-        y: Tensor,
-        blocks: list[list[int]],
-        centred: bool,
-        seed: int,
+        self, model: Network, guide: BlockGuide, x: Tensor, y: Tensor, centred: bool, seed: int
     ) -> None:
         self.model, self.guide, self.centred, self.seed = model, guide, centred, seed
         self.group = model.description.groups[0]
@@ -123,6 +105,7 @@ class _Settling:
         unit = guide.mean_slab_scale(self.group.name)
         if unit is not None and not centred:
             mean = mean / unit.double().unsqueeze(-1)
+        blocks = correlated_blocks(x, inputs.columns)
         start = (blocks, mean, inclusion)
         self.ascent = BlockAscent(model.description, x.double(), self.y, weights, *start)
         self.rows, self.squares = self.ascent.rows, self.ascent.y.square().sum(0)

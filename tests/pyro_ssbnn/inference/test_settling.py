@@ -48,11 +48,17 @@ def settled(net, x, y, dtype=torch.float64):
     return guide
 
 
-def run(net, x, y, guide=None, centred=False, blocks=None):
+def run(net, x, y, guide=None, centred=False):
     guide = guide or ss.BlockGuide(net).double()
-    blocks = blocks or correlated_blocks(x, net.description.inputs.columns)
     with torch.no_grad(), pyro.validation_enabled(False):
-        return _Settling(net, guide, x, y, blocks, centred, 0).run()
+        return _Settling(net, guide, x, y, centred, 0).run()
+
+
+def bound_of(net, x, y, blocks, monkeypatch):
+    """The bound where blocks are these."""
+    with monkeypatch.context() as patch:
+        patch.setattr("pyro_ssbnn.inference.settling.correlated_blocks", lambda *_: blocks)
+        return run(net, x, y).bound
 
 
 def exact(x, y):
@@ -128,13 +134,13 @@ def test_blocks_that_do_not_correlate_lose_nothing():
     assert torch.allclose(found, part.inclusion()["input"], atol=1e-5)
 
 
-def test_bound_of_several_blocks_lies_below_the_evidence_and_rises_with_their_size():
+def test_bound_of_several_blocks_lies_below_the_evidence_and_rises_with_their_size(monkeypatch):
     x, y = data(p=6, correlation=0.8)
     net = network(p=6)
     bounds = []
     for most in (1, 2, 3, 6):
-        blocks = correlated_blocks(x, net.description.inputs.columns, most)
-        bounds.append(run(net, x, y, blocks=blocks).bound)
+        blocks = correlated_blocks(x, net.description.inputs.columns, most, most)
+        bounds.append(bound_of(net, x, y, blocks, monkeypatch))
     assert bounds == sorted(bounds)
     assert bounds[0] < bounds[1] - 1e-3
     assert bounds[-1] == pytest.approx(exact(x, y).log_marginal)
@@ -166,7 +172,7 @@ def test_thirteen_that_correlate_are_one_block_and_exact():
     assert torch.allclose(guide.inclusion()["input"], mass @ gate_table(13, mass), atol=1e-9)
 
 
-def test_sixteen_that_correlate_have_the_posterior_of_the_most_probable_sets():
+def test_sixteen_that_correlate_have_the_posterior_of_the_most_probable_sets(monkeypatch):
     """The law is the posterior given that one of its sets is the one; no other 16,384 sets have much more of it."""
     x, y = data(p=16, correlation=0.9)
     net = network(p=16, inclusion=0.15)
@@ -182,7 +188,7 @@ def test_sixteen_that_correlate_have_the_posterior_of_the_most_probable_sets():
     bound = evidence + math.log(listed.sum())
     assert torch.allclose(each, torch.full_like(each, bound), atol=1e-6)
     halves = [[*range(8)], [*range(8, 16)]]
-    assert run(net, x, y, blocks=halves).bound < bound - 0.01
+    assert bound_of(net, x, y, halves, monkeypatch) < bound - 0.01
     again = ss.BlockGuide(net, **guide.to_config()).double()
     again.load_state_dict(guide.state_dict())
     assert torch.equal(again.inclusion()["input"], guide.inclusion()["input"])
@@ -337,10 +343,14 @@ def test_blocks_join_what_correlates_most_while_there_is_room():
     each = Axis("input", 6)
     assert correlated_blocks(x, each) == [[0, 1, 2, 3, 4, 5]]  # there is room for all
     assert correlated_blocks(x, each, 3) == [[0, 1, 2], [3, 4, 5]]
-    assert sorted(len(b) for b in correlated_blocks(x, each, 2)) == [1, 1, 2, 2]
+    assert correlated_blocks(x, each, 2) == [
+        [0, 1, 2],
+        [3, 4, 5],
+    ]  # what correlates so much goes on
+    assert sorted(len(b) for b in correlated_blocks(x, each, 2, 2)) == [1, 1, 2, 2]
     assert correlated_blocks(noise, each, 3) == [[j] for j in range(6)]
     factors = Axis("input", 3, (2, 2, 2))  # the one in the middle has columns of either kind
-    assert correlated_blocks(x, factors, 2) in ([[0, 1], [2]], [[0], [1, 2]])
+    assert correlated_blocks(x, factors, 2, 2) in ([[0, 1], [2]], [[0], [1, 2]])
 
 
 def test_a_predictor_of_several_columns_has_one_gate():

@@ -53,7 +53,7 @@ def settled(inclusion, x, y, blocks=None, monkeypatch=None):
     if blocks is not None:
         monkeypatch.setattr(
             "pyro_ssbnn.inference.settling.correlated_blocks",
-            lambda x, columns, most: correlated_blocks(x, columns, blocks),
+            lambda x, columns: correlated_blocks(x, columns, blocks, blocks),
         )
     guide = ss.BlockGuide(net).double()
     ss.settle(net, guide, x, y)
