@@ -65,7 +65,7 @@ def open_alone(
     :returns: the columns ``[n, m]``, their gates, linear part ``[n, size, m]`` and precision ``[n, size, m, m]``.
     """
     most = max(1, int(open.sum(-1).max()))
-    places = open.argsort(dim=-1, descending=True, stable=True)[:, :most]
+    places = open.topk(most, dim=-1).indices
     rows, of_rows = places.unsqueeze(-1), places.unsqueeze(-2)
     precision = precision.movedim(0, -1)[rows, of_rows].movedim(-1, 1)
     return places, open.gather(-1, places), linear.T[places].mT, precision
