@@ -78,12 +78,12 @@ def draw_blocks(case: str, correlation: float, seed: int) -> tuple[ss.MLP, Tenso
     blocks, rows = BLOCKS[case]
     options = {"generator": torch.Generator().manual_seed(1_000_000 + seed), "dtype": torch.float64}
     p = blocks * SIZE
-    priors = {"ss-gl": ss.SSGL(), "ss-ghs": ss.SSGHS()}
+    priors = {"ss-gl": ss.GroupLasso(), "ss-ghs": ss.GroupHorseshoe()}  # the slabs of these
     net = ss.MLP(
         p,
         [],
-        prior=priors.get(case, ss.Gaussian()),
-        output_prior=None if case in priors else ss.Gaussian(scale=SLAB),
+        prior=ss.Gaussian(),
+        output_prior=priors.get(case, ss.Gaussian(scale=SLAB)),
         likelihood=ss.GaussianLikelihood(concentration=CONCENTRATION, rate=RATE),
         input_inclusion=ACTING / p,
     ).double()
