@@ -9,7 +9,7 @@ weakest nodes lose least for what they save,
 .. math:: \min_l\ \frac{\ell(S) - \ell(S \setminus W_l)}{C(S) - C(S \setminus W_l)},
 
 gives them up, and so on until the cost is within its limit. :math:`W_l` are so many nodes that they save a step of the
-way there.
+way there. Layers whose maps are added up count as one: a channel of their sum is there as long as one writes to it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 
 from pyro_ssbnn.compression.targets import largest_within
 from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["allocated"]
+__all__ = ["allocated", "joined_layers"]
 
 Counts = Mapping[str, int]
 """Nodes that are left of each layer."""
@@ -66,6 +67,25 @@ def allocated(
             raise ConfigurationError(f"compress: {what} of {most:g}: no layer saves anything more.")
         left[layer], now, before = fresh[layer]
     return left
+
+
+def joined_layers(description: NetworkDescription) -> list[tuple[str, ...]]:
+    """Gated layers that are added up member by member, as in a residual network: their members leave together.
+
+    A channel of such a sum costs as long as one layer writes to it. A layer that is added to nothing, or elsewhere
+    than member by member, stands alone.
+    """
+    joined = {group.name: [group.name] for group in description.gated_layers}
+    for total in description.sums:
+        everywhere = tuple(range(total.size))
+        alike = all(name in joined and places == everywhere for name, places in total.terms)
+        if total.whole or not alike:
+            continue
+        names = list(dict.fromkeys(n for name, _ in total.terms for n in joined[name]))
+        before = [id(joined[name]) for name, _ in total.terms]
+        joined = {name: names if id(own) in before else own for name, own in joined.items()}
+        joined[total.name] = names
+    return list(dict.fromkeys(tuple(names) for names in joined.values()))
 
 
 def _fewer(cost: Callable[[Counts], float], left: Counts, layer: str, most: float) -> int:

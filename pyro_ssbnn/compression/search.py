@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_ssbnn.analysis import measure_latency
-from pyro_ssbnn.compression.allocation import allocated
+from pyro_ssbnn.compression.allocation import allocated, joined_layers
 from pyro_ssbnn.compression.targets import largest_within, ranked, smallest_that, work_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
@@ -77,16 +77,19 @@ class Search:
         """Each layer's best nodes within so many multiply-adds."""
         most = limit * self.description.multiply_adds if limit <= 1 else limit
         sizes = {group.name: group.size for group in self.description.gated_layers}
+        logits = {name: self.fitted.guide.inclusion_logits(name).cpu() for name in sizes}
+        streams = {names[0]: names for names in joined_layers(self.description)}
         order = {
-            name: self.fitted.guide.inclusion_logits(name)
-            .cpu()
+            first: torch.stack([logits[name] for name in names])
+            .sum(0)
             .argsort(descending=True, stable=True)
-            for name in sizes
+            for first, names in streams.items()
         }
 
         def selection(counts: Mapping[str, int]) -> Selection:
-            kept = {name: order[name][:n].sort().values for name, n in counts.items()}
-            return Selection(kept, sizes, rule)
+            best = {first: order[first][:n].sort().values for first, n in counts.items()}
+            kept = {name: best[first] for first in counts for name in streams[first]}
+            return Selection({name: kept[name] for name in sizes}, sizes, rule)
 
         def cost(counts: Mapping[str, int]) -> float:
             return work_of(self.description, selection(counts))
@@ -94,7 +97,8 @@ class Search:
         def score(counts: Mapping[str, int]) -> float:
             return self._log_likelihood(selection(counts))
 
-        return selection(allocated(cost, score, sizes, most, "multiply_adds"))
+        together = {first: sizes[first] for first in streams}
+        return selection(allocated(cost, score, together, most, "multiply_adds"))
 
     @torch.no_grad()
     def _log_likelihood(self, selection: Selection) -> float:

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from pyro_ssbnn.compression.allocation import allocated
+import pyro_ssbnn as ss
+from pyro_ssbnn.compression.allocation import allocated, joined_layers
 from pyro_ssbnn.errors import ConfigurationError
 
 SIZES = {"a": 30, "b": 20}
@@ -58,3 +59,28 @@ def test_the_least_there_is():
 def test_out_of_reach():
     with pytest.raises(ConfigurationError, match=r"cost of 11\.9 cannot be reached.* it is 12"):
         allocated(cost, score, SIZES, 11.9, "cost")
+
+
+class TestLayersThatAreAddedUp:
+    def network(self, **options):
+        return ss.ResNet(
+            (3, 8, 8), 14, prior=ss.SSIG(), likelihood=ss.CategoricalLikelihood(3), **options
+        )
+
+    def test_leave_together(self):
+        """Two blocks a stage; padded shortcuts add a stage's maps to half of the next stage's places."""
+        names = [set(names) for names in joined_layers(self.network().description)]
+        assert {"stem", "stage1_block1_conv2", "stage1_block2_conv2"} in names
+        assert {"stage2_block1_conv2", "stage2_block2_conv2"} not in names
+        assert {"stage1_block1_conv1"} in names
+
+    def test_projected_shortcuts_join_each_stage(self):
+        description = self.network(shortcuts="convolution").description
+        names = [set(names) for names in joined_layers(description)]
+        second = {name for name in (g.name for g in description.gated_layers) if "stage2" in name}
+        assert second - {"stage2_block1_conv1", "stage2_block2_conv1"} in names
+        assert sum(map(len, names)) == len(description.gated_layers)
+
+    def test_without_sums_each_is_alone(self):
+        net = ss.MLP(4, [5, 3], prior=ss.SSIG(), likelihood=ss.GaussianLikelihood())
+        assert joined_layers(net.description) == [("hidden1",), ("hidden2",)]
