@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,13 +12,16 @@ __all__ = ["replacing", "write_text"]
 
 
 @contextmanager
-def replacing(path: str | Path, previous: Path | None = None) -> Iterator[Path]:
+def replacing(
+    path: str | Path, previous: Path | None = None, check: Callable[[], None] | None = None
+) -> Iterator[Path]:
     """Give a temporary path in the same folder, which takes the place of ``path`` once the block has succeeded.
 
     The folder is made when it is missing. When the block raises, the temporary file is removed and an older file
     under the final name stays as it was.
 
     :param previous: what the older file is called from then on, in the same folder; by default it goes.
+    :param check: called at the last moment before; what it raises leaves all as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +36,8 @@ def replacing(path: str | Path, previous: Path | None = None) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 is for secrets
+        if check is not None:
+            check()
         if previous is not None and path.exists():
             path.replace(previous)
         temporary.replace(path)

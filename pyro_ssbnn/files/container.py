@@ -7,7 +7,7 @@ library itself compares all lengths with the file's before it reads a tensor.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ def write_record(
     header: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     previous: Path | None = None,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Write a record whole or not at all.
 
     :param kind: ``fit``, ``mixture`` or ``compact``.
     :param previous: what the older file of that name is called from then on; by default it goes.
+    :param check: called at the last moment before it takes its place, see :func:`~pyro_ssbnn.files.atomic.replacing`.
     :raises OSError: when it cannot be written.
     """
     metadata = {
@@ -49,7 +51,7 @@ def write_record(
     }
     # Clones: safetensors refuses tensors that share storage.
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    with replacing(path, previous) as temporary:
+    with replacing(path, previous, check) as temporary:
         try:
             save_file(plain, temporary, metadata=metadata)
         except SafetensorError as error:  # the writer's only error is the disk's

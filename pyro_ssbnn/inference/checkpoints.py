@@ -80,14 +80,18 @@ class Checkpoints:
             return
         start = time.perf_counter()
         try:
-            if self._written is not None and self._stamp() not in (None, self._written):
-                raise FileExistsError(f"{self.path} is there, and not what this run wrote")
-            write_fit(result, self.path, _previous(self.path))
+            self._require_own()
+            write_fit(result, self.path, _previous(self.path), self._require_own)
             self._written = self._stamp()
         finally:
             now = time.perf_counter()
             self._next = now + max(self._every, _LEAST_SHARE * (now - start))
         _log.info("Checkpoint after %g epochs: %s", result.history.epoch, self.path)
+
+    def _require_own(self) -> None:
+        """Refuse to replace what another run has put in place of this one's checkpoint."""
+        if self._written is not None and self._stamp() not in (None, self._written):
+            raise FileExistsError(f"{self.path} is there, and not what this run wrote")
 
     def _stamp(self) -> tuple[int, int] | None:
         """What tells the file of the newest checkpoint from another, None where there is none."""

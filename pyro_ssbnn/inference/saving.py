@@ -6,7 +6,7 @@ Loading runs no code from the file, and makes nothing larger than the file is: s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,16 @@ def save_fit(result: Fit, path: str | Path) -> None:
     write_fit(result, path)
 
 
-def write_fit(result: Fit, path: str | Path, previous: Path | None = None) -> None:
-    """As :func:`save_fit`.
-
-    :param previous: what the older file of that name is called from then on; by default it goes.
-    """
+def write_fit(
+    result: Fit,
+    path: str | Path,
+    previous: Path | None = None,
+    check: Callable[[], None] | None = None,
+) -> None:
+    """As :func:`save_fit`; see :func:`~pyro_ssbnn.files.container.write_record`."""
     check_that("save_fit", "result", result, isinstance(result, Fit), "what fit returned")
     result.require_match("save_fit")
-    write_record(path, "fit", *packed(result), previous)
+    write_record(path, "fit", *packed(result), previous, check)
 
 
 def packed(result: Fit) -> tuple[dict[str, Any], dict[str, Tensor]]:

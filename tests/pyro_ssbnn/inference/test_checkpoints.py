@@ -10,7 +10,7 @@ import torch
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.errors import CheckpointError, CollapseWarning, ConfigurationError
-from pyro_ssbnn.inference import checkpoints
+from pyro_ssbnn.inference import checkpoints, saving
 from pyro_ssbnn.inference.checkpoints import Checkpoints, last_checkpoint
 
 X = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
@@ -216,3 +216,23 @@ def test_what_another_run_has_put_there_is_left_alone(tmp_path, caplog):
     assert path.read_bytes() == other
     assert "is there, and not what this run wrote" in caplog.text
     assert_same(result, ss.fit(net(), X, Y, OPTIONS, progress=False))
+
+
+def test_what_comes_while_a_checkpoint_is_written_is_left_alone(tmp_path, monkeypatch, caplog):
+    """The look before the writing does not do: another run's file may come during it."""
+    path, other = tmp_path / "run.safetensors", b"another run's"
+    result = run(tmp_path / "first.safetensors")
+    written = Checkpoints(path, 1e-9)
+    written.begin(result)
+    packed = saving.packed
+
+    def slow(result):
+        path.write_bytes(other)
+        return packed(result)
+
+    monkeypatch.setattr(saving, "packed", slow)
+    with caplog.at_level(logging.WARNING, "pyro_ssbnn"):
+        written.write(result)
+    assert path.read_bytes() == other
+    assert not list(tmp_path.glob(".*"))
+    assert "is there, and not what this run wrote" in caplog.text
