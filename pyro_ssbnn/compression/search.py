@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 
+import pyro
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_ssbnn.analysis import measure_latency
@@ -13,12 +16,14 @@ from pyro_ssbnn.compression.targets import largest_within, ranked, smallest_that
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.inference.screening import mean_output
+from pyro_ssbnn.isolation import isolated, seeded
+from pyro_ssbnn.posterior.draws import site_values, trace_draws
 from pyro_ssbnn.selection import Selection, prune
 
 __all__ = ["Search"]
 
 _ROWS = 256  # of a pass
-_SCORED = 1024  # rows that say what a cut loses, evenly spread over the data
+_SCORED = 512  # rows that say what a cut loses, evenly spread over the data
 
 
 class Search:
@@ -28,7 +33,7 @@ class Search:
     :param fitted: its fit.
     :param validation: rows and labels to measure accuracy on.
     :param rows: of a call whose time is measured.
-    :param training: rows of the fit and their targets, a thousand of which say what a cut loses.
+    :param training: rows of the fit and their targets, some of which say what a cut loses.
     """
 
     def __init__(
@@ -47,6 +52,9 @@ class Search:
         x, y = (part[chosen.to(part.device)].to(like.device) for part in training)
         self.training = x.to(like.dtype), y
         self.latents = mean_output(fitted.model, fitted.guide, self.training[0][:1])[1]
+        with seeded(fitted.options.seed, like.device):
+            self.drawn = site_values(trace_draws(fitted.guide, 1))
+        self.batchwise = deepcopy(fitted.model).train()
 
     def reach(self, target: str, limit: float) -> Selection:
         """The selection.
@@ -102,11 +110,18 @@ class Search:
 
     @torch.no_grad()
     def _log_likelihood(self, selection: Selection) -> float:
-        """Mean log-likelihood of some training rows at the posterior mean of what is selected."""
-        x, y = self.training
-        network = prune(self.fitted.model, self.fitted.guide, selection).network
-        likelihood = self.fitted.model.likelihood
-        f = torch.cat([network(part) for part in x.split(_ROWS)])
+        """Mean log-likelihood of some training rows at a draw of the posterior, with these gates.
+
+        Batch norms take the moments of these rows: those of the whole network are far from the cut one's, and would
+        call every cut as bad as any other.
+        """
+        (x, y), model = self.training, self.batchwise
+        gates = {f"{name}.gate": selection.mask(name) for name in selection.kept}
+        gates = {site: mask.to(x).unsqueeze(0) for site, mask in gates.items()}
+        values = {**self.drawn, **gates}
+        with isolated(self.fitted.options.seed, x), pyro.plate("draws", 1, dim=-2):
+            f = poutine.condition(model.network, data=values)(x).squeeze(0)
+        likelihood = model.likelihood
         f, target, weight = likelihood.unpacked(f, likelihood.as_target(y, f))
         density = likelihood.distribution(f, self.latents).log_prob(target)
         return float((density if weight is None else weight * density).mean())
