@@ -3,8 +3,8 @@ r"""How many nodes each layer keeps for a limit on what the network costs.
 Within a layer nodes are ranked by their odds of inclusion. Across layers odds do not say what a limit asks for: they
 weigh a node against its weights, whatever it computes, and a dense layer of a convolutional network, where the weights
 are, would be cut first although it costs little. Across layers the data decide (NetAdapt, Yang et al. 2018). With
-:math:`C` the cost and :math:`\ell` the log-likelihood of training rows at posterior mean weights, the layer whose
-weakest nodes lose least for what they save,
+:math:`C` the cost and :math:`\ell` the log-likelihood of training rows (:mod:`pyro_ssbnn.compression.scoring`), the
+layer whose weakest nodes lose least for what they save,
 
 .. math:: \min_l\ \frac{\ell(S) - \ell(S \setminus W_l)}{C(S) - C(S \setminus W_l)},
 

@@ -28,10 +28,8 @@ from pyro_ssbnn.selection import Pruning, prune, select
 __all__ = ["Compression", "compress"]
 
 _FINE_TUNED = 3  # one epoch of fine-tuning for so many of the run
-_POWER, _POWER_WITHIN = (
-    50.0,
-    1000.0,
-)  # of the likelihood: where the prior decides on the size, and where a limit does
+_POWER = 50.0  # of the likelihood, where the prior decides on the size
+_POWER_WITHIN = 1000.0  # the same where a limit does
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 
-import pyro
 import torch
-from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_ssbnn.analysis import measure_latency
 from pyro_ssbnn.compression.allocation import allocated, joined_layers
+from pyro_ssbnn.compression.scoring import CutLikelihood
 from pyro_ssbnn.compression.targets import largest_within, ranked, smallest_that, work_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.inference.screening import mean_output
-from pyro_ssbnn.isolation import isolated, seeded
-from pyro_ssbnn.posterior.draws import site_values, trace_draws
 from pyro_ssbnn.selection import Selection, prune
 
 __all__ = ["Search"]
 
 _ROWS = 256  # of a pass
-_SCORED = 512  # rows that say what a cut loses, evenly spread over the data
 
 
 class Search:
@@ -33,7 +27,7 @@ class Search:
     :param fitted: its fit.
     :param validation: rows and labels to measure accuracy on.
     :param rows: of a call whose time is measured.
-    :param training: rows of the fit and their targets, some of which say what a cut loses.
+    :param training: rows of the fit and their targets, which say what a cut loses.
     """
 
     def __init__(
@@ -47,14 +41,7 @@ class Search:
         self.module, self.fitted, self.validation, self.rows = module, fitted, validation, rows
         self.description = fitted.model.description
         self.best, self.number = ranked(fitted.guide, self.description)
-        like = next(p for p in fitted.guide.parameters())
-        chosen = torch.linspace(0, len(training[0]) - 1, _SCORED).round().long().unique()
-        x, y = (part[chosen.to(part.device)].to(like.device) for part in training)
-        self.training = x.to(like.dtype), y
-        self.latents = mean_output(fitted.model, fitted.guide, self.training[0][:1])[1]
-        with seeded(fitted.options.seed, like.device):
-            self.drawn = site_values(trace_draws(fitted.guide, 1))
-        self.batchwise = deepcopy(fitted.model).train()
+        self.training = training
 
     def reach(self, target: str, limit: float) -> Selection:
         """The selection.
@@ -102,29 +89,13 @@ class Search:
         def cost(counts: Mapping[str, int]) -> float:
             return work_of(self.description, selection(counts))
 
+        likelihood = CutLikelihood(self.fitted, *self.training)
+
         def score(counts: Mapping[str, int]) -> float:
-            return self._log_likelihood(selection(counts))
+            return likelihood(selection(counts))
 
         together = {first: sizes[first] for first in streams}
         return selection(allocated(cost, score, together, most, "multiply_adds"))
-
-    @torch.no_grad()
-    def _log_likelihood(self, selection: Selection) -> float:
-        """Mean log-likelihood of some training rows at a draw of the posterior, with these gates.
-
-        Batch norms take the moments of these rows: those of the whole network are far from the cut one's, and would
-        call every cut as bad as any other.
-        """
-        (x, y), model = self.training, self.batchwise
-        gates = {f"{name}.gate": selection.mask(name) for name in selection.kept}
-        gates = {site: mask.to(x).unsqueeze(0) for site, mask in gates.items()}
-        values = {**self.drawn, **gates}
-        with isolated(self.fitted.options.seed, x), pyro.plate("draws", 1, dim=-2):
-            f = poutine.condition(model.network, data=values)(x).squeeze(0)
-        likelihood = model.likelihood
-        f, target, weight = likelihood.unpacked(f, likelihood.as_target(y, f))
-        density = likelihood.distribution(f, self.latents).log_prob(target)
-        return float((density if weight is None else weight * density).mean())
 
     def _pruned(self, k: int) -> nn.Module:
         return prune(self.fitted.model, self.fitted.guide, self.best(k, "")).network

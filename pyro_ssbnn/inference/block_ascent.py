@@ -32,7 +32,7 @@ __all__ = ["BlockAscent", "Regression", "correlated_blocks", "correlations"]
 _SWEEPS = 500
 _MOVED = 1e-6  # of a weight's mean, in standard deviations of the slab
 _CORRELATED = 0.2  # less is left to the means of other blocks
-_PART = 4_096  # sets whose evidence is found at a time
+_NUMBERS = 2**23  # of the precisions of sets whose evidence is found together
 _COLUMNS = 3  # of a block, for each predictor that it has room for
 
 
@@ -64,7 +64,7 @@ def correlated_blocks(
     :param x: predictors ``[N, columns]``.
     :param columns: whose columns they are.
     :param most: members of a block at most, and a third of its columns.
-    :param listed: the same of a block whose members correlate so much.
+    :param listed: members, and columns, of a block whose members correlate so much.
     :returns: ascending indices of each block, blocks in the order of their first members.
     """
     p, owners = columns.size, columns.owners.to(x.device)
@@ -82,7 +82,7 @@ def correlated_blocks(
         one, other = block_of[i], block_of[j]
         together = sum(widths[m] for m in (*one, *other))
         room = listed if close else most
-        if one is other or len(one) + len(other) > room or together > _COLUMNS * room:
+        if one is other or len(one) + len(other) > room or together > max(_COLUMNS * most, room):
             continue
         one += other
         block_of |= dict.fromkeys(other, one)
@@ -191,7 +191,7 @@ class BlockAscent:
         members = len(self.members[index])
 
         def score(sets: Tensor) -> Tensor:
-            parts = sets.split(_PART)
+            parts = sets.split(max(1, _NUMBERS // size**2))
             each = [self._log_joint(index, part, linear, precision, given) for part in parts]
             return torch.cat(each)
 

@@ -18,10 +18,8 @@ from pyro_ssbnn.distributions.blocks import MOST_SETS
 __all__ = ["most_probable_sets"]
 
 _ROUNDS = 40  # beyond which it ends once the list is full
-_FIRST, _LATER = (
-    128,
-    16,
-)  # sets whose neighbours a round looks at, before and after the list is full
+_FIRST = 128  # sets whose neighbours a round looks at
+_LATER = 16  # the same once the list is full
 _MATTERS = 1e-5  # of the probability of all sets that are known
 
 
