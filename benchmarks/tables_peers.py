@@ -23,7 +23,6 @@ from sklearn.preprocessing import StandardScaler
 from tables_problems import Table
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.priors import each_of_two
 
 Array = NDArray[np.float64]
 
@@ -32,12 +31,12 @@ class Answer(NamedTuple):
     """Predictions of the test rows.
 
     :param mean: E[y], ``[N]``.
-    :param log_density: log p(y) of each, ``[N]``.
+    :param log_density: log p(y) of each, ``[N]``; None where a method has no density.
     :param selected: predictors called relevant; None where a method calls none.
     """
 
     mean: Array
-    log_density: Array
+    log_density: Array | None
     selected: set[int] | None = None
 
 
@@ -49,7 +48,7 @@ class Data(NamedTuple):
 
 
 def network_and_data(
-    table: Table, prior: str = "ss-ghs", *, linear: bool = False
+    table: Table, prior: str = "ss-ghs"
 ) -> tuple[ss.MLP, Data, Data, tuple[float, float]]:
     """A network of the package at its defaults, [32], predictors' prior inclusion 1/p, with training and test rows.
 
@@ -69,31 +68,33 @@ def network_and_data(
         "counts": ss.PoissonLikelihood,
     }[table.kind]()
     priors = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
-    each = each_of_two(1 / p) if linear else 1 / p
-    net = ss.MLP(
-        p, [32], prior=priors[prior](), likelihood=likelihood, input_inclusion=each, linear=linear
-    )
+    net = ss.MLP(p, [32], prior=priors[prior](), likelihood=likelihood, input_inclusion=1 / p)
     return net, data(table.x, table.y), data(table.x_test, table.y_test), (shift, scale)
 
 
-def with_linear_terms(table: Table, seed: int) -> Answer:
-    """The same network with linear terms, as the estimators make it."""
-    return ours(table, seed, linear=True)
+def estimator(table: Table, seed: int) -> Answer:
+    """The package's estimators at their defaults: two hidden layers, linear terms, raw columns."""
+    from pyro_ssbnn.sklearn import SparseBNNClassifier, SparseBNNRegressor
+
+    binary = table.kind == "binary"
+    kind = SparseBNNClassifier if binary else SparseBNNRegressor
+    given = {"likelihood": "poisson"} if table.kind == "counts" else {}
+    model = kind(random_state=seed, **given).fit(table.x, table.y)
+    mean = model.predict_proba(table.x_test)[:, 1] if binary else model.predict(table.x_test)
+    density = model.log_density(table.x_test, table.y_test)
+    return Answer(mean, density, set(np.flatnonzero(model.get_support()).tolist()))
 
 
-def ours(table: Table, seed: int, prior: str = "ss-ghs", *, linear: bool = False) -> Answer:
+def ours(table: Table, seed: int, prior: str = "ss-ghs") -> Answer:
     """A single fit at the package's defaults."""
-    net, train, test, (shift, scale) = network_and_data(table, prior, linear=linear)
+    net, train, test, (shift, scale) = network_and_data(table, prior)
     fitted = ss.fit(net, *train, ss.TrainingOptions(seed=seed), progress=False)
     predicted = ss.predict(fitted.model, fitted.guide, *test, num_draws=400)
-    closed = 1.0
-    for name in ("input", "linear"):
-        closed = closed * (1 - fitted.guide.inclusion().get(name, torch.zeros(())).numpy())
-    inclusion = 1 - np.asarray(closed)
+    inclusion = fitted.guide.inclusion()["input"]
     return Answer(
         shift + scale * predicted.mean.numpy(),
         predicted.log_density.numpy() - np.log(scale),
-        set(np.flatnonzero(inclusion > 0.5).tolist()),
+        set((inclusion > 0.5).nonzero().flatten().tolist()),
     )
 
 
@@ -119,12 +120,12 @@ def bart(table: Table, seed: int) -> Answer:
     selected = set(np.flatnonzero((np.asarray(fitted.varcount) > 0).mean(0) > 0.5).tolist())
     if binary:
         p = np.asarray(fitted.prob_test).mean(0).clip(1e-6, 1 - 1e-6)
-        return Answer(p, _bernoulli(p, table.y_test), selected)
+        return Answer(p, bernoulli(p, table.y_test), selected)
     draws = np.asarray(fitted.yhat_test, dtype=float)
     if table.kind == "counts":  # by the Gaussian draws, as users of BART do
         return Answer(draws.mean(0), _rounded(draws, _sigma(fitted), table.y_test), selected)
     density = norm.logpdf(table.y_test, draws, _sigma(fitted))
-    return Answer(draws.mean(0), _log_mean_exp(density), selected)
+    return Answer(draws.mean(0), log_mean_exp(density), selected)
 
 
 def _sigma(fitted: object) -> Array:
@@ -184,23 +185,12 @@ def gaussian_process(table: Table, seed: int) -> Answer:
     return Answer(mean, norm.logpdf(table.y_test, mean, spread))
 
 
-METHODS = {
-    "ours": ours,
-    "linear": with_linear_terms,
-    "bart": bart,
-    "boosting": boosting,
-    "forest": forest,
-    "lasso": lasso,
-    "gp": gaussian_process,
-}
-
-
 def _point(model: object, table: Table) -> Answer:
     """A method that gives a mean: its density has the variance of its errors in cross-validation."""
     model.fit(table.x, table.y)  # type: ignore[attr-defined]
     if table.kind == "binary":
         p = model.predict_proba(table.x_test)[:, 1].clip(1e-3, 1 - 1e-3)  # type: ignore[attr-defined]
-        return Answer(p, _bernoulli(p, table.y_test))
+        return Answer(p, bernoulli(p, table.y_test))
     mean = model.predict(table.x_test)  # type: ignore[attr-defined]
     if table.kind == "counts":
         return Answer(mean, poisson.logpmf(table.y_test, mean.clip(1e-3)))
@@ -209,10 +199,12 @@ def _point(model: object, table: Table) -> Answer:
     return Answer(mean, norm.logpdf(table.y_test, mean, spread))
 
 
-def _bernoulli(p: Array, y: Array) -> Array:
+def bernoulli(p: Array, y: Array) -> Array:
+    """Log probability of labels of which each is 1 with probability p."""
     return np.log(np.where(y > 0.5, p, 1 - p))
 
 
-def _log_mean_exp(values: Array) -> Array:
+def log_mean_exp(values: Array) -> Array:
+    """Log of the mean of densities over the first axis."""
     largest = values.max(0)
     return np.log(np.exp(values - largest).mean(0)) + largest

@@ -21,7 +21,7 @@ class Table(NamedTuple):
     """One data set.
 
     :param kind: what y is: "real", "binary" or "counts".
-    :param real: indices of the predictors that matter.
+    :param real: indices of the predictors that matter; None where nobody knows.
     """
 
     x: Array
@@ -29,7 +29,7 @@ class Table(NamedTuple):
     x_test: Array
     y_test: Array
     kind: str
-    real: frozenset[int]
+    real: frozenset[int] | None
 
 
 class Problem(NamedTuple):

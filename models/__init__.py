@@ -6,7 +6,7 @@ from pyro_ssbnn.models.compact import CompactConv2d, CompactLinear, CompactNetwo
 from pyro_ssbnn.models.image import ImageNetwork
 from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.models.lenet import LeNet
-from pyro_ssbnn.models.mlp import MLP
+from pyro_ssbnn.models.mlp import MLP, widths_for_rows
 from pyro_ssbnn.models.records import compact_from_state, network_from_config
 from pyro_ssbnn.models.resnet import ResNet, WideResNet
 from pyro_ssbnn.models.traced import PlainModule, TracedNetwork, from_module, plain_module
@@ -31,4 +31,5 @@ __all__ = [
     "from_module",
     "network_from_config",
     "plain_module",
+    "widths_for_rows",
 ]

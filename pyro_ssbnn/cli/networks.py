@@ -59,23 +59,24 @@ def build_network(
     """
     from pyro_ssbnn.data import TableDescription
     from pyro_ssbnn.data.own_units import check_transform
-    from pyro_ssbnn.models import MLP
+    from pyro_ssbnn.models import MLP, widths_for_rows
 
     names = preprocessing.feature_names
-    hidden = parse_hidden("64,32" if choice.hidden is None else choice.hidden)
+    number = num_data or len(y)
+    is_table = isinstance(preprocessing.features, TableDescription)
+    if choice.hidden is not None:
+        hidden = parse_hidden(choice.hidden)
+    else:
+        hidden = widths_for_rows(number) if is_table else [64, 32]
     inclusion = _input_inclusion(choice, names)
     linear = choice.linear
     if linear is None:
-        linear = (
-            inclusion is not None
-            and bool(hidden)
-            and isinstance(preprocessing.features, TableDescription)
-        )
+        linear = inclusion is not None and bool(hidden) and is_table
     if linear:
         inclusion = _of_either(inclusion)
     likelihood = _likelihood(choice, preprocessing, y)
     check_transform(likelihood, preprocessing.target, "--transform-target")
-    common: dict[str, Any] = {"prior": _prior(choice, num_data or len(y)), "likelihood": likelihood}
+    common: dict[str, Any] = {"prior": _prior(choice, number), "likelihood": likelihood}
     if choice.activation is not None:
         common["activation"] = choice.activation
     if choice.network is not NetworkKind.mlp:

@@ -21,7 +21,7 @@ from pyro_ssbnn.data.own_units import check_transform
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import TrainingOptions, fit, fit_several
 from pyro_ssbnn.likelihoods import Likelihood
-from pyro_ssbnn.models import MLP
+from pyro_ssbnn.models import MLP, widths_for_rows
 from pyro_ssbnn.priors import BetaInclusion, Prior, each_of_two, from_config
 from pyro_ssbnn.sklearn.fitted import FittedEstimator, with_weights
 from pyro_ssbnn.sklearn.saving import load_estimator, save_estimator
@@ -35,7 +35,7 @@ class SparseBNN(FittedEstimator):
     def __init__(
         self,
         *,
-        hidden: tuple[int, ...] = (64, 32),
+        hidden: tuple[int, ...] | None = None,
         activation: str = "silu",
         prior: str | Prior = "ss-ghs",
         inclusion: float | BetaInclusion | None = None,
@@ -99,7 +99,8 @@ class SparseBNN(FittedEstimator):
         if sample_weight is not None:
             likelihood = replace(likelihood, weighted=True)
             scaled = with_weights(scaled, sample_weight)
-        network = self._network(prepared, likelihood)
+        hidden = widths_for_rows(len(targets)) if self.hidden is None else list(self.hidden)
+        network = self._network(prepared, likelihood, hidden)
         x = prepared.encode(table)
         self.preprocessing_ = prepared
         if self.fits == 1:
@@ -109,7 +110,7 @@ class SparseBNN(FittedEstimator):
             self.result_ = fit_several(network, x, scaled, options, progress=False, **several)
         return self
 
-    def _network(self, prepared: Preprocessing, likelihood: Likelihood) -> MLP:
+    def _network(self, prepared: Preprocessing, likelihood: Likelihood, hidden: list[int]) -> MLP:
         names = prepared.feature_names
         inclusion = self.predictor_inclusion
         if inclusion is not None and not self.select_predictors:
@@ -120,12 +121,12 @@ class SparseBNN(FittedEstimator):
             inclusion = 1 / max(len(names), 2)
         linear = self.linear
         if linear is None:
-            linear = bool(self.hidden) and self.select_predictors
+            linear = bool(hidden) and self.select_predictors
         if linear and isinstance(inclusion, float):
             inclusion = each_of_two(inclusion)
         return MLP(
             len(names),
-            list(self.hidden),
+            hidden,
             prior=self._prior(),
             likelihood=likelihood,
             activation=self.activation,

@@ -39,7 +39,7 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     X is a frame of any library, with text, dates and missing values as they are (:class:`~pyro_ssbnn.data.Table`), or
     an array. As a selector it keeps the columns that are in the network with a probability above one half.
 
-    :param hidden: widths of the hidden layers before selection.
+    :param hidden: widths of the hidden layers before selection; None: (32,) below 2,000 rows, (64, 32) from there.
     :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS`.
     :param prior: of the nodes: a name (``"ss-ghs"``, ``"ss-gl"``, ``"ss-ig"``, ``"gaussian"``, ...) or a prior.
     :param inclusion: prior inclusion probability of a node, with the name of a prior.

@@ -203,6 +203,15 @@ def test_network_from_options(make):
     assert make(noise_scale=50.0).likelihood.scale == pytest.approx(50 / deviation, rel=1e-5)
 
 
+def test_default_widths_go_by_the_rows_of_a_table(make):
+    data = diabetes()
+    prepared = Preprocessing.fit(data)
+    for rows, widths in ((None, [32]), (1_999, [32]), (2_000, [64, 32])):
+        network = build_network(choice(hidden=None), prepared, data.y, rows)
+        assert [group.size for group in network.description.groups[:-1]] == widths
+    assert len(make(hidden="").description.groups) == 1
+
+
 def test_words_for_widths_and_nodes():
     assert parse_hidden(" ") == []
     assert parse_hidden("64, 32") == [64, 32]

@@ -95,6 +95,14 @@ def test_linear_terms_have_gates_of_their_own(frame, target, quick):
     assert model.results().pruning.loc["input", "nodes"] == 3
 
 
+@pytest.mark.parametrize(("rows", "widths"), [(1_999, [32]), (2_000, [64, 32])])
+def test_default_widths_go_by_the_rows(quick, rows, widths):
+    x = np.random.default_rng(0).normal(size=(rows, 2))
+    model = SparseBNNRegressor(**{**quick, "hidden": None, "epochs": 1}).fit(x, x[:, 0])
+    groups = model.result_.model.description.groups
+    assert [group.size for group in groups if group.name.startswith("hidden")] == widths
+
+
 def test_effects_are_in_own_units_by_level(regressor, frame, target):
     effect = regressor.effect(frame, "town", num_draws=20)
     assert list(effect.points) == ["a", "b", "c"]
