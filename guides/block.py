@@ -1,9 +1,11 @@
 r"""The guide of a linear network whose predictors compete: joint laws of blocks of predictors, at their optimum.
 
-.. math:: q = q(\mathrm{shared}) \prod_B q(z_B)\; q(\mathrm{scales}_j)\; q(u_j \mid z, \mathrm{scales}_j)\;
-              q(\mathrm{noise})
+.. math:: q = q(\mathrm{shared})\, q(\mathrm{scales}) \prod_B q(z_B \mid \mathrm{scales})\;
+              \prod_j q(u_j \mid z, \mathrm{scales})\; q(\mathrm{noise})
 
-The laws of gates and weights are those of :mod:`pyro_ssbnn.distributions.blocks`. They are not trained by gradients:
+The laws of gates and weights are those of :mod:`pyro_ssbnn.distributions.blocks`. They follow the slab scale of a
+network with one target: where the data leave it open, small weights may be in the network unseen, and the closed gates
+that large weights ask for are not those of small ones. They are not trained by gradients:
 :func:`pyro_ssbnn.settle` finds them from the data in closed form, once the mean-field guide that this is until then has
 been trained.
 """
@@ -48,7 +50,7 @@ class BlockGuide(StructuredGuide):
 
     :param model: the network.
     :param blocks: predictors of each block, of a guide that has been settled.
-    :param centred: whether its weights' law is that of t u, see :class:`JointLaw`.
+    :param cells: of the slab scale, each with a law of its own, see :class:`JointLaw`.
     :param options: those of :class:`StructuredGuide`. Gates are hard.
     :raises ConfigurationError: for a network of another kind.
     """
@@ -58,7 +60,7 @@ class BlockGuide(StructuredGuide):
         model: Network,
         *,
         blocks: Sequence[Sequence[int]] | None = None,
-        centred: bool = False,
+        cells: int = 1,
         temperature: float = 0.5,
         initial_inclusion: float = 0.95,
         initial_scale: float = 0.1,
@@ -78,7 +80,7 @@ class BlockGuide(StructuredGuide):
         )
         self.joint: JointLaw | None = None
         if blocks is not None:
-            self.joint = JointLaw(model.description, blocks, centred)
+            self.joint = JointLaw(model.description, blocks, cells)
 
     @property
     def settled(self) -> bool:
@@ -103,16 +105,28 @@ class BlockGuide(StructuredGuide):
         if self.joint is None:
             return super().forward(*args, **kwargs)
         inputs, group = self.description.inputs, self.description.groups[0]
-        shared = self._sample_shared()[group.scope]
+        rows = pyro.plate(group.path, group.size, dim=-1)
+        unit = self.sample_slab_scale(rows)
+        cells = self.joint.cells_of(unit)
         with pyro.plate(inputs.path, inputs.size, dim=-1):
-            gates = pyro.sample(inputs.gate_site, self.joint.gates)
-        with pyro.plate(group.path, group.size, dim=-1):
-            origins = scale_guide(group.prior).origins(group, shared)
-            local = getattr(self, group.name).scales(group.path, origins)
-            unit = group.prior.slab_scale(local, shared)
-            pyro.sample(group.weight_site, self.joint.weights(gates, group.prior.scale, unit))
+            gates = pyro.sample(inputs.gate_site, self.joint.gates.given(cells))
+        weights = self.joint.weights(gates, cells, group.prior.scale, unit)
+        with rows:
+            pyro.sample(group.weight_site, weights)
         if self.noise is not None:
             self.noise(self.description.prefix)
+
+    def sample_slab_scale(self, rows: pyro.plate) -> Tensor | None:
+        """Sample the latents of the slab scale, and return it, ``[..., size]``; None where it is 1.
+
+        :param rows: the layer's plate.
+        """
+        group = self.description.groups[0]
+        shared = self._sample_shared()[group.scope]
+        with rows:
+            origins = scale_guide(group.prior).origins(group, shared)
+            local = getattr(self, group.name).scales(group.path, origins)
+        return group.prior.slab_scale(local, shared)
 
     def gate_law(self, name: str) -> BlockGate:
         """Joint law of the predictors' gates.
@@ -141,9 +155,8 @@ class BlockGuide(StructuredGuide):
             return super().mean_standardized(name, open)
         mask = (open or {}).get(self.description.inputs.name)
         law = self.joint
-        every = law.open_means
-        mean = every if mask is None else law.conditional_mean(mask.to(every))
-        unit = self.mean_slab_scale(name) if law.centred else None
+        mean = law.open_means() if mask is None else law.conditional_mean(mask.to(self.temperature))
+        unit = self.mean_slab_scale(name)
         return mean if unit is None else mean / unit.unsqueeze(-1)
 
     def narrowed(self, model: Network, kept: Mapping[str, Tensor]) -> Self:
@@ -170,5 +183,5 @@ class BlockGuide(StructuredGuide):
         config = self._likelihood_config()
         if self.joint is not None:
             config["blocks"] = self.joint.members
-            config["centred"] = self.joint.centred
+            config["cells"] = self.joint.cells
         return config

@@ -140,14 +140,17 @@ def kl_gate_beta_binomial(q: Gate, p: BetaBinomialGate) -> Tensor:
 
 @register_kl(BlockGate, BetaBinomialGate)
 def kl_block_gate_beta_binomial(q: BlockGate, p: BetaBinomialGate) -> Tensor:
-    """Shares ``[..., p]`` of the exact KL of gates in independent blocks."""
-    masses = [block.log_mass.double().exp() for block in q.blocks]
-    entropy = torch.stack([torch.special.entr(mass).sum() for mass in masses]).sum()
-    laws = [_counts_of(m, block.table) for m, block in zip(masses, q.blocks, strict=True)]
+    """Shares ``[..., p]`` of the exact KL given the cells, blocks being independent then."""
+    entropy, laws = [], []
+    for block in q.blocks:
+        masses = block.log_mass.double().exp()
+        entropy.append(torch.special.entr(masses).sum((-2, -1)))
+        each = zip(masses, block.tables, strict=True)
+        laws.append(torch.stack([_counts_of(mass, table) for mass, table in each]))
     most = max(law.shape[-1] for law in laws)
-    padded = torch.cat([pad(law, (0, most - law.shape[-1])) for law in laws])
-    total = -entropy - _expectation(count_law(padded), p.counts())
-    return (total / q.batch_shape[-1]).to(q.blocks[0].log_mass.dtype).expand(q.batch_shape)
+    padded = torch.cat([pad(law, (0, most - law.shape[-1])) for law in laws], -2)
+    total = -torch.stack(entropy).sum(0) - _expectation(count_law(padded), p.counts())
+    return q.of_cells(total.to(q.share.dtype))
 
 
 @register_kl(CoupledGate, BetaBinomialGate)

@@ -26,6 +26,7 @@ class BlockNormal(TorchDistribution):
     :param bias: law of the biases.
     :param moments: what the KL is made of.
     :param gates: draw of the predictors' gates, ``[..., p]``.
+    :param cells: cell of the slab scale that each draw is in, ``[...]``, int64.
     :param closed_scale: standard deviation of the prior, scalar tensor.
     :param unit: draw of the slab scale t, ``[..., size]``: the law is that of the weights t u, given t. None for 1.
 
@@ -42,6 +43,7 @@ class BlockNormal(TorchDistribution):
         bias: BiasLaw,
         moments: WeightMoments,
         gates: Tensor,
+        cells: Tensor,
         closed_scale: Tensor,
         unit: Tensor | None = None,
         batch_shape: _size | None = None,
@@ -49,10 +51,10 @@ class BlockNormal(TorchDistribution):
         validate_args: bool | None = None,
     ) -> None:
         self.blocks, self.bias, self.moments = tuple(blocks), bias, moments
-        self.gates, self.columns = gates, _spread(self.blocks, gates)
+        self.gates, self.cells, self.columns = gates, cells, _spread(self.blocks, gates)
         self.closed_scale, self.unit = closed_scale, unit
         if batch_shape is None:
-            shapes = [(*gates.shape[:-1], len(bias.mean))]
+            shapes = [(*gates.shape[:-1], bias.mean.shape[-1])]
             shapes += [] if unit is None else [unit.shape]
             batch_shape = torch.broadcast_shapes(*shapes)
         super().__init__(
@@ -61,9 +63,17 @@ class BlockNormal(TorchDistribution):
 
     def expand(self, batch_shape: _size, _instance: BlockNormal | None = None) -> BlockNormal:
         """Expand the batch shape; laws and gates broadcast."""
-        laws = (self.blocks, self.bias, self.moments)
-        given = (self.gates, self.closed_scale, self.unit)
-        return type(self)(*laws, *given, batch_shape, validate_args=False)
+        return type(self)(
+            self.blocks,
+            self.bias,
+            self.moments,
+            self.gates,
+            self.cells,
+            self.closed_scale,
+            self.unit,
+            batch_shape,
+            validate_args=False,
+        )
 
     @property
     def open(self) -> Tensor:
@@ -78,14 +88,14 @@ class BlockNormal(TorchDistribution):
         gates = self.columns.unsqueeze(-2)
         opened = torch.zeros_like(noise[..., :-1])
         for block in self.blocks:
-            root, mean = block.given(self.gates[..., block.members])
+            root, mean = block.given(self.gates[..., block.members], self.cells)
             own = noise[..., block.columns].transpose(-3, -2)  # [..., b, size, c]
             root, mean = root.expand(*own.shape, own.shape[-1]), mean.expand(own.shape)
             drawn = mean + _solve_root(root, own)
             opened[..., block.columns] = drawn.transpose(-3, -2)
         opened = opened * gates
-        bias = self.bias.mean - (self.bias.slope * opened).sum(-1)
-        bias = bias + self.bias.scale * noise[..., -1]
+        mean, slope, scale = (part[self.cells] for part in self.bias)
+        bias = mean - (slope * opened).sum(-1) + scale * noise[..., -1]
         if self.unit is not None:
             opened, bias = opened / self.unit.unsqueeze(-1), bias / self.unit
         opened = torch.lerp(self.closed_scale * noise[..., :-1], opened, gates.expand_as(opened))
@@ -101,27 +111,21 @@ class BlockNormal(TorchDistribution):
         weights = opened[..., :-1] * gates
         score = self._log_prior_of_closed(value[..., :-1], gates)
         for block in self.blocks:
-            root, mean = block.given(self.gates[..., block.members])
+            root, mean = block.given(self.gates[..., block.members], self.cells)
             apart = weights[..., block.columns].transpose(-3, -2) - mean
             scaled = (root.mT @ apart.unsqueeze(-1)).squeeze(-1)
             log_det = root.diagonal(dim1=-1, dim2=-2).log().sum(-1)
             score = score + (log_det - 0.5 * scaled.square().sum(-1)).sum(-2)
-        mean = self.bias.mean - (self.bias.slope * weights).sum(-1)
-        apart = (opened[..., -1] - mean) / self.bias.scale
-        score = score - 0.5 * apart.square() - self.bias.scale.log()
+        mean, slope, scale = (part[self.cells] for part in self.bias)
+        apart = (opened[..., -1] - mean + (slope * weights).sum(-1)) / scale
+        score = score - 0.5 * apart.square() - scale.log()
         count = gates.sum(-1) + 1
         return score + count * (unit.log() - _HALF_LOG_2PI)
 
     def mean_kl(self, scale: Tensor) -> Tensor:
-        r"""KL from N(0, scale^2 I), averaged over the gates, ``[..., size]``.
-
-        .. math:: \frac{E\lVert v\rVert^2}{2 t^2\sigma_0^2} - \tfrac12 E\log|\Sigma_z| - \tfrac12 E|z|
-                  + E|z| \log(t\sigma_0)
-        """
+        """KL from N(0, scale^2 I), averaged over the gates, ``[..., size]``; see :meth:`WeightMoments.kl`."""
         scale = scale if self.unit is None else scale * self.unit
-        moments = self.moments
-        squares = 0.5 * moments.squares / scale.square()
-        return squares - moments.log_scales + moments.number * (scale.log() - 0.5)
+        return self.moments.kl(self.cells, scale.unsqueeze(-1) if scale.ndim == 0 else scale)
 
     def _log_prior_of_closed(self, value: Tensor, gates: Tensor) -> Tensor:
         density = -0.5 * (value / self.closed_scale).square() - self.closed_scale.log()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -152,6 +153,13 @@ class BlockAscent:
         self.sums = self.one @ x
         self.moments: list[BlockMoments] = []
 
+    def twin(self) -> BlockAscent:
+        """The same, to go its own way from here."""
+        other = copy(self)
+        other.mean, other.prior = self.mean.clone(), self.prior.twin()
+        other.sets, other.moments = [*self.sets], [*self.moments]
+        return other
+
     def ascend(self, given: Regression) -> None:
         """All blocks in turns, then those that still move, until a turn of all moves none."""
         y, scale = given.shrink * self.y, given.slab.rsqrt().unsqueeze(-1)
@@ -223,19 +231,18 @@ class BlockAscent:
         likely = (bits * (inclusion[list(block)] > 0.5).to(bits)).sum()
         return torch.stack([torch.zeros_like(likely), likely]).unique()
 
-    def law(self, given: Regression, centred: bool) -> tuple[JointLaw, Fitted]:
-        """The laws found, and what they fit.
+    def law(self, given: Regression, law: JointLaw, cell: int) -> Fitted:
+        """Put the laws found into a cell of a joint law.
 
-        :param centred: what the guide is to take them for, see :class:`JointLaw`.
+        :returns: what they fit.
         """
         y, rows = given.shrink * self.y, given.noise * self.rows + given.slab
         kappa = given.noise / rows
-        law = JointLaw(self.description, self.members, centred).to(self.x)
         place = {tuple(members): m for members, m in zip(self.members, self.moments, strict=True)}
         for block in law.blocks:
             alike = [place[tuple(members)] for members in block.members.tolist()]
             for name in ("sets", "log_mass", "linear", "precision"):
-                getattr(block, name).copy_(torch.stack([getattr(m, name) for m in alike]))
+                getattr(block, name)[cell] = torch.stack([getattr(m, name) for m in alike])
         bias = kappa * (self.one @ y - self.mean @ self.sums)
         open_mean = torch.cat([torch.zeros_like(self.mean), bias.unsqueeze(-1)], -1)
         linear = self.x @ self.mean.T  # without the bias
@@ -255,6 +262,7 @@ class BlockAscent:
             log_scales, number = log_scales + m.log_scales, number + m.number
         squared_bias = kappa.square() * (squared_sum + total) + 1 / rows
         law.fill(
+            cell,
             bias_mean=kappa * (self.one @ y),
             bias_slope=kappa.unsqueeze(-1) * self.sums,
             bias_scale=rows.rsqrt(),
@@ -266,4 +274,4 @@ class BlockAscent:
         # f = Xv + b with b = kappa 1'(y - Xv) + noise: E[b 1'Xv] has a mean and a covariance part.
         cross = (self.y * linear).sum(0) + bias * (self.one @ self.y)
         mixed = bias * (self.one @ linear) - kappa * total
-        return law, Fitted(cross, squares + 2 * mixed + self.rows * squared_bias)
+        return Fitted(cross, squares + 2 * mixed + self.rows * squared_bias)

@@ -8,6 +8,7 @@ depends on the number of open gates in the block, and on the law of the number i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -39,6 +40,13 @@ class BlockPrior:
         self.laws = inclusion.new_zeros(len(members), most + 1)
         for law, block in zip(self.laws, members, strict=True):
             law[: len(block) + 1] = count_law(pairs[list(block)])
+
+    def twin(self) -> BlockPrior:
+        """The same, to go its own way."""
+        other = copy(self)
+        if self.log_mass is not None:
+            other.laws = self.laws.clone()
+        return other
 
     def renew(self) -> None:
         """Take the other blocks' laws for what they have become; those of one turn see the same."""

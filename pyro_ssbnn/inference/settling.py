@@ -5,23 +5,27 @@ In turns with it, the LogNormal law of the noise variance under an InverseGamma(
 
 .. math:: E[1/\sigma^2] = \frac{N/2 + a}{E\lVert y - f\rVert^2/2 + b},\qquad v^2 = \frac{1}{N/2 + a},
 
-and the laws of slab scales t follow the gradient of their part of the bound. Two families are tried where there is a
-slab scale, and that of the higher bound is kept: weights u independent of t, which suits scales that the data leave
-open, and effective weights t u independent of t, which suits weights that the data know. With a the mean of t (1 if
-centred) and b that of its square, the linear model sees targets :math:`(a/b) y`, a noise precision
-:math:`b E[1/\sigma^2]` and a slab precision :math:`1/\sigma_0^2` (:math:`E[t^{-2}]/\sigma_0^2` if centred).
+and the laws of slab scales t follow the gradient of their part of the bound.
+
+Gates and weights depend on t where the network has one target: each cell, a range of t, has laws of its own. The cells
+are of one width in log t; below what the data can see of any weight there is one cell. In each cell either the weights
+u are independent of t, which suits scales that the data leave open, or the effective weights t u are ("centred"), which
+suits weights that the data know. With a the mean of t in the cell (1 if centred) and b that of its square, the linear
+model sees targets :math:`(a/b) y`, a noise precision :math:`b E[1/\sigma^2]` and a slab precision :math:`1/\sigma_0^2`
+(:math:`E[t^{-2}]/\sigma_0^2` if centred). Several targets have several slab scales; there all of them is one cell, both
+families are tried, and that of the higher bound is kept.
 """
 
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.block import BlockGuide
@@ -31,8 +35,6 @@ from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.training_rows import require_in_memory
 from pyro_ssbnn.isolation import isolated
-from pyro_ssbnn.posterior.draws import site_values
-from pyro_ssbnn.posterior.weights import amplitudes
 from pyro_ssbnn.structure.guide import Guide
 from pyro_ssbnn.structure.match import require_match
 from pyro_ssbnn.structure.network import Network
@@ -40,10 +42,14 @@ from pyro_ssbnn.structure.network import Network
 __all__ = ["settle"]
 
 _ROUNDS = 12  # of blocks, noise and slab scales
-_STILL = 3e-3  # relative change of what the linear model takes from the other laws, below which rounds end
+_STILL = 3e-3  # relative change of the noise precision below which rounds end
+_STILL_SCALE = 3e-2  # and of the slab scale
 _DRAWS = 256  # of the slab scale
-_STEPS = 15  # of its law in a round
+_FINAL = 16_384  # of them, for the probabilities of its cells
+_STEPS = 30  # of its law in a round
 _RATE = 0.1
+_WIDTH = 0.4  # of a cell, in log t
+_SEEN = 0.3  # precision that the data have of a weight, as a multiple of the slab's, below which they see little of it
 
 
 def settle(model: Network, guide: Guide, x: Tensor, y: Tensor, *, seed: int = 0) -> None:
@@ -69,10 +75,11 @@ def settle(model: Network, guide: Guide, x: Tensor, y: Tensor, *, seed: int = 0)
     with isolated(seed, like):
         guide.release()
         begun = {name: value.clone() for name, value in guide.state_dict().items()}
-        runs = [_Settling(model, guide, x.to(like), y.to(like), False, seed).run()]
-        if guide.mean_slab_scale(model.description.groups[0].name) is not None:
+        group, runs = model.description.groups[0], []
+        scaled = guide.mean_slab_scale(group.name) is not None
+        for centred in (False, True) if scaled and group.size > 1 else (None,):
             guide.load_state_dict(begun)
-            runs.append(_Settling(model, guide, x.to(like), y.to(like), True, seed).run())
+            runs.append(_Settling(model, guide, x.to(like), y.to(like), centred, seed).run())
         best = max(runs, key=lambda run: run.bound)
         guide.load_state_dict(best.latents)
         guide.take_law(best.law)
@@ -84,17 +91,31 @@ class _Run(NamedTuple):
     bound: float
 
 
+class _Cells(NamedTuple):
+    law: JointLaw
+    fitted: Fitted  # [G, size]
+    gates: Tensor  # KL of the gates, [G]
+
+
 class _Settling:
-    """One run, in double precision; the guide holds the laws of noise and slab scales."""
+    """One run, in double precision; the guide holds the laws of noise and slab scales.
+
+    :param centred: the family of a run with one cell; None for cells of the slab scale, where there is one.
+    """
 
     def __init__(
-        self, model: Network, guide: BlockGuide, x: Tensor, y: Tensor, centred: bool, seed: int
+        self,
+        model: Network,
+        guide: BlockGuide,
+        x: Tensor,
+        y: Tensor,
+        centred: bool | None,
+        seed: int,
     ) -> None:
         self.model, self.guide, self.centred, self.seed = model, guide, centred, seed
         self.group = model.description.groups[0]
         self.likelihood: Any = model.likelihood
         inputs = model.description.inputs
-        self.row = (x[:1], y[:1])
         like = guide.temperature.new_zeros(len(y), self.group.size)
         _, target, weights = self.likelihood.unpacked(like, self.likelihood.as_target(y, like))
         self.y = target.double().reshape(len(y), -1)
@@ -103,35 +124,85 @@ class _Settling:
         inclusion = guide.inclusion()[inputs.name].double()
         mean = mean * inputs.spread(inclusion)
         unit = guide.mean_slab_scale(self.group.name)
-        if unit is not None and not centred:
+        if unit is not None and centred is False:
             mean = mean / unit.double().unsqueeze(-1)
-        blocks = correlated_blocks(x, inputs.columns)
-        start = (blocks, mean, inclusion)
-        self.ascent = BlockAscent(model.description, x.double(), self.y, weights, *start)
-        self.rows, self.squares = self.ascent.rows, self.ascent.y.square().sum(0)
+        self.blocks = correlated_blocks(x, inputs.columns)
+        start = (self.blocks, mean, inclusion)
+        first = BlockAscent(model.description, x.double(), self.y, weights, *start)
+        self.ascents = {0: first}  # by cell
+        self.rows, self.squares = first.rows, first.y.square().sum(0)
+        columns = first.x.square().sum(0) - first.sums.square() / self.rows
+        self.most = float(columns.max().clamp_min(self.rows))  # sum of squares, of the bias, too
 
     def run(self) -> _Run:
         """Alternate between blocks and the laws of noise and slab scales."""
-        given = self._given()
+        unit = self._unit()
         for _ in range(_ROUNDS):
-            self.ascent.ascend(given)
-            law, fitted = self.ascent.law(given, self.centred)
-            self._follow(law, fitted)
-            before, given = torch.stack(given), self._given()
-            moved = (torch.stack(given) - before).abs() > _STILL * before.abs().clamp_min(_STILL)
-            if not moved.any():
+            before, (noise, _) = unit, self._noise()
+            cells = self._ascended(unit)
+            self._follow(cells)
+            unit = self._unit()
+            moved = (self._noise()[0] / noise).log().abs() / _STILL
+            if unit is not None and before is not None:
+                moved = moved.maximum((unit / before).log().mean(0).abs() / _STILL_SCALE)
+            if (moved <= 1).all():
                 break
         state = {name: value.clone() for name, value in self.guide.state_dict().items()}
-        return _Run(law, state, float(self._bound(law, fitted)))
+        bound = float(self._bound(cells))
+        self._weigh_cells(cells.law)
+        return _Run(cells.law, state, bound)
 
-    def _given(self) -> Regression:
+    def _ascended(self, unit: Tensor | None) -> _Cells:
+        """Laws at their optimum in each cell that a draw of the slab scale is in; others are those below."""
+        lowest = self._lowest()
+        if unit is None or self.centred is not None:
+            numbers = torch.zeros(1 if unit is None else len(unit), dtype=torch.int64)
+        else:
+            numbers = ((unit[:, 0].log() - lowest) / _WIDTH + 1).floor().clamp_min(0).long()
+        found, places = numbers.unique(return_inverse=True)
+        law = JointLaw(self.model.description, self.blocks, len(found)).to(self.y)
+        law.get_buffer("edges").copy_((lowest + _WIDTH * (found[1:] - 1)).exp())
+        each = []
+        for cell, number in enumerate(found.tolist()):
+            if number not in self.ascents:
+                nearest = min(self.ascents, key=lambda other: abs(other - number))
+                self.ascents[number] = self.ascents[nearest].twin()
+            inside = None if unit is None else unit[places == cell]
+            centred = number > 0 if self.centred is None else self.centred
+            given = self._given(inside, centred)
+            self.ascents[number].ascend(given)
+            each.append(self.ascents[number].law(given, law, cell))
+            law.fill(cell, centred=torch.tensor(centred))
+        fitted = Fitted(*(torch.stack(parts) for parts in zip(*each, strict=True)))
+        inputs = self.model.description.inputs
+        gates = law.gates.given(torch.arange(len(found), device=places.device))
+        prior = inputs.prior_gates(self.y).expand(gates.batch_shape)
+        return _Cells(law, fitted, kl_divergence(gates, prior).sum(-1))
+
+    def _lowest(self) -> float:
+        """Logarithm of the slab scale below which the data see little of any weight: the upper end of cell 0."""
+        seen = self.most * float(self._noise()[0].max()) * self.group.prior.scale**2
+        return 0.5 * math.log(_SEEN / seen)
+
+    def _weigh_cells(self, law: JointLaw) -> None:
+        """Probabilities of the cells, and the mean slab scale in those whose law is that of u."""
+        unit = self._unit(_FINAL)
+        if unit is None:
+            return
+        cells = law.cells_of(unit).expand(_FINAL)
+        share = cells.bincount(minlength=law.cells).to(unit) / _FINAL
+        law.get_buffer("share").copy_(share)
+        for cell in (~law.get_buffer("centred") & (share > 0)).nonzero().flatten().tolist():
+            law.fill(cell, unit=unit[cells == cell].mean(0))
+
+    def _given(self, unit: Tensor | None, centred: bool) -> Regression:
+        """What the linear model sees where the slab scale is one of these, ``[n, size]``."""
         noise, _ = self._noise()
         size, scale = self.group.size, self.group.prior.scale
         one = self.y.new_ones(size)
-        if self._unit() is None:
+        if unit is None:
             return Regression(noise, one, one / scale**2, one * math.log(scale))
-        unit = self._unit().double()  # type: ignore[union-attr]
-        if self.centred:
+        if centred:
             slab = (unit**-2).mean(0) / scale**2
             log_slab = unit.log().mean(0) + math.log(scale)
             return Regression(noise, one, slab.expand(size), log_slab.expand(size))
@@ -148,60 +219,82 @@ class _Settling:
         precision = (-loc + 0.5 * scale.square()).exp()
         return precision.expand(self.group.size), loc.expand(self.group.size)
 
-    def _unit(self) -> Tensor | None:
+    def _unit(self, draws: int = _DRAWS) -> Tensor | None:
         """Draws of the slab scale t, ``[S, size]``, always by the same random numbers; None for t = 1."""
-        like = self.guide.temperature
-        with isolated(self.seed, like, grad=torch.is_grad_enabled()):
-            with pyro.plate("draws", _DRAWS, dim=-2):
-                trace = poutine.trace(self.guide).get_trace()
-            return amplitudes(self.group, site_values(trace))
+        group = self.group
+        kept = isolated(self.seed, self.guide.temperature, grad=torch.is_grad_enabled())
+        with kept, poutine.block(), pyro.plate("draws", draws, dim=-2):
+            unit = self.guide.sample_slab_scale(pyro.plate(group.path, group.size, dim=-1))
+        return None if unit is None else unit.double().expand(draws, group.size)
 
-    def _follow(self, law: JointLaw, fitted: Fitted) -> None:
-        """Bring noise and slab scales to their optimum given the law."""
+    def _follow(self, cells: _Cells) -> None:
+        """Bring noise and slab scales to their optimum given the laws."""
         unit = self._unit()
         if self.likelihood.scale is None:
             shape = 0.5 * self.rows + self.likelihood.concentration
-            residuals = self._squared_residuals(unit, fitted)
+            residuals = self._squared_residuals(cells, unit)
             precision = shape / (0.5 * residuals + self.likelihood.rate)
             noise: Any = self.guide.noise.variance  # type: ignore[union-attr]
             noise.log_scale.fill_(-0.5 * math.log(shape))
             noise.loc.copy_((0.5 / shape - precision.log()).reshape(noise.loc.shape))
         if unit is not None:
-            self._follow_scales(law, fitted)
+            self._follow_scales(cells)
 
-    def _squared_residuals(self, unit: Tensor | None, fitted: Fitted) -> Tensor:
-        """E of the sum of squared residuals, ``[size]``."""
-        if unit is None or self.centred:
-            mean = square = self.y.new_ones(self.group.size)
+    def _squared_residuals(self, cells: _Cells, unit: Tensor | None) -> Tensor:
+        """E of the sum of squared residuals, ``[size]``, over draws of the slab scale."""
+        if unit is None:
+            mean, square = cells.fitted.cross[0], cells.fitted.squares[0]
         else:
-            mean, square = unit.mean(0), unit.square().mean(0)
-        return self.squares - 2 * mean * fitted.cross + square * fitted.squares
+            place, own = self._effective(cells.law, unit)
+            mean = (own * cells.fitted.cross[place]).mean(0)
+            square = (own.square() * cells.fitted.squares[place]).mean(0)
+        return self.squares - 2 * mean + square
 
-    def _bound(self, law: JointLaw, fitted: Fitted) -> Tensor:
+    def _effective(self, law: JointLaw, unit: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells of draws of the slab scale, and what makes their laws' weights effective ones, ``[S, size]``."""
+        place = law.cells_of(unit).expand(len(unit))
+        centred = law.get_buffer("centred")[place].unsqueeze(-1)
+        return place, torch.where(centred, 1.0, unit)
+
+    def _bound(self, cells: _Cells) -> Tensor:
         """The bound on the log evidence, by the same draws of the slab scale at every call."""
         precision, log_variance = self._noise()
-        self.guide.release()
-        residuals = self._squared_residuals(self._unit(), fitted)
+        unit = self._unit()
+        residuals = self._squared_residuals(cells, unit)
         each = self.rows * (log_variance + math.log(2 * math.pi)) + precision * residuals
-        self.guide.take_law(law)
-        grad = torch.is_grad_enabled()
-        with isolated(self.seed, self.guide.temperature, grad=grad):
-            x, y = self.row
-            target = self.likelihood.as_target(y, x)
-            terms = AnalyticELBO(_DRAWS).terms(self.model, self.guide, x, target)
-        self.guide.release()
-        return -0.5 * each.sum() - torch.stack([*terms.kl.values()]).sum()
+        place, scale = torch.zeros(1, dtype=torch.int64), self.y.new_ones(1, self.group.size)
+        if unit is not None:
+            place, own = self._effective(cells.law, unit)
+            scale = unit / own
+        of_weights = cells.law.moments.kl(place, self.group.prior.scale * scale).sum(-1)
+        with isolated(self.seed, self.guide.temperature, grad=torch.is_grad_enabled()):
+            terms = AnalyticELBO(_DRAWS).terms(self._sample_prior, self._sample_laws)
+        of_latents = sum(terms.kl.values(), self.y.new_zeros(()))
+        return -0.5 * each.sum() - (of_weights + cells.gates[place]).mean() - of_latents
 
-    def _follow_scales(self, law: JointLaw, fitted: Fitted) -> None:
+    def _sample_laws(self) -> None:
+        """Sample the guide's latents other than gates and weights."""
+        self.guide.sample_slab_scale(pyro.plate(self.group.path, self.group.size, dim=-1))
+        if self.guide.noise is not None:
+            self.guide.noise(self.guide.description.prefix)
+
+    def _sample_prior(self) -> None:
+        """The same of the model."""
+        group, like = self.group, self.guide.temperature
+        shared = group.prior.sample_shared(self.model.description.site(group.scope), like)
+        with pyro.plate(group.path, group.size, dim=-1):
+            group.prior.sample_local(group.path, group.prior_size, shared, like)
+        self.likelihood.sample_latents(like, self.model.description.prefix)
+
+    def _follow_scales(self, cells: _Cells) -> None:
         noise = [] if self.guide.noise is None else [*self.guide.noise.parameters()]
         latents = self.guide.parameter_groups()["latents"]
         parameters = [p for p in latents if all(p is not other for other in noise)]
         optimizer = torch.optim.Adam(parameters, lr=_RATE)
         decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _STEPS)
-        law = deepcopy(law).to(self.guide.temperature)
         for _ in range(_STEPS):
             with torch.enable_grad():
-                loss = -self._bound(law, fitted)
+                loss = -self._bound(cells)
                 gradients = torch.autograd.grad(loss, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient

@@ -20,7 +20,7 @@ from pyro_ssbnn.checks import is_number
 from pyro_ssbnn.distributions.blocks import gates_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
-from pyro_ssbnn.selection.joint import GateTable, gate_tables
+from pyro_ssbnn.selection.joint import GateTable, cells_of_gates
 from pyro_ssbnn.selection.rules import Selection, check_inclusion, select
 from pyro_ssbnn.structure.guide import Guide
 
@@ -117,7 +117,11 @@ def model_size(inclusion: Mapping[str, Tensor] | Guide | MixtureGuide) -> dict[s
         }
     if not isinstance(inclusion, Mapping):
         groups = inclusion.description.gate_groups
-        return {group.name: _size_of(gate_tables(inclusion, group.name)) for group in groups}
+        cells = {group.name: cells_of_gates(inclusion, group.name) for group in groups}
+        return {
+            name: torch.stack([share * _size_of(tables) for share, tables in of_group]).sum(0)
+            for name, of_group in cells.items()
+        }
     _check("model_size", inclusion)
     return {name: _poisson_binomial(p.detach().cpu().double()) for name, p in inclusion.items()}
 

@@ -9,8 +9,8 @@ set. Within a block of k members whose joint law is a table,
 is found for all :math:`2^k` sets at once (a sum over subsets), so that the sets are the smallest there are. In blocks
 of more than fourteen, members are added one by one, that which raises the probability most, and dropped where they
 prove dispensable: small sets, perhaps not the smallest. Sets are taken in the order of their size, disjoint, and only
-where the data, not the prior alone, say that one is in: their Bayes factor is above 1. Blocks are independent, and a
-set is of one block.
+where the data, not the prior alone, say that one is in: their Bayes factor is above 1. A set is of one block. Blocks
+are independent, or independent given the cell that the slab scale is in.
 
 Source of the idea: Wang, Sarkar, Carbonetto and Stephens (2020, JRSS B 82, 1273-1300), whose sets are those of one
 effect of a sum of single effects; here they are read off the law of all gates.
@@ -34,13 +34,20 @@ from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.guide import Guide
 
-__all__ = ["CredibleSet", "GateTable", "credible_sets", "gate_tables", "set_inclusion"]
+__all__ = [
+    "CredibleSet",
+    "GateTable",
+    "cells_of_gates",
+    "credible_sets",
+    "gate_tables",
+    "set_inclusion",
+]
 
 _ROUNDING = 1e-9  # of a sum of probabilities
 
 
 class GateTable(NamedTuple):
-    """Law of some gates that is independent of all others.
+    """Law of some gates that is independent of all others, given a cell of the slab scale where there are several.
 
     :param members: places of the gates in their group, ``[k]``, ascending.
     :param sets: assignments, ``[S]``, int64 on the CPU: bit i is one where gate i is open. All :math:`2^k`
@@ -74,27 +81,50 @@ class CredibleSet:
         return _logit(self.probability) - _logit(self.prior_probability)
 
 
-def gate_tables(guide: Guide, name: str) -> list[GateTable]:
-    """Laws of a gated group's gates, block by block; independent gates are blocks of one.
+def cells_of_gates(guide: Guide, name: str) -> list[tuple[float, list[GateTable]]]:
+    """Laws of a gated group's gates, block by block, in each cell of the slab scale, and the cells' probabilities.
+
+    Independent gates are blocks of one. A guide whose gates do not depend on the slab scale has one cell.
 
     :raises ConfigurationError: for an unknown group, or one without gates.
     """
     logits = guide.inclusion_logits(name)
     law = guide.gate_law(name) if name in getattr(guide, "coupled", ()) else None  # type: ignore[attr-defined]
     if isinstance(law, BlockGate):
-        found = []
+        found: list[list[GateTable]] = [[] for _ in law.share]
         for block in law.blocks:
             masses = block.log_mass.detach().cpu().double().softmax(-1)
-            laws = zip(block.members.tolist(), block.sets.cpu(), masses, strict=True)
-            found += [GateTable(tuple(members), sets, mass) for members, sets, mass in laws]
-        return sorted(found, key=lambda table: table.members)
+            for tables, sets, mass in zip(found, block.sets.cpu(), masses, strict=True):
+                laws = zip(block.members.tolist(), sets, mass, strict=True)
+                tables += [GateTable(tuple(members), s, m) for members, s, m in laws]
+        share = law.share.detach().cpu().double()
+        ordered = [sorted(tables, key=lambda table: table.members) for tables in found]
+        return list(zip((share / share.sum()).tolist(), ordered, strict=True))
     if isinstance(law, CoupledGate):
         mass = law.table_log_prob().detach().cpu().double().softmax(-1)
-        return [GateTable(tuple(range(len(logits))), torch.arange(len(mass)), mass)]
+        return [(1.0, [GateTable(tuple(range(len(logits))), torch.arange(len(mass)), mass)])]
     inclusion = guide.inclusion()[name].detach().cpu().double()
-    tables = torch.stack([1 - inclusion, inclusion], -1)
+    pairs = torch.stack([1 - inclusion, inclusion], -1)
     sets = torch.arange(2)
-    return [GateTable((member,), sets, table) for member, table in enumerate(tables)]
+    return [(1.0, [GateTable((member,), sets, pair) for member, pair in enumerate(pairs)])]
+
+
+def gate_tables(guide: Guide, name: str) -> list[GateTable]:
+    """Laws of a gated group's blocks of gates, each over all cells; see :func:`cells_of_gates`.
+
+    :raises ConfigurationError: for an unknown group, or one without gates.
+    """
+    cells = cells_of_gates(guide, name)
+    if len(cells) == 1:
+        return cells[0][1]
+    found = []
+    for laws in zip(*(tables for _, tables in cells), strict=True):
+        sets, place = torch.cat([table.sets for table in laws]).unique(return_inverse=True)
+        weighted = [share * t.probability for (share, _), t in zip(cells, laws, strict=True)]
+        mass = torch.zeros(len(sets), dtype=torch.float64)
+        mass.index_add_(0, place, torch.cat(weighted))
+        found.append(GateTable(laws[0].members, sets, mass))
+    return found
 
 
 def set_inclusion(
@@ -109,13 +139,8 @@ def set_inclusion(
     if isinstance(guide, MixtureGuide) and group in guide.inclusion():
         return sum(weight * set_inclusion(one, members, group) for _, one, weight in guide.members)
     chosen = _indices(guide, members, group)
-    none = 1.0
-    for table in gate_tables(guide, group):
-        inside = [place for place, member in enumerate(table.members) if member in chosen]
-        if inside:
-            mask = sum(1 << place for place in inside)
-            none *= float(table.probability[table.sets & mask == 0].sum())
-    return max(0.0, 1 - none)
+    cells = cells_of_gates(guide, group)
+    return max(0.0, 1 - sum(share * _none_in(tables, chosen) for share, tables in cells))
 
 
 def credible_sets(
@@ -143,6 +168,17 @@ def credible_sets(
                 break  # what is larger says even less
             found.append(one)
     return sorted(found, key=lambda s: (len(s.members), -s.probability, s.members))
+
+
+def _none_in(tables: Sequence[GateTable], chosen: set[int]) -> float:
+    """Probability that none of these members is in, of independent blocks."""
+    none = 1.0
+    for table in tables:
+        inside = [place for place, member in enumerate(table.members) if member in chosen]
+        if inside:
+            mask = sum(1 << place for place in inside)
+            none *= float(table.probability[table.sets & mask == 0].sum())
+    return none
 
 
 def _sets(table: GateTable, probability: float) -> Iterator[tuple[list[int], float]]:

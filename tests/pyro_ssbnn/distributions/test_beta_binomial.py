@@ -73,7 +73,7 @@ def test_kl_of_coupled_gates():
 
 
 def test_kl_of_blocks():
-    """A block of three and two of one, in no order."""
+    """A block of three and two of one, in no order, in two cells."""
 
     def all_sets(mass):
         return torch.arange(mass.shape[-1]).expand(mass.shape)
@@ -81,16 +81,20 @@ def test_kl_of_blocks():
     def block(members, seed):
         generator = torch.Generator().manual_seed(seed)
         k = len(members[0])
-        mass = torch.randn(len(members), 2**k, generator=generator, **DOUBLE).log_softmax(-1)
-        nothing = torch.zeros(len(members), 1, k, **DOUBLE)
+        mass = torch.randn(2, len(members), 2**k, generator=generator, **DOUBLE).log_softmax(-1)
+        nothing = torch.zeros(2, len(members), 1, k, **DOUBLE)
         members = torch.tensor(members)
         return Block(
             members, members, torch.arange(k), all_sets(mass), mass, nothing, nothing.unsqueeze(-1)
         )
 
-    q = BlockGate([block([[0, 2, 4]], 0), block([[3], [1]], 1)])
-    found = kl_divergence(q, prior()).sum()
-    assert torch.allclose(found, enumerated_kl(q.log_prob(TABLE).sum(-1)))
+    law = BlockGate(
+        [block([[0, 2, 4]], 0), block([[3], [1]], 1)], torch.tensor([0.5, 0.5], **DOUBLE)
+    )
+    for cell in range(2):
+        q = law.given(torch.tensor(cell))
+        found = kl_divergence(q, prior()).sum()
+        assert torch.allclose(found, enumerated_kl(q.log_prob(TABLE).sum(-1)))
 
 
 @pytest.mark.parametrize("inclusion", [0.05, 0.5])

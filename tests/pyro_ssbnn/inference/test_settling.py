@@ -48,7 +48,7 @@ def settled(net, x, y, dtype=torch.float64):
     return guide
 
 
-def run(net, x, y, guide=None, centred=False):
+def run(net, x, y, guide=None, centred=None):
     guide = guide or ss.BlockGuide(net).double()
     with torch.no_grad(), pyro.validation_enabled(False):
         return _Settling(net, guide, x, y, centred, 0).run()
@@ -237,13 +237,20 @@ def test_noise_is_at_its_optimum(check_mean):
 
 
 @pytest.mark.parametrize(
-    ("prior", "centred"), [(ss.GroupLasso(), True), (ss.GroupHorseshoe(), False)], ids=["gl", "ghs"]
+    ("prior", "outputs", "centred"),
+    [
+        (ss.GroupLasso(), 0, None),
+        (ss.GroupHorseshoe(), 0, None),
+        (ss.GroupLasso(), 2, True),
+        (ss.GroupHorseshoe(), 2, False),
+    ],
+    ids=["gl", "ghs", "gl of two targets", "ghs of two targets"],
 )
-def test_the_bound_the_ascent_climbs_is_the_one_evaluated(prior, centred, monkeypatch):
+def test_the_bound_the_ascent_climbs_is_the_one_evaluated(prior, outputs, centred, monkeypatch):
     """The closed form that chooses between families, against draws; and slab scales have moved to raise it."""
     monkeypatch.setattr("pyro_ssbnn.inference.settling._ROUNDS", 4)
-    x, y = data()
-    net = network(prior=prior, likelihood=ss.GaussianLikelihood())
+    x, y = data(outputs=outputs)
+    net = network(prior=prior, likelihood=ss.GaussianLikelihood(num_targets=max(outputs, 1)))
     guide = ss.BlockGuide(net).double()
     latents = [p.detach().clone() for p in guide.parameter_groups()["latents"]]
     found = run(net, x, y, guide, centred)
@@ -255,6 +262,68 @@ def test_the_bound_the_ascent_climbs_is_the_one_evaluated(prior, centred, monkey
             parameter.copy_(before)
     worse = ss.evaluate_bound(net, guide, x, y, num_draws=4000)
     assert worse.elbo + 4 * (worse.error + bound.error) < bound.elbo
+
+
+def scales_of_a_horseshoe():
+    """Values of the slab scale t with the cap 1, and the probability of the interval around each."""
+    log_r = torch.linspace(-26, 26, 400, dtype=torch.float64) + 1e-3
+    mass = log_r / torch.sinh(log_r / 2)  # of the product of two half-Cauchy variables, squared
+    assert float(mass.sum() * log_r.diff()[0]) == pytest.approx(2 * math.pi**2, rel=1e-3)
+    return log_r.sigmoid().sqrt(), mass / mass.sum()
+
+
+@pytest.mark.parametrize("acting", [0.0, 1.0], ids=["no effect", "two effects"])
+def test_gates_follow_a_slab_scale_that_the_data_leave_open(acting, monkeypatch):
+    """The exact inclusion, with the slab scale integrated out by quadrature; a law that ignores it misses it by far."""
+    x, y = data(correlation=0.0, rows=80, seed=1)
+    y = y - (1 - acting) * (0.6 * x[:, 0] - 0.4 * x[:, -1] + 0.5)
+    net = network(prior=ss.GroupHorseshoe())
+    guide = settled(net, x, y)
+    assert guide.to_config()["cells"] > 3
+    scales, prior = scales_of_a_horseshoe()
+    each = [
+        linear_evidence(x, y, noise_scale=1.0, inclusion=0.3, slab_scale=float(t)) for t in scales
+    ]
+    log_evidence = torch.tensor([one.log_marginal for one in each]).double()
+    posterior = (prior.log() + log_evidence).softmax(0)
+    expected = posterior @ torch.stack([one.inclusion()["input"] for one in each])
+    found = guide.inclusion()["input"]
+    assert torch.allclose(found, expected, atol=0.03)
+    assert abs(float((found - expected).mean())) < 0.015
+    if not acting:
+        monkeypatch.setattr("pyro_ssbnn.inference.settling._ROUNDS", 5)
+        one_cell = ss.BlockGuide(net).double()
+        one_cell.take_law(run(net, x, y, one_cell, centred=True).law)
+        assert float((one_cell.inclusion()["input"] - expected).mean()) < -0.04
+
+
+def test_draws_are_of_the_law_that_the_bound_is_of(check_mean, tmp_path):
+    """Gates, weights and slab scales together: densities, marginals, means, and the same again from a file's record."""
+    x, y = data(p=3)
+    net = network(p=3, prior=ss.GroupHorseshoe())
+    guide = ss.BlockGuide(net).double()
+    found = run(net, x, y, guide)
+    guide.take_law(found.law)
+    draws = ss.draw_posterior(net, guide, 20_000, x=x, y=y, weights=True)
+    each = draws.log_likelihood.sum(-1) + draws.log_prior - draws.log_q
+    error = float(each.std()) / len(each) ** 0.5
+    assert float(each.mean()) == pytest.approx(found.bound, abs=4 * error + 0.1)
+    gates, weights = draws.latents["input.gate"], draws.weights["output"].squeeze(1)
+    check_mean(gates, guide.inclusion()["input"])
+    law = guide.gate_law("input")
+    every = gate_table(3, x)
+    seen = (gates.unsqueeze(1) == every).all(-1).double()
+    check_mean(seen, law.log_prob(every).sum(-1).exp())
+    for j in range(3):
+        open = gates[:, j] == 1
+        check_mean(weights[open, j : j + 1], guide.mean_weights("output")[0, j : j + 1])
+    mask = torch.tensor([True, False, True])
+    same = (gates == mask).all(-1)
+    unit = guide.mean_slab_scale("output").unsqueeze(-1)
+    check_mean(weights[same], (unit * guide.mean_standardized("output", {"input": mask}))[0])
+    again = ss.BlockGuide(net, **guide.to_config()).double()
+    again.load_state_dict(guide.state_dict())
+    assert torch.equal(again.inclusion()["input"], guide.inclusion()["input"])
 
 
 def test_pruned_network_has_the_exact_weights_given_what_is_kept():

@@ -20,27 +20,33 @@ def network(inclusion=0.3):
     return ss.MLP(7, [], prior=ss.Gaussian(), likelihood=likelihood, input_inclusion=inclusion)
 
 
-def guide_of(tables, inclusion=0.3):
-    """A settled guide with these laws of its blocks' gates."""
+def guide_of(*cells, inclusion=0.3, share=(1.0,)):
+    """A settled guide with these laws of its blocks' gates, in each cell of the slab scale."""
     net = network(inclusion)
     guide = ss.BlockGuide(net).double()
-    law = JointLaw(net.description, BLOCKS).double()
-    for number, table in enumerate(tables):
-        law.get_buffer(f"log_mass_{number}").copy_(table.log().unsqueeze(0))
-        identity = torch.eye(len(BLOCKS[number])).expand(1, 1, -1, -1)
+    law = JointLaw(net.description, BLOCKS, len(cells)).double()
+    law.get_buffer("share").copy_(torch.tensor(share))
+    for number, tables in enumerate(zip(*cells, strict=True)):
+        law.get_buffer(f"log_mass_{number}").copy_(torch.stack(tables).log().unsqueeze(1))
+        identity = torch.eye(len(BLOCKS[number])).expand(1, 1, 1, -1, -1)
         law.get_buffer(f"precision_{number}").copy_(identity)
     guide.take_law(law)
     return guide
 
 
-@pytest.fixture
-def guide():
-    generator = torch.Generator().manual_seed(2)
-    tables = [
+def random_tables(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [
         torch.randn(2 ** len(b), generator=generator, dtype=torch.float64).mul(2).softmax(0)
         for b in BLOCKS
     ]
-    return guide_of(tables)
+
+
+@pytest.fixture(params=[1, 2], ids=["one cell", "two cells"])
+def guide(request):
+    if request.param == 1:
+        return guide_of(random_tables(2))
+    return guide_of(random_tables(2), random_tables(3), share=(0.6, 0.4))
 
 
 def probabilities(guide):
@@ -122,7 +128,7 @@ def test_sets_are_the_smallest_there_are(guide, probability):
 
 def test_what_the_prior_alone_says_is_no_set():
     """Gates at their prior: seven at 0.5 hold an open one with probability 0.99, which is no news."""
-    guide = guide_of([torch.full((2 ** len(b),), 0.5 ** len(b)) for b in BLOCKS], 0.5)
+    guide = guide_of([torch.full((2 ** len(b),), 0.5 ** len(b)) for b in BLOCKS], inclusion=0.5)
     assert ss.credible_sets(guide, 0.9) == []
     assert ss.credible_set_summary(guide, 0.9).empty
 
@@ -171,7 +177,7 @@ def test_sets_reach_arviz_and_the_command_line(capsys):
     printed = capsys.readouterr().out
     assert "x1, x3" in printed or "x3, x1" in printed
     print_credible_sets(
-        guide_of([torch.full((2 ** len(b),), 0.5 ** len(b)) for b in BLOCKS], 0.5), True
+        guide_of([torch.full((2 ** len(b),), 0.5 ** len(b)) for b in BLOCKS], inclusion=0.5), True
     )
     assert "No set" in capsys.readouterr().out
 
