@@ -45,8 +45,8 @@ class Task:
     :param share: of the multiply-adds that may be left.
     :param epochs: of the dense network.
     :param rate: its largest rate.
-    :param gates: epochs of ``ss.compress`` with gates, and ``tuned`` those of fine-tuning after the cut.
-    :param rival_rate: the largest rate of the rival's fine-tuning.
+    :param tuned: epochs of ``ss.compress`` after the cut.
+    :param tuning_rate: the largest rate after the cut, of both methods.
     :param everywhere: whether the rival compares channels of all layers.
     """
 
@@ -54,9 +54,8 @@ class Task:
     share: float
     epochs: int
     rate: float
-    gates: int
     tuned: int
-    rival_rate: float
+    tuning_rate: float
     everywhere: bool
     augmented: bool = False
 
@@ -73,8 +72,8 @@ class Task:
 
 
 TASKS = {
-    "mnist": Task((1, 28, 28), 0.25, 4, 0.05, 1, 2, 0.02, True),
-    "cifar10": Task((3, 32, 32), 0.5, 8, 0.1, 1, 1, 0.05, True, augmented=True),
+    "mnist": Task((1, 28, 28), 0.25, 4, 0.05, 3, 0.02, True),
+    "cifar10": Task((3, 32, 32), 0.5, 8, 0.1, 3, 0.05, True, augmented=True),
 }
 
 
@@ -116,7 +115,8 @@ def ours(
     task: Task, dense: nn.Module, images: dict[str, Images], seed: int, **changed: Any
 ) -> nn.Module:
     """What ``ss.compress`` makes of it."""
-    options = {"epochs": task.gates, "batch_size": 128, "mean_rate": 0.012, "num_particles": 1}
+    options = {"epochs": task.tuned, "batch_size": 128, "num_particles": 1}
+    options |= {"optimizer": "sgd", "mean_rate": task.tuning_rate}
     own = {k: changed.pop(k) for k in list(changed) if k in ss.TrainingOptions.__annotations__}
     result = ss.compress(
         dense,
@@ -127,7 +127,7 @@ def ours(
         multiply_adds=task.share,
         augment=task.augment,
         progress=False,
-        **{"fine_tune_epochs": task.tuned, **changed},
+        **changed,
     )
     print(result.layers[["nodes", "nodes_kept"]].to_string(), flush=True)
     return result.module
@@ -141,7 +141,7 @@ def theirs(
     x = images["train"].x
     cut_by_magnitude(module, x, task.share * multiply_adds(dense, x), task.everywhere)
     left = seconds - (time.process_time() - start)
-    arguments = {"rate": task.rival_rate, "augment": task.augment}
+    arguments = {"rate": task.tuning_rate, "augment": task.augment}
     return train(module, images["train"], seed=seed, seconds=left, **arguments)
 
 
@@ -178,7 +178,7 @@ def main() -> None:
     torch.set_num_threads(1)
     task, images = TASKS[chosen.task], read(chosen.task, chosen.data)
     if chosen.quick:
-        task = replace(task, epochs=1, gates=1, tuned=1)
+        task = replace(task, epochs=1, tuned=1)
         images = {part: rows[:2000] for part, rows in images.items()}
     changed = {name: json.loads(value) for name, value in chosen.set}
     of_task = {k: changed.pop(k) for k in list(changed) if k in Task.__annotations__}

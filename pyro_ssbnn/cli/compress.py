@@ -86,13 +86,13 @@ def compress(
     power: Annotated[
         float | None,
         typer.Option(
-            help="Power of the likelihood; 1 for the bound itself. Default: 50, or 1,000 with --multiply-adds."
+            help="Power of the likelihood; 1 for the bound itself. Default: 50, or 1,000 under a target."
         ),
     ] = None,
     progress: o.Progress = None,
     **training: Any,
 ) -> None:
-    """Make a trained network of images smaller: gates are fitted from its weights on, closed nodes are cut."""
+    """Make a trained network of images smaller: nodes are cut, and what is kept is trained on from its weights."""
     check_suffix(out, ".safetensors")
     training["remove_below"] = training["remove_below"] or None
     given = {k: v for k, v in training.items() if is_given(context, k)}

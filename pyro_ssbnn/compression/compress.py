@@ -1,4 +1,4 @@
-"""Compression: gates are learned from a module's own weights on, nodes are selected, what is left is trained on."""
+"""Compression: a posterior begins at a module's own weights, nodes are selected, what is left is trained on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pyro_ssbnn.compression.search import Search
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.guides import StructuredGuide
 from pyro_ssbnn.inference import Fit, TrainingOptions, fine_tune, fit
+from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.inference.options import chosen_options
 from pyro_ssbnn.inference.preparation import Augmentation
+from pyro_ssbnn.inference.training_rows import training_rows
 from pyro_ssbnn.isolation import seeded
 from pyro_ssbnn.likelihoods import CategoricalLikelihood, Likelihood
 from pyro_ssbnn.models.traced.front import from_module
@@ -29,7 +31,8 @@ __all__ = ["Compression", "compress"]
 
 _FINE_TUNED = 3  # one epoch of fine-tuning for so many of the run
 _POWER = 50.0  # of the likelihood, where the prior decides on the size
-_POWER_WITHIN = 1000.0  # the same where a limit does
+_POWER_WITHIN = 1000.0  # the same under a target, which does
+_NOISE, _NOISE_WITHIN = 0.1, 0.001  # of the weights at the start, times sqrt(fan-in)
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,12 @@ def compress(
 ) -> Compression:
     """Make a trained torch module smaller.
 
-    Its weights are where the posterior starts (:meth:`StructuredGuide.start_from`); gates, scales and weights are then
-    fitted to the data. Nodes are kept by the median probability model, or by a target: of the nested selections by
-    their odds of inclusion (:mod:`pyro_ssbnn.compression.targets`) the largest that is within it; for multiply-adds
-    each layer's likeliest nodes, as many as the likelihood of training rows says
-    (:mod:`pyro_ssbnn.compression.allocation`). What is kept is trained on with its gates open, and becomes an ordinary
-    module.
+    Its weights are where the posterior starts (:meth:`StructuredGuide.start_from`). Without a target gates, scales and
+    weights are fitted to the data, and nodes are kept by the median probability model. A target says how many nodes go,
+    so that no gate has to learn it: the evidence of training rows for each gate
+    (:mod:`pyro_ssbnn.compression.evidence`) ranks nodes by what is lost for what is saved
+    (:mod:`pyro_ssbnn.compression.removal`), and of the nested selections the largest within the target is taken. What
+    is kept is trained on with its gates open, and becomes an ordinary module.
 
     The bound's own optimum is a poor network where weights are many and rows few: the KL of thousands of weights
     outweighs what a thousand rows say. Here the likelihood is therefore taken to a power (a *tempered* posterior, the
@@ -90,12 +93,12 @@ def compress(
     :param y: targets, ``[N]`` (``[N, K]`` for several).
     :param likelihood: distribution of the targets given the module's output.
     :param prior: of the nodes, by default :class:`SSIG` with prior inclusion 0.5.
-    :param options: of the fit. By default those of :func:`fit`, with a tenth of its rate for the means: the weights
-        have been trained before.
+    :param options: of the fit and of the training of what is kept. By default those of :func:`fit`, with a tenth of its
+        rate for the means: the weights have been trained before. With ``optimizer="sgd"`` ``mean_rate`` is a step per
+        unit of gradient of the loss *before* its power: the rate at which the module itself would be trained on.
     :param power: of the likelihood in the bound that is fitted, as if each row had been seen so many times; 1 for the
-        bound itself. See above. None: 50, where the prior decides on the size; 1,000 under ``multiply_adds``, which
-        does.
-    :param nodes: target: so many nodes in all gated layers at most, each layer's best among them.
+        bound itself. See above. None: 50, where the prior decides on the size; 1,000 under a target, which does.
+    :param nodes: target: so many nodes in all gated layers at most, one of each among them.
     :param multiply_adds: target: multiply-adds a row at most; up to 1 it is a share of the module's.
     :param latency: target: median milliseconds of a call on this machine's CPU, with ``latency_rows`` rows and torch's
         own number of threads.
@@ -103,7 +106,8 @@ def compress(
         at most so much (0.01: one point) below the module's.
     :param validation: rows and targets that the fit does not see, in the shapes of x and y. Not those that the
         result is to be judged by.
-    :param fine_tune_epochs: epochs for what is kept; 0 for none, by default a third of the fit's.
+    :param fine_tune_epochs: epochs for what is kept; 0 for none. None: those of ``options`` under a target, where they
+        are all there is to train; otherwise a third of the fit's.
     :param ungated: names of layers that are to keep all their nodes.
     :param augment: as in :func:`fit`: of flattened rows ``[rows, p]``.
     :param progress: show progress bars.
@@ -122,23 +126,29 @@ def compress(
     options = TrainingOptions(mean_rate=0.012) if options is None else options
     options = chosen_options("compress", options)
     if power is None:
-        power = _POWER if multiply_adds is None else _POWER_WITHIN
+        power = _POWER if target is None else _POWER_WITHIN
     likelihood, y = _tempered(likelihood, y, power)
+    if options.optimizer == "sgd":  # Adam's steps do not change with the power
+        options = replace(options, mean_rate=options.mean_rate / power)
     network = from_module(
         module, prior=prior, likelihood=likelihood, example=x[:1], ungated=ungated
     )
     with seeded(options.seed, torch.device("cpu")):
-        guide = _warm_guide(network, module, options)
+        noise = _NOISE if target is None else _NOISE_WITHIN
+        guide = _warm_guide(network, module, options, noise)
     rows = x.flatten(1)
-    fitted = fit(network, rows, y, options, guide=guide, augment=augment, progress=progress)
+    epochs = options.num_epochs(len(x))
     if target is None:
+        fitted = fit(network, rows, y, options, guide=guide, augment=augment, progress=progress)
         selection = select(fitted.guide.inclusion())
+        epochs = math.ceil(epochs / _FINE_TUNED)
     else:
+        fitted = _started(network, guide, rows, y, options)
         limit = {"nodes": nodes, "multiply_adds": multiply_adds, "latency": latency}
         limit["accuracy_lost"] = accuracy_lost
         search = Search(module, fitted, validation, latency_rows, (rows, y))
         selection = search.reach(target, limit[target] or 0)
-    epochs = math.ceil(options.num_epochs(len(x)) / _FINE_TUNED)
+        fitted.guide.fix_gates({name: selection.mask(name) for name in selection.kept})
     epochs = epochs if fine_tune_epochs is None else fine_tune_epochs
     if epochs:
         shorter = replace(fitted.options, epochs=epochs)
@@ -201,7 +211,7 @@ def _tempered(likelihood: Likelihood, y: Tensor, power: float) -> tuple[Likeliho
 
 
 def _warm_guide(
-    network: TracedNetwork, module: nn.Module, options: TrainingOptions
+    network: TracedNetwork, module: nn.Module, options: TrainingOptions, noise: float
 ) -> StructuredGuide:
     start = 0.95 if options.initial_inclusion is None else options.initial_inclusion
     guide = StructuredGuide(
@@ -209,9 +219,19 @@ def _warm_guide(
         hard=options.hard_gates,
         temperature=options.temperature[0],
         initial_inclusion=start,
+        initial_scale=noise,
     )
     guide.start_from(network.weights_of(module))
     return guide
+
+
+def _started(
+    network: TracedNetwork, guide: StructuredGuide, x: Tensor, y: Tensor, options: TrainingOptions
+) -> Fit:
+    """The posterior as it starts, on the device and in the dtype of the run."""
+    rows = training_rows("compress", network, x, y).placed(network, options)
+    history = History(parts=options.parts(rows.num_data))
+    return Fit(network.to(rows.x), guide.to(rows.x), options, history, rows.num_data)
 
 
 def _layers(network: TracedNetwork, pruning: Pruning) -> pd.DataFrame:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from pyro_ssbnn.analysis import measure_latency
-from pyro_ssbnn.compression.allocation import allocated, joined_layers
-from pyro_ssbnn.compression.scoring import CutLikelihood
-from pyro_ssbnn.compression.targets import largest_within, ranked, smallest_that, work_of
+from pyro_ssbnn.compression.evidence import Evidence, GateSlopes
+from pyro_ssbnn.compression.removal import (
+    Masks,
+    joined_layers,
+    removal_order,
+    smallest_that,
+    without,
+)
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.selection import Selection, prune
+from pyro_ssbnn.structure.description import NetworkDescription
+from pyro_ssbnn.structure.flow import without_unread
 
-__all__ = ["Search"]
+__all__ = ["Search", "work_of"]
 
 _ROWS = 256  # of a pass
 
@@ -24,10 +29,11 @@ class Search:
     """The selection that reaches a target.
 
     :param module: the original.
-    :param fitted: its fit.
+    :param fitted: the posterior of its network.
     :param validation: rows and labels to measure accuracy on.
     :param rows: of a call whose time is measured.
     :param training: rows of the fit and their targets, which say what a cut loses.
+    :raises ConfigurationError: for a network without gated nodes.
     """
 
     def __init__(
@@ -40,78 +46,87 @@ class Search:
     ) -> None:
         self.module, self.fitted, self.validation, self.rows = module, fitted, validation, rows
         self.description = fitted.model.description
-        self.best, self.number = ranked(fitted.guide, self.description)
-        self.training = training
+        self.joined = {names[0]: names for names in joined_layers(self.description)}
+        if not self.joined:
+            raise ConfigurationError("compress: no layer of the network carries gates.")
+        sizes = {group.name: group.size for group in self.description.gated_layers}
+        self.sizes = sizes
+        self.whole = {first: torch.ones(sizes[first], dtype=torch.bool) for first in self.joined}
+        self.slopes = GateSlopes(fitted, *training)
 
     def reach(self, target: str, limit: float) -> Selection:
         """The selection.
 
         :raises ConfigurationError: for a limit out of reach.
         """
-        rule = f"{target} {limit:g}"
-        if target == "accuracy_lost":
-            original = self._accuracy_of_module()
-            k = smallest_that(lambda k: self._accuracy(k) >= original - limit, self.number)
-            lost = original - self._accuracy(k)
-            if lost > limit:
+        if target in ("nodes", "multiply_adds"):
+            cost, most = (self._nodes, limit) if target == "nodes" else (self._work, limit)
+            if target == "multiply_adds" and limit <= 1:
+                most = limit * self.description.multiply_adds
+            order = removal_order(self._evidence, cost, self.whole, most, target)
+            return self._selection(without(self.whole, order), f"{target} {limit:g}")
+        # What is measured follows the multiply-adds.
+        order = removal_order(self._evidence, self._work, self.whole)
+
+        def cut(k: int) -> Selection:
+            return self._selection(without(self.whole, order[:k]), f"{target} {limit:g}")
+
+        if target == "latency":
+            k = smallest_that(lambda k: self._latency(cut(k)) <= limit, len(order))
+            if k == len(order) and (least := self._latency(cut(k))) > limit:
                 raise ConfigurationError(
-                    f"compress: {rule} cannot be reached: with all its nodes the fitted network loses {lost:.3g},"
-                    " before it is trained on. Fit it longer, or take the likelihood to a higher power."
+                    f"compress: latency of {limit:g} cannot be reached: with one node a layer it is {least:.3g} still."
                 )
-        elif target == "multiply_adds":
-            return self._allocated(limit, rule)
-        else:
-            cost = {"nodes": self._nodes, "latency": self._latency}
-            k = largest_within(cost[target], limit, self.number, target)
-        return self.best(k, rule)
+            return cut(k)
+        least = self._accuracy_of_module() - limit
+        return cut(smallest_that(lambda k: self._accuracy(cut(k + 1)) < least, len(order)))
 
-    def _nodes(self, k: int) -> float:
-        return sum(self.best(k, "").counts.values())
+    def _evidence(self, masks: Masks) -> Evidence:
+        """Evidence for the gates, of which layers share one that are added up."""
+        slopes, weight = self.slopes(self._mask_of_each(masks))
+        prior = {name: self.description[name].prior_logit for name in slopes}
+        joined = [
+            torch.cat(
+                [
+                    torch.stack([of[name] for name in names]).sum(0)
+                    for names in self.joined.values()
+                ],
+                -1,
+            )
+            for of in (slopes, prior)
+        ]
+        return Evidence(joined[0], weight, joined[1])
 
-    def _allocated(self, limit: float, rule: str) -> Selection:
-        """Each layer's best nodes within so many multiply-adds."""
-        most = limit * self.description.multiply_adds if limit <= 1 else limit
-        sizes = {group.name: group.size for group in self.description.gated_layers}
-        logits = {name: self.fitted.guide.inclusion_logits(name).cpu() for name in sizes}
-        streams = {names[0]: names for names in joined_layers(self.description)}
-        order = {
-            first: torch.stack([logits[name] for name in names])
-            .sum(0)
-            .argsort(descending=True, stable=True)
-            for first, names in streams.items()
-        }
+    def _mask_of_each(self, masks: Masks) -> dict[str, Tensor]:
+        shared = {name: masks[first] for first, names in self.joined.items() for name in names}
+        return {name: shared[name] for name in self.sizes}
 
-        def selection(counts: Mapping[str, int]) -> Selection:
-            best = {first: order[first][:n].sort().values for first, n in counts.items()}
-            kept = {name: best[first] for first in counts for name in streams[first]}
-            return Selection({name: kept[name] for name in sizes}, sizes, rule)
+    def _selection(self, masks: Masks, rule: str = "") -> Selection:
+        of_each = self._mask_of_each(masks)
+        kept = {name: mask.nonzero().flatten() for name, mask in of_each.items()}
+        return Selection(kept, self.sizes, rule)
 
-        def cost(counts: Mapping[str, int]) -> float:
-            return work_of(self.description, selection(counts))
+    def _nodes(self, masks: Masks) -> float:
+        return sum(self._selection(masks).counts.values())
 
-        likelihood = CutLikelihood(self.fitted, *self.training)
+    def _work(self, masks: Masks) -> float:
+        return work_of(self.description, self._selection(masks))
 
-        def score(counts: Mapping[str, int]) -> float:
-            return likelihood(selection(counts))
-
-        together = {first: sizes[first] for first in streams}
-        return selection(allocated(cost, score, together, most, "multiply_adds"))
-
-    def _pruned(self, k: int) -> nn.Module:
-        return prune(self.fitted.model, self.fitted.guide, self.best(k, "")).network
-
-    def _latency(self, k: int) -> float:
+    def _latency(self, selection: Selection) -> float:
         size = self.description.inputs.num_columns
         table = measure_latency(
-            {"pruned": self._pruned(k)}, size, batch_sizes=[self.rows], device="cpu"
+            {"pruned": self._pruned(selection)}, size, batch_sizes=[self.rows], device="cpu"
         )
         return float(table["median_ms"].iloc[0])
 
-    def _accuracy(self, k: int) -> float:
+    def _accuracy(self, selection: Selection) -> float:
         x, y = self._validation()
-        network = self._pruned(k)
+        network = self._pruned(selection)
         like = next(b for b in network.buffers() if b.is_floating_point())
         return _accuracy(network, x.flatten(1).to(like), y)
+
+    def _pruned(self, selection: Selection) -> nn.Module:
+        return prune(self.fitted.model, self.fitted.guide, selection).network
 
     def _accuracy_of_module(self) -> float:
         x, y = self._validation()
@@ -136,3 +151,8 @@ def _accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
         for part, labels in zip(x.split(_ROWS), y.split(_ROWS), strict=True)
     ]
     return float(torch.stack(right).sum()) / len(x)
+
+
+def work_of(description: NetworkDescription, selection: Selection) -> int:
+    """Multiply-adds of the pruned network for one row."""
+    return description.narrowed(without_unread(description, selection.kept)).multiply_adds
