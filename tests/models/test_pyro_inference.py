@@ -139,5 +139,7 @@ class TestWhatWorks:
         assert drawn["obs"].shape == (2000, 30)
 
     def test_relaxed_draws_stay_in_the_support(self, net, data):
-        loss = Trace_ELBO().loss(net, StructuredGuide(net, hard=False), *data)
-        assert math.isfinite(loss)  # validation is on: it raises outside the support
+        guide = StructuredGuide(net, hard=False)
+        gates = poutine.trace(guide).get_trace(*data).nodes["input.gate"]["value"]
+        assert ((gates > 0) & (gates < 1)).all()
+        assert math.isfinite(Trace_ELBO().loss(net, guide, *data))

@@ -135,12 +135,13 @@ class TestRandomNumbers:
         assert all(torch.equal(g.get_state(), before[i]) for i, g in generators.items())
 
     def test_other_devices_generators_are_not_seeded(self, monkeypatch):
-        def refuse(seed):
-            raise AssertionError("seeded")
-
-        monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+        asked = []
+        for name in ("manual_seed", "manual_seed_all", "set_rng_state", "set_rng_state_all"):
+            monkeypatch.setattr(torch.cuda, name, lambda *values, name=name: asked.append(name))
         with seeded(0, torch.device("cpu")):
-            torch.randn(1)
+            drawn = torch.randn(3)
+        assert not asked
+        assert torch.equal(drawn, torch.randn(3, generator=torch.Generator().manual_seed(0)))
 
 
 class TestThreads:

@@ -121,15 +121,20 @@ def test_a_table_without_rows_is_refused(tmp_path, ending):
 
 
 def test_a_damaged_spreadsheet_is_refused_whatever_its_library_says(tmp_path):
-    """At any place: openpyxl raises errors of zip files, of XML, of attributes, ..."""
+    """At any place: openpyxl raises errors of zip files, of XML, of attributes, ...
+
+    A file that was cut short has lost its directory, and is never read.
+    """
     pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}).to_excel(tmp_path / "t.xlsx", index=False)
     data = (tmp_path / "t.xlsx").read_bytes()
     for at in range(0, len(data), 97):
         changed = data[:at] + b"<&\0" + data[at + 3 :]
         file = tmp_path / "damaged.xlsx"
         file.write_bytes(changed if at % 2 else data[:at])
+        read, cut = "refused", at % 2 == 0
         with suppress(DataError):
-            read_table(file)
+            read = read_table(file).names
+        assert read == "refused" or (not cut and len(read) == 2), at
 
 
 def test_a_packed_table_is_as_large_as_it_says(tmp_path, monkeypatch):
