@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-faults test-gpu lint docs links clean-docs package test-lowest test-highest types format clean bench-tables bench-uci bench-speed reproduce-mnist \
+.PHONY: demo test test-slow test-faults test-gpu coverage mutants lint docs links clean-docs package test-lowest test-highest types format clean bench-tables bench-uci bench-speed reproduce-mnist \
 	reproduce-cifar reproduce-subset
 
 $(READY): setup.cfg constraints.txt
@@ -30,6 +30,19 @@ test-faults: $(READY)
 # On a machine with a CUDA device, with the torch of that device in .venv; elsewhere they are skipped.
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu tests/gpu
+
+# Lines and branches that the default tests reach; what runs in processes of its own is not seen (docs/testing.md).
+coverage: $(READY)
+	$(BIN)/python -m pytest -n auto -m "not slow" --cov --cov-report=term --cov-report=json:build/coverage.json
+
+# Changes of the mathematics that tests have to notice, an hour on one core (docs/testing.md).
+MUTANTS_READY := $(VENV)/.mutants-ready
+$(MUTANTS_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[mutants]"
+	touch $@
+
+mutants: $(MUTANTS_READY)
+	$(BIN)/python .ci/mutants.py --json benchmarks/results/mutants.json
 
 # mypy looks at an installed copy: setup.cfg gathers four folders under the one name pyro_ssbnn.
 lint: $(READY)

@@ -244,8 +244,8 @@ class TestTwoNetworks:
             for each in guides:
                 each()
 
-        svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.02}), elbo(num_particles=2))
-        losses = [float(svi.step(X, Y)) for _ in range(150)]
+        svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), elbo(num_particles=2))
+        losses = [float(svi.step(X, Y)) for _ in range(60)]
         assert sum(losses[-20:]) < 0.7 * sum(losses[:20])
         for net, each, columns in zip(
             (model.left, model.right), guides, ([0, 1], [2, 3]), strict=True
@@ -268,15 +268,25 @@ class TestTwoNetworks:
             pyro.poutine.trace(model).get_trace()
 
 
-def test_the_documented_model_finds_what_was_planted():
+@pytest.mark.parametrize(
+    "steps", [100, pytest.param(400, marks=pytest.mark.slow)], ids=["few steps", "as written"]
+)
+def test_the_documented_model_learns(steps):
+    """The slow one finds what was planted."""
     text = (Path(__file__).parents[2] / "docs" / "larger_model.md").read_text(encoding="utf-8")
     names = {}
     for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
-        exec(compile(block, "larger_model.md", "exec"), names)
+        exec(
+            compile(block.replace("range(400)", f"range({steps})"), "larger_model.md", "exec"),
+            names,
+        )
+    assert len(names["losses"]) == steps
     assert sum(names["losses"][-50:]) < 0.7 * sum(names["losses"][:50])
+    assert names["pruned"](names["x_house"]).shape == (300, 1)
+    if steps < 400:
+        return
     inclusion = names["guide"].house.inclusion()["input"]
     assert inclusion.argmax() == 1
     offsets = names["guide"].median.detach()
     planted = 0.5 * (torch.arange(6) - 2.5)
     assert torch.allclose(offsets - offsets.mean(), planted, atol=0.2)
-    assert names["pruned"](names["x_house"]).shape == (300, 1)

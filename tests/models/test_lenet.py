@@ -217,8 +217,8 @@ class TestShrinking:
     def test_fit_loses_filters_and_goes_on_from_a_file(self, tmp_path):
         """Which of two corners is lit: one filter suffices, the spare ones close and leave."""
         generator = torch.Generator().manual_seed(0)
-        y = torch.arange(240) % 2
-        image = 0.1 * torch.randn(240, 1, 8, 8, generator=generator)
+        y = torch.arange(120) % 2
+        image = 0.1 * torch.randn(120, 1, 8, 8, generator=generator)
         image[y == 0, :, :3, :3] += 1.5
         image[y == 1, :, -3:, -3:] += 1.5
         x = image.flatten(1)
@@ -231,7 +231,7 @@ class TestShrinking:
             kernel_size=3,
         )
         options = TrainingOptions(
-            epochs=90, batch_size=40, mean_rate=0.1, scale_rate=0.05, gate_rate=0.1, kl_warmup=0.3
+            epochs=90, batch_size=40, mean_rate=0.1, scale_rate=0.05, gate_rate=0.2, kl_warmup=0.3
         )
         result = fit(model, x, y, options, progress=False)
         assert {r.group for r in result.history.removed} == {"conv1", "hidden1"}

@@ -90,7 +90,7 @@ class TestWhatWorks:
         x = torch.randn(20, 2, dtype=torch.float64)
         y = x[:, 0] - x[:, 1] + noise * torch.randn(20, dtype=torch.float64)
         gates = {"input.gate": torch.tensor([1.0, 0.0], dtype=torch.float64)}
-        mcmc = MCMC(NUTS(poutine.condition(net, data=gates)), 600, 200, disable_progbar=True)
+        mcmc = MCMC(NUTS(poutine.condition(net, data=gates)), 400, 100, disable_progbar=True)
         mcmc.run(x, y)
         draws = mcmc.get_samples()["output.weight"].squeeze(1)
         design = torch.stack([x[:, 0], torch.zeros(20), torch.ones(20)], 1).double()

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from pyro_ssbnn.cli import products
 from pyro_ssbnn.cli.main import app
+from pyro_ssbnn.cli.pictures import available
 
 TINY = ("--hidden", "8", "--epochs", "3", "--draws", "20", "--no-progress")
 
@@ -25,6 +27,21 @@ def call(*arguments: object) -> Result:
 def invoke() -> Callable[..., Result]:
     """Call the command line with these arguments; anything but an orderly exit fails the test."""
     return call
+
+
+@pytest.fixture
+def every_plot() -> None:
+    """Ask for it where a run's plots are looked at."""
+
+
+@pytest.fixture(autouse=True)
+def first_plot_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is more than half of the time of a tiny run; one plot tells whether a run draws any.
+
+    Runs that are made once for all tests have all of theirs.
+    """
+    if "every_plot" not in request.fixturenames:
+        monkeypatch.setattr(products, "available", lambda inputs: available(inputs)[:1])
 
 
 @pytest.fixture(scope="session")
@@ -50,32 +67,12 @@ def table(tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame) -> Path
 
 
 @pytest.fixture(scope="session")
-def make_table_run(table: Path) -> Callable[[Path], None]:
-    def make(out: Path) -> None:
-        result = call(
-            "fit",
-            table,
-            "--target",
-            "price",
-            "--input-gates",
-            "--batch-size",
-            16,
-            *TINY,
-            "--out",
-            out,
-        )
-        assert result.exit_code == 0, result.output
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def table_run(
-    tmp_path_factory: pytest.TempPathFactory, make_table_run: Callable[[Path], None]
-) -> Path:
+def table_run(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Path:
     """A run that tests only read."""
     out = tmp_path_factory.mktemp("runs") / "deep" / "table"
-    make_table_run(out)
+    gates = ("--target", "price", "--input-gates", "--batch-size", 16)
+    result = call("fit", table, *gates, *TINY, "--out", out)
+    assert result.exit_code == 0, result.output
     return out
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,8 @@ def test_prune_keeps_the_likeliest_nodes(invoke, digits_run, tmp_path):
     assert (digits_run / "compact.safetensors").read_bytes() == before
 
 
-def test_prune_within_the_run_replaces_its_network(invoke, make_table_run, table, tmp_path):
-    run, out = tmp_path / "run", tmp_path / "out.csv"
-    make_table_run(run)
+def test_prune_within_the_run_replaces_its_network(invoke, table_run, table, tmp_path):
+    run, out = shutil.copytree(table_run, tmp_path / "run"), tmp_path / "out.csv"
     result = invoke("prune", run, "--nodes", "2", "--draws", 7)
     assert result.exit_code == 0, result.output
     assert load_compact(run / "compact.safetensors")(torch.zeros(5, 3)).shape == (7, 5, 1)

@@ -66,6 +66,7 @@ def test_grades_need_an_order(invoke, tiny, targets, tmp_path):
     assert "grades must be numbered in their order" in " ".join(result.output.split())
 
 
+@pytest.mark.usefixtures("every_plot")
 def test_plain_linear_model_without_test_rows(invoke, tiny, table, tmp_path):
     run = tmp_path / "run"
     choice = ("--prior", "gaussian", "--hidden", "", "--test-fraction", 0, "--dtype", "float64")
@@ -83,6 +84,7 @@ def test_plain_linear_model_without_test_rows(invoke, tiny, table, tmp_path):
     assert invoke("predict", run, table, "--network", "pruned").exit_code == 0
 
 
+@pytest.mark.usefixtures("every_plot")
 def test_band_of_a_single_predictor(invoke, tiny, frame, tmp_path):
     data, run = tmp_path / "data.csv", tmp_path / "run"
     frame[["dose", "price"]].to_csv(data, index=False)

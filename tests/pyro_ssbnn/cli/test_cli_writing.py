@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 
 import pytest
@@ -51,6 +52,14 @@ def tensors(run):
     return {**result.guide.state_dict(), **result.random_state}
 
 
+@pytest.fixture(scope="module")
+def whole(invoke, tiny, tmp_path_factory):
+    """The run as it is when nothing stops it."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert invoke("fit", "digits", *tiny, "--out", run).exit_code == 0
+    return run
+
+
 @pytest.fixture
 def heeded(number):
     """The signal does what it does by default: a shell's background jobs ignore Ctrl-C."""
@@ -63,11 +72,10 @@ def heeded(number):
 @pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_goes_on_bit_by_bit(
-    invoke, tiny, tmp_path, monkeypatch, stopping, make_table_run, number
+    invoke, tiny, tmp_path, monkeypatch, stopping, whole, number
 ):
     """Stopped by a signal; what it says is what one has to do."""
-    run, whole = tmp_path / "runs" / "one", tmp_path / "whole"
-    invoke("fit", "digits", *tiny, "--out", whole)
+    run = tmp_path / "runs" / "one"
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with monkeypatch.context():
         stopping(lambda: os.kill(os.getpid(), number))
@@ -203,11 +211,12 @@ def test_two_processes_do_not_share_a_folder(invoke, tiny, table_run, tmp_path):
     assert "another process is writing this run now" in refused.output
 
 
+@pytest.mark.usefixtures("every_plot")
 def test_a_failed_overwrite_keeps_the_old_run(
-    invoke, make_table_run, tiny, tmp_path, monkeypatch, stopping
+    invoke, table_run, tiny, tmp_path, monkeypatch, stopping
 ):
-    run = tmp_path / "run"
-    make_table_run(run)
+    run = shutil.copytree(table_run, tmp_path / "run")
+    assert (run / "plots" / "predictors.png").exists()
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
 
     def fail():

@@ -150,7 +150,7 @@ def test_model_probabilities_and_evidence_are_those_of_the_closed_form():
     )
     exact = linear_evidence(x, y, noise_scale=0.8, inclusion=0.3)
     assert ((exact.inclusion()["input"] > 0.05) & (exact.inclusion()["input"] < 0.95)).sum() >= 2
-    options = SamplerOptions(num_draws=500, warmup=300, chains=6, temperatures=3, leapfrog_steps=8)
+    options = SamplerOptions(num_draws=250, warmup=200, chains=12, temperatures=3, leapfrog_steps=8)
     posterior = sample_exact(net, x, y, options)
     found = posterior.structure_probabilities()
     # 1e-3: the standard error of a structure that no chain has seen yet is too small
@@ -165,7 +165,9 @@ def test_model_probabilities_and_evidence_are_those_of_the_closed_form():
     assert ((size.mean - by_size).abs() < SIGMAS * size.error + 1e-3).all()
     evidence = posterior.log_evidence
     spread = evidence.std() / math.sqrt(len(evidence))
-    assert abs(evidence.mean() - exact.log_marginal) < 6 * spread  # six chains: t with five degrees
+    assert (
+        abs(evidence.mean() - exact.log_marginal) < 5 * spread
+    )  # twelve chains: t with eleven degrees
     assert spread < 0.2
     assert (exact_summary(posterior)["r_hat"] < 1.05).all()
 
@@ -189,7 +191,7 @@ def test_the_closed_form_is_the_marginal_normal():
 def test_data_that_say_nothing_leave_the_prior(prior):
     """Noise of a million: gates have their prior's probabilities, scales their prior's moments."""
     net = network(prior, GaussianLikelihood(scale=1e6))
-    options = SamplerOptions(num_draws=180, warmup=150, chains=8, temperatures=1, leapfrog_steps=8)
+    options = SamplerOptions(num_draws=60, warmup=100, chains=24, temperatures=1, leapfrog_steps=8)
     posterior = sample_exact(net, X, double(TARGETS[0][1]), options)
     # p(z | theta, y) is p(z) up to the likelihood's remaining 1e-10
     for name, value in {"input": 0.4, "hidden1": 0.3}.items():

@@ -65,7 +65,7 @@ def two_spikes(points):
 
 def test_tempering_finds_the_weights_of_modes_far_apart():
     """Under a prior that is symmetric the modes keep their weights 0.3 and 0.7."""
-    options = SamplerOptions(num_draws=1200, warmup=500, temperatures=8, chains=6, leapfrog_steps=6)
+    options = SamplerOptions(num_draws=600, warmup=400, temperatures=8, chains=12, leapfrog_steps=6)
     runs = temper(scored(normal(0.0, 5.0), two_spikes), 1, 2, options)
     right = (runs.points[0, ..., 0] > 0).double()
     error = float(standard_error(right))

@@ -162,14 +162,16 @@ def test_a_fit_that_shrinks_and_resumes_is_replayed_too(recorded):
     model = MLP(
         6, [8], prior=SSIG(inclusion=0.01), likelihood=GaussianLikelihood(), input_inclusion=0.1
     )
-    chosen = {"batch_size": 32, "gate_rate": 0.1, "compile": "trace", "screen": False}
-    whole = fit(model, x, y, TrainingOptions(epochs=200, **chosen), progress=False)
+    chosen = {"batch_size": 32, "gate_rate": 0.3, "compile": "trace", "screen": False}
+    whole = fit(model, x, y, TrainingOptions(epochs=80, **chosen), progress=False)
     assert whole.history.removed
     assert math.isfinite(whole.history.elbo[-1])
-    part = fit(model, x, y, TrainingOptions(epochs=60, **chosen), progress=False)
-    again = fit(model, x, y, TrainingOptions(epochs=70, **chosen), resume=part, progress=False)
-    assert len(again.history) == 70
-    assert sum(map(len, recorded)) > 600
+    part = fit(model, x, y, TrainingOptions(epochs=40, **chosen), progress=False)
+    again = fit(model, x, y, TrainingOptions(epochs=50, **chosen), resume=part, progress=False)
+    assert len(again.history) == 50
+    assert (
+        sum(map(len, recorded)) > 2 * 2 * (80 + 50) - 40
+    )  # steps of both, and of their optimizers
 
 
 def test_what_cannot_be_recorded_is_run_as_it_is(recorded, monkeypatch, caplog):

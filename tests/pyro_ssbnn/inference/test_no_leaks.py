@@ -263,13 +263,22 @@ def breaking(monkeypatch, owner, name, at, error):
     monkeypatch.setattr(owner, name, broken)
 
 
-class TestBreakingOff:
-    def shrinking(self, net=None, **kwargs):
-        """Sixty epochs in which nodes leave: most of the prior's nodes are not needed."""
-        options = TrainingOptions(epochs=60, batch_size=20, gate_rate=0.2, kl_warmup=0.0)
-        net = net or MLP(3, [12], prior=SSIG(inclusion=0.01), likelihood=GaussianLikelihood())
-        return quiet_fit(net, options=options, **kwargs)
+def shrinking(**kwargs):
+    """Sixty epochs in which nodes leave: most of the prior's nodes are not needed."""
+    options = TrainingOptions(epochs=60, batch_size=20, gate_rate=0.2, kl_warmup=0.0)
+    net = MLP(3, [12], prior=SSIG(inclusion=0.01), likelihood=GaussianLikelihood())
+    return quiet_fit(net, options=options, **kwargs)
 
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run that nothing interrupts."""
+    result = shrinking()
+    assert result.history.removed
+    return result
+
+
+class TestBreakingOff:
     @pytest.mark.parametrize(
         ("owner", "name", "at"),
         [
@@ -280,28 +289,26 @@ class TestBreakingOff:
             (LiveNetwork, "store", 1),
         ],
     )
-    def test_an_interrupted_run_goes_on_bit_by_bit(self, monkeypatch, owner, name, at):
-        whole = self.shrinking()
-        assert whole.history.removed
+    def test_an_interrupted_run_goes_on_bit_by_bit(self, monkeypatch, whole, owner, name, at):
         with monkeypatch.context() as patched:
             breaking(patched, owner, name, at, KeyboardInterrupt())
             with pytest.raises(TrainingInterrupted, match="of 60 epochs") as caught:
-                self.shrinking()
+                shrinking()
         result = caught.value.result
         assert len(result.history) < 60
         lengths = {len(rows) for rows in result.history.inclusion.values()}
         assert lengths <= {len(result.history)}
         assert not result.model.training
-        assert bits(self.shrinking(resume=result)) == bits(whole)
+        assert bits(shrinking(resume=result)) == bits(whole)
 
-    def test_an_interruption_between_epochs_loses_nothing(self):
+    def test_an_interruption_between_epochs_loses_nothing(self, whole):
         def stop(epoch, result):
             if epoch == 30:
                 raise KeyboardInterrupt
 
         with pytest.raises(TrainingInterrupted, match="after 30 of 60 epochs") as caught:
-            self.shrinking(callback=stop)
-        assert bits(self.shrinking(resume=caught.value.result)) == bits(self.shrinking())
+            shrinking(callback=stop)
+        assert bits(shrinking(resume=caught.value.result)) == bits(whole)
 
     def test_whatever_ends_it_the_guide_given_is_whole(self, monkeypatch):
         """It is what it was after one of the epochs before."""
@@ -362,10 +369,10 @@ class TestAtOnce:
     def test_processes_give_what_one_after_the_other_gives(self, method):
         if method not in multiprocessing.get_all_start_methods():
             pytest.skip(f"no {method} here")
-        seeds = self.SEEDS[:2]
+        seeds, at_once = self.SEEDS[:2], 1 if method == "spawn" else 2  # a start costs seconds
         alone = [bits(quiet_fit(options=OPTIONS_OF[seed])) for seed in seeds]
         with ProcessPoolExecutor(
-            2, multiprocessing.get_context(method), torch.set_num_threads, (1,)
+            at_once, multiprocessing.get_context(method), torch.set_num_threads, (1,)
         ) as pool:
             runs = [pool.submit(fit, network(), X, Y, OPTIONS_OF[s], progress=False) for s in seeds]
             found = [bits(run.result()) for run in runs]

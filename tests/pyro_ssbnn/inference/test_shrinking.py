@@ -233,9 +233,21 @@ def shrinking_fit(epochs=80, callback=None, resume=None, model=None, **options):
         return fit(model, x, y, chosen, progress=False, callback=callback, resume=resume)
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """A run that tests only read."""
+    return shrinking_fit()
+
+
+@pytest.fixture(scope="module")
+def without():
+    """A longer one, whose members all stay."""
+    return shrinking_fit(120, remove_below=None)
+
+
 class TestFit:
-    def test_results_speak_of_the_original_network(self):
-        result = shrinking_fit()
+    def test_results_speak_of_the_original_network(self, whole):
+        result = whole
         removed = result.history.removed
         assert {r.group for r in removed} == {"input", "hidden1"}
         assert all(r.inclusion < TrainingOptions().remove_below for r in removed)
@@ -250,8 +262,8 @@ class TestFit:
         gone = {r.node for r in removed if r.group == "hidden1"}
         assert gone.isdisjoint(compact.kept["hidden1"].tolist())
 
-    def test_moments_of_removed_members_are_zero_and_the_rest_in_place(self):
-        result = shrinking_fit()
+    def test_moments_of_removed_members_are_zero_and_the_rest_in_place(self, whole):
+        result = whole
         names = [n for n, _ in result.guide.named_parameters()]
         shapes = sorted(tuple(p.shape) for p in result.guide.parameters())
         moments = [s["exp_avg_sq"] for s in result.optimizer_state["state"].values()]
@@ -262,21 +274,19 @@ class TestFit:
         assert (logits[gone] == 0).all()
         assert (logits != 0).sum() == 20 - len(gone)
 
-    def test_off_on_request(self):
-        result = shrinking_fit(remove_below=None)
-        assert result.history.removed == []
-        assert min(float(v.min()) for v in result.guide.inclusion().values()) > 1e-15
+    def test_off_on_request(self, without):
+        assert without.history.removed == []
+        assert min(float(v.min()) for v in without.guide.inclusion().values()) > 1e-15
 
-    def test_the_order_of_magnitude_of_the_bound_is_continuous(self):
+    def test_the_order_of_magnitude_of_the_bound_is_continuous(self, without):
         """Removing closed nodes takes away their scales' KL and nothing else: no jump beyond that."""
-        with_removal, without = shrinking_fit(120), shrinking_fit(120, remove_below=None)
+        with_removal = shrinking_fit(120)
         spread = np.std(without.history.elbo[-20:])
         assert (
             with_removal.history.elbo[-20:].mean() > without.history.elbo[-20:].mean() - 3 * spread
         )
 
-    def test_resumed_equals_uninterrupted_across_removals(self, tmp_path):
-        whole = shrinking_fit()
+    def test_resumed_equals_uninterrupted_across_removals(self, whole, tmp_path):
         epochs = sorted({r.epoch for r in whole.history.removed})
         assert len(epochs) > 1, "the run must have lost members before and after the interruption"
         at = epochs[0]

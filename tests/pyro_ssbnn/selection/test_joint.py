@@ -9,7 +9,7 @@ import torch
 import pyro_ssbnn as ss
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.joint_law import JointLaw
-from pyro_ssbnn.selection.joint import gate_tables
+from pyro_ssbnn.selection.joint import GateTable, _grown_sets, gate_tables
 
 BLOCKS = ([0, 2, 3, 5], [1, 4], [6])
 STATES = list(itertools.product([0, 1], repeat=7))
@@ -104,6 +104,22 @@ def test_a_coupled_guide_that_is_sure_of_its_size_says_so():
     assert found.probability == pytest.approx(1)
 
 
+def test_sets_of_a_law_over_some_sets_are_grown_and_thinned():
+    """{0, 1}, {0, 2}, {3} at 0.4, 0.3, 0.3: one of 0 and 3 is in for sure; without 0 there are 1 and 2."""
+    table = GateTable(
+        (4, 5, 6, 7), torch.tensor([0b0011, 0b0101, 0b1000]), torch.tensor([0.4, 0.3, 0.3]).double()
+    )
+    seven = pytest.approx(0.7)
+    assert list(_grown_sets(table, 0.6)) == [([0], seven), ([1, 2], seven)]
+    assert list(_grown_sets(table, 0.9)) == [([0, 3], pytest.approx(1.0))]
+    # 1 is taken first, then 0 and 2; without 1 the two others say as much
+    table = table._replace(
+        sets=torch.tensor([0b0011, 0b0110, 0b0001, 0b0100]),
+        probability=torch.tensor([0.3, 0.3, 0.2, 0.2]).double(),
+    )
+    assert list(_grown_sets(table, 0.95)) == [([0, 2], pytest.approx(1.0))]
+
+
 @pytest.mark.parametrize("probability", [0.5, 0.7, 0.9])
 def test_sets_are_the_smallest_there_are(guide, probability):
     """Against all subsets of the largest block, one set after the other, whatever the prior thinks of them."""
@@ -148,12 +164,18 @@ def test_competing_predictors_make_one_set_and_sure_ones_stand_alone():
 
 
 def test_misuse_is_refused(guide):
-    with pytest.raises(ConfigurationError, match="strictly between"):
-        ss.credible_sets(guide, 1.0)
+    for probability in (0.0, 1.0):
+        with pytest.raises(ConfigurationError, match="strictly between"):
+            ss.credible_sets(guide, probability)
     with pytest.raises(ConfigurationError, match="no member 'weight'"):
         ss.set_inclusion(guide, ["weight"])
-    with pytest.raises(ConfigurationError, match="no member 7"):
-        ss.set_inclusion(guide, [7])
+    for member in (7, -1):
+        told = f"no member {member}; give indices from 0 to 6, or names of predictors"
+        with pytest.raises(ConfigurationError, match=told):
+            ss.set_inclusion(guide, [member])
+    net = ss.MLP(3, [4], prior=ss.SSIG(inclusion=0.3), likelihood=ss.GaussianLikelihood())
+    with pytest.raises(ConfigurationError, match=r"hidden1 has no member 4; give .* 0 to 3\.$"):
+        ss.set_inclusion(ss.StructuredGuide(net), [4], "hidden1")
     with pytest.raises(ConfigurationError, match=r"no member 0\.5"):
         ss.set_inclusion(guide, [0.5])
 

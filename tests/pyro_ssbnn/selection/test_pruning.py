@@ -246,6 +246,18 @@ class TestSelect:
         alone = select(inclusion, nodes={"input": 1, "linear": 3}).kept
         assert (alone["input"].tolist(), alone["linear"].tolist()) == ([0], [0, 1, 2])
 
+    def test_either_gate_is_one_probability(self):
+        """0.91 against 0.72: neither the sum of the two gates nor the larger linear one decides."""
+        inclusion = {"input": torch.tensor([0.6, 0.9]), "linear": torch.tensor([0.3, 0.1])}
+        kept = select(inclusion, nodes={"input": 1}).kept
+        assert (kept["input"].tolist(), kept["linear"].tolist()) == ([1], [])
+
+    def test_the_rule_is_told(self):
+        assert select(INCLUSION).rule == "median probability model"
+        assert select(INCLUSION, threshold=0.0).counts == {"input": 2, "hidden1": 4}
+        given = select(INCLUSION, threshold=0.25, nodes={"hidden1": 2}).rule
+        assert given == "inclusion above 0.25; given numbers: hidden1 2"
+
     def test_ties_go_to_the_lower_index(self):
         assert select({"h": torch.full((5,), 0.3)}, nodes=2).kept["h"].tolist() == [0, 1]
 
@@ -253,6 +265,8 @@ class TestSelect:
         ("options", "message"),
         [
             ({"threshold": 1.0}, "threshold"),
+            ({"threshold": -0.1}, "threshold"),
+            ({"nodes": 2.5}, "nodes must be a whole number"),
             ({"nodes": {"hidden9": 1}}, "no gated group is called 'hidden9'"),
             ({"nodes": 5}, "has 4 nodes; cannot keep 5"),
             ({"nodes": 0}, "cannot keep 0"),
