@@ -87,8 +87,12 @@ NETWORKS = {
         input_inclusion=[0.1, 0.2, 0.3, 0.4],
     ),
     "lasso": lambda: MLP(4, [6], prior=SSGL(inclusion=0.3), likelihood=GaussianLikelihood()),
-    "lenet": lambda: LeNet(PIXELS, prior=SSGHS(inclusion=0.1), likelihood=CLASSES),
-    "resnet": lambda: ResNet(PIXELS, 8, prior=SSGL(inclusion=0.1), likelihood=CLASSES),
+    "lenet": lambda: LeNet(
+        PIXELS, (3,), (4,), kernel_size=3, prior=SSGHS(inclusion=0.1), likelihood=CLASSES
+    ),
+    "resnet": lambda: ResNet(
+        PIXELS, 8, widths=(2, 2, 4), prior=SSGL(inclusion=0.1), likelihood=CLASSES
+    ),
 }  # fmt: skip
 
 
