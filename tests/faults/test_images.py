@@ -105,7 +105,7 @@ def _other_head(data, generator):
     )
 
 
-@pytest.mark.parametrize("number", [5, pytest.param(150, marks=LONG_FORM)])
+@pytest.mark.parametrize("number", [3, pytest.param(150, marks=LONG_FORM)])
 def test_any_folder_is_fitted_or_refused(call, tiny, tmp_path, number, tell):
     generator = random.Random(7)
     refused, largest, longest = 0, 0.0, 0.0

@@ -60,7 +60,7 @@ def cases(number, seed):
     return every[:number]
 
 
-@pytest.mark.parametrize("number", [20, pytest.param(700, marks=LONG_FORM)])
+@pytest.mark.parametrize("number", [8, pytest.param(700, marks=LONG_FORM)])
 def test_wild_options(call, table, tiny, tmp_path, number, tell):
     refused, largest = 0, 0.0
     for at, case in enumerate(cases(number, seed=1)):

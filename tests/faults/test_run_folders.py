@@ -104,7 +104,7 @@ def tamper(run, generator):
     return f"{kind} {file.name}"
 
 
-@pytest.mark.parametrize("number", [10, pytest.param(400, marks=LONG_FORM)])
+@pytest.mark.parametrize("number", [5, pytest.param(400, marks=LONG_FORM)])
 def test_tampered_run_folders(call, finished, table, tmp_path, number, tell):
     generator = random.Random(2)
     refused, largest = 0, 0.0
@@ -154,13 +154,14 @@ def test_scores_are_numbers(call, finished, tmp_path, wrong):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     metrics = json.loads((run / "metrics.json").read_text())
-    for place in (metrics["full"], metrics["pruned"], metrics["baselines"]["mean"]):
+    places = (metrics["full"], metrics["pruned"], metrics["baselines"]["mean"])
+    for place in places if wrong == "x" else places[:1]:  # one function reads them all
         kept = place["rmse"]
         place["rmse"] = wrong
         (run / "metrics.json").write_text(json.dumps(metrics))
         assert "rmse" in call("summary", run, codes=(2,)).output
         place["rmse"] = kept
-    for name in ("full", "pruned", "baselines"):
+    for name in ("full", "pruned", "baselines") if wrong == "x" else ("full",):
         (run / "metrics.json").write_text(json.dumps({**metrics, name: [wrong]}))
         assert "metrics.json" in call("summary", run, codes=(2,)).output
 

@@ -153,7 +153,7 @@ def options(generator, delimiter):
     return chosen
 
 
-@pytest.mark.parametrize("number", [10, pytest.param(400, marks=LONG_FORM)])
+@pytest.mark.parametrize("number", [5, pytest.param(400, marks=LONG_FORM)])
 def test_any_table_is_fitted_or_refused(call, finished, tiny, tmp_path, number, tell):
     generator = random.Random(6)
     refused, largest, longest = 0, 0.0, 0.0
