@@ -112,6 +112,23 @@ class TestPrunedEqualsMasked:
             torch.testing.assert_close(actual[s], expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize(("room", "parts"), [(0, [1, 1, 1, 1, 1]), (2, [2, 2, 1])])
+def test_draws_are_cut_a_few_at_a_time(monkeypatch, room, parts):
+    """Room for so many draws of the whole network; one at least."""
+    model, guide = network(SSGHS(inclusion=0.3), GaussianLikelihood())
+    selection, x = select(guide.inclusion()), torch.randn(9, 5, dtype=torch.float64)
+    elements = max(1, room * model.description.num_weights)
+    monkeypatch.setattr("pyro_ssbnn.selection.pruning._CHUNK_ELEMENTS", elements)
+    actual = prune(model, guide, selection, num_draws=5, seed=3).network(x)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        drawn = [draw_open_weights(model, guide, selection, number) for number in parts]
+    for s in range(5):
+        weights = {name: torch.cat([part[name] for part in drawn])[s] for name in drawn[0]}
+        expected = masked_output(model, guide, selection, x, weights)
+        torch.testing.assert_close(actual[s], expected, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_every_activation_with_nodes_closed_at_random(activation):
     """Sigmoid and softplus pass a constant on from closed nodes: it is folded into the next bias."""
@@ -162,9 +179,32 @@ def test_compact_network_is_physically_smaller_and_keeps_indices():
     ]
     weights = sum(rows * (columns + 1) for rows, columns in shapes)
     assert pruning.report.loc["total", "weights_kept"] == weights
+    works = [f"{what}{kept}" for what in ("weights", "multiply_adds") for kept in ("", "_kept")]
+    assert not pruning.report.loc["input", works].any()  # they stand with the layer that reads it
     held = sum(v.numel() for k, v in compact.state_dict().items() if "layers" in k)
     assert held == weights
     assert not any(isinstance(p, pyro.nn.PyroModule) for p in compact.modules())
+
+
+def test_a_predictor_is_kept_by_either_gate():
+    model = MLP(
+        3,
+        [4],
+        prior=SSIG(inclusion=0.5),
+        likelihood=GaussianLikelihood(),
+        input_inclusion=0.5,
+        linear=True,
+    )
+    kept = {"input": torch.tensor([0]), "linear": torch.tensor([2]), "hidden1": torch.tensor([1])}
+    by_hand = Selection(kept, {"input": 3, "linear": 3, "hidden1": 4}, "by hand")
+    report = prune(model, StructuredGuide(model), by_hand).report
+    assert report["nodes_kept"].to_dict() == {
+        "input": 2,
+        "hidden1": 1,
+        "linear": 1,
+        "output": 1,
+        "total": 5,
+    }
 
 
 def test_report_counts_the_dense_network():
