@@ -2,6 +2,7 @@
 
     python benchmarks/several.py --json benchmarks/results/several.json       (13 CPU minutes)
     python benchmarks/several.py --problems xor --seeds 0
+    python benchmarks/several.py --restarts 10 --seeds 0 --json FILE          (and how far bounds of ten fits lie apart)
 
 Networks and options are those of benchmarks/tables.py: [32], SS-GHS, predictors' prior inclusion 1/p, all defaults. The
 single fit is the first of the four; beside it is the mean of the four as single fits, which is less a matter of luck,
@@ -19,6 +20,7 @@ import sys
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,20 +31,21 @@ import pyro_ssbnn as ss
 
 PROBLEMS = ("sines", "xor", "friedman-50-200", "counts")
 FITS = 4
+"""Fits of a mixture."""
 RULES = ("stacking", "bounds", "equal")
 
 
-def run(key: str) -> dict:
+def run(key: str, restarts: int = FITS) -> dict:
     """Fits to one data set in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--one", key]
+    command = [sys.executable, __file__, "--one", key, "--restarts", str(restarts)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{key}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def one(key: str) -> dict:
+def one(key: str, restarts: int = FITS) -> dict:
     """Error, log density, predictors and CPU seconds of the single fit and of each mixture."""
     problem, seed, *long = key.split("/")
     import torch
@@ -63,20 +66,25 @@ def one(key: str) -> dict:
         seconds = time.process_time() - start
         return {**_scores(fitted, table, test, scale), "cpu": seconds, "weights": [1.0]}
     fits, seconds = [], []
-    for fit_seed in range(int(seed), int(seed) + FITS):
+    for fit_seed in range(int(seed), int(seed) + restarts):
         start = time.process_time()
         fits.append(ss.fit(net, *train, ss.TrainingOptions(seed=fit_seed), progress=False))
         seconds.append(time.process_time() - start)
     each = [_scores(fitted, table, test, scale) for fitted in fits]
-    record: dict = {"seconds": seconds, "members": each}
+    bounds = [ss.evaluate_bound(fitted.model, fitted.guide, *train) for fitted in fits]
+    record: dict = {
+        "seconds": seconds[:FITS],
+        "members": each[:FITS],
+        "restarts": [(bound.elbo, bound.error) for bound in bounds],
+    }
     record["single"] = {**each[0], "cpu": seconds[0], "weights": [1.0], "scores": []}
     for rule in RULES:
         start = time.process_time()
-        mixture = ss.combine_fits(fits, *train, weights=rule)
+        mixture = ss.combine_fits(fits[:FITS], *train, weights=rule)
         weighing = time.process_time() - start
         record[rule] = {
             **_scores(mixture, table, test, scale),
-            "cpu": sum(seconds) + weighing,
+            "cpu": sum(seconds[:FITS]) + weighing,
             "weights": mixture.weights,
             "scores": mixture.scores,
         }
@@ -127,6 +135,24 @@ def report(results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def report_bounds(results: dict[str, dict]) -> str:
+    """How far the first fit's bound, and their median, lie below the best, a row a data set."""
+    lines = [
+        "| problem, data set | fits | best bound | first below it | median below it | standard error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key, record in results.items():
+        if "restarts" not in record:
+            continue
+        bounds, errors = np.array(record["restarts"]).T
+        best = bounds.max()
+        lines.append(
+            f"| {key.replace('/', ', ')} | {len(bounds)} | {best:.1f} | {best - bounds[0]:.1f} |"
+            f" {best - np.median(bounds):.1f} | {np.median(errors):.1f} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what is asked for, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -135,17 +161,21 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--json", type=Path, help="file of finished data sets")
     parser.add_argument("--long", action="store_true", help="also a fit of four times the steps")
+    parser.add_argument(
+        "--restarts", type=int, default=FITS, help="fits whose bounds are compared, at least four"
+    )
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(one(options.one)))
+        print(json.dumps(one(options.one, options.restarts)))
         return
     from resume import run_missing
 
     keys = [f"{problem}/{seed}" for problem in options.problems for seed in options.seeds]
     if options.long:
         keys += [f"{key}/long" for key in keys]
-    results = run_missing(keys, run, options.json)
-    print(report({key: results[key] for key in keys}))
+    results = run_missing(keys, partial(run, restarts=options.restarts), options.json)
+    chosen = {key: results[key] for key in keys}
+    print(report(chosen), report_bounds(chosen), sep="\n\n")
 
 
 if __name__ == "__main__":

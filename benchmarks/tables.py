@@ -81,6 +81,9 @@ def one(key: str, data: Path | None) -> dict:
     record["error"] = float(error)
     if answer.log_density is not None:
         record["log_density"] = float(answer.log_density.mean())
+    if answer.interval is not None:
+        low, high = answer.interval
+        record["coverage"] = float(np.mean((low <= table.y_test) & (table.y_test <= high)))
     if answer.selected is not None and table.real is not None:
         record["found"] = len(answer.selected & table.real)
         record["false"] = len(answer.selected - table.real)
@@ -117,6 +120,7 @@ def report(results: dict[str, dict]) -> str:
         "error": lambda p, m: mean(p, m, "error", 3),
         "log density": lambda p, m: mean(p, m, "log_density", 3),
         "predictors found / false": selection,
+        "share of targets inside 90 % intervals": lambda p, m: mean(p, m, "coverage", 3),
         "CPU seconds": lambda p, m: mean(p, m, "cpu", 1),
     }
     lines = []

@@ -33,11 +33,13 @@ class Answer(NamedTuple):
     :param mean: E[y], ``[N]``.
     :param log_density: log p(y) of each, ``[N]``; None where a method has no density.
     :param selected: predictors called relevant; None where a method calls none.
+    :param interval: lower and upper ends of 90 % intervals, ``[2, N]``; None where they are not asked for.
     """
 
     mean: Array
     log_density: Array | None
     selected: set[int] | None = None
+    interval: Array | None = None
 
 
 class Data(NamedTuple):
@@ -80,9 +82,13 @@ def estimator(table: Table, seed: int) -> Answer:
     kind = SparseBNNClassifier if binary else SparseBNNRegressor
     given = {"likelihood": "poisson"} if table.kind == "counts" else {}
     model = kind(random_state=seed, **given).fit(table.x, table.y)
-    mean = model.predict_proba(table.x_test)[:, 1] if binary else model.predict(table.x_test)
+    interval = None
+    if binary:
+        mean = model.predict_proba(table.x_test)[:, 1]
+    else:
+        mean, interval = model.predict(table.x_test, quantiles=(0.05, 0.95))
     density = model.log_density(table.x_test, table.y_test)
-    return Answer(mean, density, set(np.flatnonzero(model.get_support()).tolist()))
+    return Answer(mean, density, set(np.flatnonzero(model.get_support()).tolist()), interval)
 
 
 def ours(table: Table, seed: int, prior: str = "ss-ghs") -> Answer:
