@@ -50,7 +50,7 @@ class Data(NamedTuple):
 
 
 def network_and_data(
-    table: Table, prior: str = "ss-ghs"
+    table: Table, prior: str = "ss-ig"
 ) -> tuple[ss.MLP, Data, Data, tuple[float, float]]:
     """A network of the package at its defaults, [32], predictors' prior inclusion 1/p, with training and test rows.
 
@@ -91,7 +91,7 @@ def estimator(table: Table, seed: int) -> Answer:
     return Answer(mean, density, set(np.flatnonzero(model.get_support()).tolist()), interval)
 
 
-def ours(table: Table, seed: int, prior: str = "ss-ghs") -> Answer:
+def ours(table: Table, seed: int, prior: str = "ss-ig") -> Answer:
     """A single fit at the package's defaults."""
     net, train, test, (shift, scale) = network_and_data(table, prior)
     fitted = ss.fit(net, *train, ss.TrainingOptions(seed=seed), progress=False)

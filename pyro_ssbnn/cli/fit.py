@@ -9,7 +9,7 @@ import typer
 from pyro_ssbnn.cli import data_options as d
 from pyro_ssbnn.cli import options as o
 from pyro_ssbnn.cli.console import messages
-from pyro_ssbnn.cli.kinds import NetworkKind, PriorName, TransformName
+from pyro_ssbnn.cli.kinds import NetworkKind, TransformName
 from pyro_ssbnn.cli.launcher import follows
 from pyro_ssbnn.cli.networks import NetworkChoice
 from pyro_ssbnn.cli.sources import SourceChoice
@@ -49,7 +49,7 @@ def fit(
     input_inclusion: o.InputInclusion = None,
     linear: o.Linear = None,
     noise_scale: o.NoiseScale = None,
-    prior: o.PriorOption = PriorName.ss_ghs,
+    prior: o.PriorOption = None,
     inclusion: o.Inclusion = None,
     slab_scale: o.SlabScale = None,
     global_scale: o.GlobalScale = None,

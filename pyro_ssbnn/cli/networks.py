@@ -35,7 +35,7 @@ class NetworkChoice:
 
     hidden: str | None
     activation: str | None
-    prior: PriorName
+    prior: PriorName | None
     inclusion: str | None = None
     slab_scale: float | None = None
     global_scale: float | None = None
@@ -76,7 +76,8 @@ def build_network(
         inclusion = _of_either(inclusion)
     likelihood = _likelihood(choice, preprocessing, y)
     check_transform(likelihood, preprocessing.target, "--transform-target")
-    common: dict[str, Any] = {"prior": _prior(choice, number), "likelihood": likelihood}
+    prior = choice.prior or (PriorName.ss_ig if is_table else PriorName.ss_ghs)
+    common: dict[str, Any] = {"prior": _prior(choice, prior, number), "likelihood": likelihood}
     if choice.activation is not None:
         common["activation"] = choice.activation
     if choice.network is not NetworkKind.mlp:
@@ -144,11 +145,11 @@ def parse_nodes(text: str) -> int | dict[str, int]:
     return nodes
 
 
-def _prior(choice: NetworkChoice, num_data: int) -> Prior:
+def _prior(choice: NetworkChoice, name: PriorName, num_data: int) -> Prior:
     from pyro_ssbnn.checks import check_positive
     from pyro_ssbnn.priors import from_config
 
-    config: dict[str, Any] = {"name": choice.prior.value}
+    config: dict[str, Any] = {"name": name.value}
     if choice.inclusion is not None:
         config["inclusion"] = _inclusion(choice.inclusion, num_data)
     scales = {"--slab-scale": choice.slab_scale, "--global-scale": choice.global_scale}
@@ -157,10 +158,10 @@ def _prior(choice: NetworkChoice, num_data: int) -> Prior:
         config["scale"] = choice.slab_scale
     given = {"--global-scale": choice.global_scale, "--cap": choice.cap}
     foreign = [name for name, value in given.items() if value is not None]
-    if foreign and choice.prior not in _HORSESHOES:
+    if foreign and name not in _HORSESHOES:
         raise ConfigurationError(
             f"{' and '.join(foreign)}: only the horseshoe priors have it ({', '.join(p.value for p in _HORSESHOES)});"
-            f" --prior is {choice.prior.value}."
+            f" --prior is {name.value}."
         )
     if choice.global_scale is not None:
         config["global_scale"] = choice.global_scale

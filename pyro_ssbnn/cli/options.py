@@ -91,11 +91,12 @@ NoiseScale = Annotated[
 
 # Prior
 PriorOption = Annotated[
-    PriorName,
+    PriorName | None,
     typer.Option(
         metavar="PRIOR",
         help="Prior of the hidden nodes. With selection (spike and slab): ss-ig (Gaussian slab), ss-gl (group lasso),"
-        " ss-ghs (regularised group horseshoe). Without: gaussian, group-lasso, group-horseshoe.",
+        " ss-ghs (regularised group horseshoe). Without: gaussian, group-lasso, group-horseshoe. Default: ss-ig of a"
+        " table, ss-ghs of images.",
         **_PRIOR,
     ),
 ]

@@ -37,7 +37,7 @@ class SparseBNN(FittedEstimator):
         *,
         hidden: tuple[int, ...] | None = None,
         activation: str = "silu",
-        prior: str | Prior = "ss-ghs",
+        prior: str | Prior = "ss-ig",
         inclusion: float | BetaInclusion | None = None,
         select_predictors: bool = True,
         predictor_inclusion: float | BetaInclusion | None = None,

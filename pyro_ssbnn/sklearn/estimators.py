@@ -41,7 +41,7 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
 
     :param hidden: widths of the hidden layers before selection; None: (32,) below 2,000 rows, (64, 32) from there.
     :param activation: one of :data:`~pyro_ssbnn.models.ACTIVATIONS`.
-    :param prior: of the nodes: a name (``"ss-ghs"``, ``"ss-gl"``, ``"ss-ig"``, ``"gaussian"``, ...) or a prior.
+    :param prior: of the nodes: a name (``"ss-ig"``, ``"ss-gl"``, ``"ss-ghs"``, ``"gaussian"``, ...) or a prior.
     :param inclusion: prior inclusion probability of a node, with the name of a prior.
     :param select_predictors: whether predictors carry gates.
     :param predictor_inclusion: prior inclusion probability of a predictor, however it acts; None takes one over their
