@@ -104,7 +104,7 @@ def test_holds_every_section_with_the_numbers_of_the_fit(results, html):
     for words in (
         "It still rises. Train longer.",
         "1 of 1 checks warns",
-        f"{results.metrics['full']['rmse']:,.1f}"[:4],
+        f"is {plain(results.metrics['full']['rmse'])} (root mean square)",
         "lasso",
         "the same in all training rows",
         "missing values, filled in within the fit",
