@@ -94,7 +94,7 @@ def test_the_readmes_program_runs(epochs, capsys):
     """The slow one prints what stands below it: inclusion, and what there was to keep."""
     (program,) = python_blocks(ROOT / "README.md")
     if epochs is not None:
-        program = program.replace("hidden=(32,)", f"hidden=(32,), epochs={epochs}")
+        program = program.replace("SparseBNNRegressor()", f"SparseBNNRegressor(epochs={epochs})")
         assert "epochs" in program
     names = {}
     exec(compile(program, "README.md", "exec"), names)
