@@ -125,6 +125,8 @@ def report(results: dict[str, dict]) -> str:
     }
     lines = []
     for title, cell in cells.items():
+        if not any(cell(problem, method) for problem in problems for method in methods):
+            continue
         lines += [f"| {title} | data sets | {' | '.join(methods)} |"]
         lines += ["|---" * (len(methods) + 2) + "|"]
         for problem in problems:
