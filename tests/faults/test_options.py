@@ -99,7 +99,7 @@ def test_wild_options(call, table, tiny, tmp_path, number, tell):
         (("--input-inclusion", ""), ("--input-inclusion: expected a number",)),
         (("--clip-norm", "inf"), ("--clip-norm", "inf")),
         (("--temperature", "inf", "inf"), ("--temperature", "inf")),
-        (("--global-scale", "1e-10"), ("--global-scale", "1e-10")),
+        (("--prior", "ss-ghs", "--global-scale", "1e-10"), ("--global-scale", "1e-10")),
     ],
     ids=str,
 )
