@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tables_problems import _neighbours
+from tables_problems import neighbours
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.files.atomic import write_text
@@ -29,7 +29,7 @@ PRIORS = {"ss-ig": ss.Gaussian(), "ss-gl": ss.GroupLasso(), "ss-ghs": ss.GroupHo
 def run(prior: str, seed: int) -> dict[str, float]:
     """CPU seconds of a fit by each guide."""
     random = np.random.default_rng(seed)
-    x = _neighbours(random, (ROWS, PREDICTORS))
+    x = neighbours(random, (ROWS, PREDICTORS))
     x = (x - x.mean(0)) / x.std(0)
     y = x[:, :REAL] @ random.normal(0, 0.5, REAL) + random.normal(size=ROWS)
     x, y = (torch.as_tensor(values, dtype=torch.float32) for values in (x, y))

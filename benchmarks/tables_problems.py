@@ -72,7 +72,7 @@ def _normal(random: np.random.Generator, shape: tuple[int, int]) -> Array:
     return random.normal(size=shape)
 
 
-def _neighbours(random: np.random.Generator, shape: tuple[int, int]) -> Array:
+def neighbours(random: np.random.Generator, shape: tuple[int, int]) -> Array:
     """Uniform, neighbouring columns correlated at 0.7 on the normal scale."""
     z = random.normal(size=shape)
     for j in range(1, shape[1]):
@@ -116,7 +116,7 @@ PROBLEMS = {
     "friedman-50-200": Problem(200, 55, 5, _unit, _with_noise(friedman, 1.0)),
     "friedman-50-1000": Problem(1000, 55, 5, _unit, _with_noise(friedman, 1.0)),
     "friedman-500-1000": Problem(1000, 505, 5, _unit, _with_noise(friedman, 1.0)),
-    "correlated": Problem(500, 55, 5, _neighbours, _with_noise(friedman, 1.0)),
+    "correlated": Problem(500, 55, 5, neighbours, _with_noise(friedman, 1.0)),
     "sines": Problem(500, 30, 4, _symmetric, _with_noise(_sines, 0.5)),
     "product": Problem(500, 20, 2, _normal, _with_noise(lambda x: x[:, 0] * x[:, 1], 0.5)),
     "xor": Problem(500, 20, 2, _symmetric, _flipped_xor, "binary"),

@@ -161,7 +161,7 @@ def _prior(choice: NetworkChoice, name: PriorName, num_data: int) -> Prior:
     if foreign and name not in _HORSESHOES:
         raise ConfigurationError(
             f"{' and '.join(foreign)}: only the horseshoe priors have it ({', '.join(p.value for p in _HORSESHOES)});"
-            f" --prior is {name.value}."
+            f" --prior is {name.value}. Give --prior ss-ghs."
         )
     if choice.global_scale is not None:
         config["global_scale"] = choice.global_scale

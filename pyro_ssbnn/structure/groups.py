@@ -240,7 +240,7 @@ def layer_inclusion(prior: Prior, widths: list[int]) -> list[GateInclusion]:
         return [*theory_inclusion(widths, given.num_data, given.constant)] if depth else []
     if len(given) != depth:
         raise ConfigurationError(
-            f"{type(prior).__name__}: inclusion gives {len(given)} probabilities for {depth} hidden layers;"
-            " give one number for all, or one per hidden layer."
+            f"{type(prior).__name__}: inclusion gives {len(given)} probabilities for {depth} hidden"
+            f" layer{'s' if depth != 1 else ''}; give one number for all, or one per hidden layer."
         )
     return list(given)

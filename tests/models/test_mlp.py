@@ -151,7 +151,7 @@ def test_records_make_the_same_network_again():
         ({"input_inclusion": 1.5}, "strictly between 0 and 1"),
         ({"input_names": ["a"]}, "2 different names"),
         ({"input_names": ["a", "a"]}, "2 different names"),
-        ({"prior": SSIG(inclusion=(0.1, 0.2, 0.3))}, "3 probabilities for 1 hidden layers"),
+        ({"prior": SSIG(inclusion=(0.1, 0.2, 0.3))}, "3 probabilities for 1 hidden layer;"),
     ],
 )
 def test_bad_networks_are_refused(options, message):
