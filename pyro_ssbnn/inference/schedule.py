@@ -13,6 +13,7 @@ from pyro_ssbnn.structure.guide import Guide
 __all__ = ["Schedule", "rate_factor", "rate_groups", "set_rates", "temperature"]
 
 _ASCENTS = 100
+_REVISIONS = 20
 _TRAVEL = 32.0  # log-odds, three times those from open to closed
 _BLOCK_STEPS = 20  # between two readings from the device
 _FIRST_WEIGHT = 0.01
@@ -143,8 +144,19 @@ class Schedule:
         """Whether gates are moved by ascent after a record: a hundred times, once the first of them are let go."""
         if not (self.options.ascends and self._holds):
             return False
-        first = math.ceil(min(self._holds.values()) * self.steps)
-        every = max(1, (self.steps - first) // _ASCENTS)
+        return self._is_due(record, math.ceil(min(self._holds.values()) * self.steps), _ASCENTS)
+
+    def revises(self, record: int) -> bool:
+        """Whether gates that follow the gradient are looked at after a record: twenty times, once they are let go and
+        the KL has its full weight.
+        """
+        if self.options.ascends or not self._holds:
+            return False
+        return self._is_due(record, math.ceil(max(self.warmup, self.let_go)), _REVISIONS)
+
+    def _is_due(self, record: int, first: int, times: int) -> bool:
+        """Whether the block that ends with a record is one of so many, evenly spread after a first step."""
+        every = max(1, (self.steps - first) // times)
         before, now = self._block_of(record)
         return now >= first and (now - first) // every > (before - first) // every
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from pyro_ssbnn.inference.best import Best
 from pyro_ssbnn.inference.boundary import Boundary
 from pyro_ssbnn.inference.engine import Engine
-from pyro_ssbnn.inference.gate_evidence import branch_evidence
+from pyro_ssbnn.inference.gate_evidence import GateEvidence, branch_evidence
 from pyro_ssbnn.inference.gates import ascend
 from pyro_ssbnn.inference.history import Removal
 from pyro_ssbnn.inference.screening import scores, screens, useful
@@ -17,12 +18,16 @@ from pyro_ssbnn.inference.training_rows import TrainingRows
 from pyro_ssbnn.isolation import random_state, seeded
 from pyro_ssbnn.posterior.draws import evaluating
 from pyro_ssbnn.structure.flow import flip_cost
+from pyro_ssbnn.structure.gates import GateGroup
+from pyro_ssbnn.structure.guide import Guide
+from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Search"]
 
-_DRAWS = 16  # of one ascent
+_DRAWS, _FEWEST_DRAWS = 16, 4  # of one ascent
 _FLIPS = 2**28  # multiply-adds of one ascent: where all rows cost more, it takes fewer
-_LEAST_ROWS = 128
+_LEAST_ROWS = 512
+_LAG = 4.0  # log-odds by which a gate that lags moves at a time
 
 
 class Search:
@@ -58,6 +63,8 @@ class Search:
             self._admit()
         if self.engine.schedule.ascends(record):
             self._ascend(record)
+        if self.engine.schedule.revises(record):
+            self._revise()
 
     def after_record(self, record: int) -> None:
         """Read the bound where it is due."""
@@ -87,26 +94,57 @@ class Search:
 
     def _ascend(self, record: int) -> None:
         """Move the gates that are let go towards what the evidence asks for."""
-        live, schedule, data = self.engine.live, self.engine.schedule, self.engine.minibatches
-        groups = live.model.description.gate_groups
-        most = max(_LEAST_ROWS, _FLIPS // (_DRAWS * flip_cost(live.model.description)))
-        x, y = data.whole, data.y
-        if len(x) > most:
-            chosen = torch.randperm(len(x), device=x.device)[:most]
-            x, y = x.index_select(0, chosen), y.index_select(0, chosen)
-        ranks, rows = self.engine.ranks, len(x)
-        x, y = x[ranks.part(rows)], y[ranks.part(rows)]
-        with torch.no_grad(), evaluating(live.model, live.guide):
-            num_data = self.engine.num_data
-            evidence = branch_evidence(live.model, live.guide, groups, (x, y), num_data, _DRAWS)
-        evidence = {
-            name: replace(each, fixed_point=ranks.mean(each.fixed_point, rows))
-            for name, each in evidence.items()
-        }
+        live, schedule = self.engine.live, self.engine.schedule
         step = schedule.steps_of(record + 1)[0]
+        evidence = self._evidence(live.model.description.gate_groups)
         ascend(
             live.guide, evidence, schedule.free(step), schedule.ascent, schedule.rate_factor(step)
         )
+
+    def _revise(self) -> None:
+        """Move predictors' gates that follow the gradient, and lag behind what the evidence asks for.
+
+        Near 0 a gate has hardly a gradient. Of thousands of predictors with a prior inclusion of one in thousands, all
+        at 0.001, a few are open at any step: their noise hides what the nodes could learn, and nodes close.
+        """
+        live, below = self.engine.live, self.engine.result.options.remove_below
+        if below is None or not _revisable(live.model, live.guide):
+            return
+        description = live.model.description
+        ends = {group.name for group in (description.inputs, description.linear) if group}
+        groups, lagging = [], {}
+        for group in description.gate_groups:
+            logits = live.guide.inclusion_logits(group.name)
+            low = (logits > group.prior_logit.to(logits)) & (logits.sigmoid() < below)
+            if group.name in ends and bool(low.any()):
+                groups.append(group)
+                lagging[group.name] = low
+        if groups:
+            ascend(live.guide, self._evidence(groups), lagging, _LAG, only=lagging)
+
+    def _evidence(self, groups: Sequence[GateGroup]) -> dict[str, GateEvidence]:
+        """Evidence for the gates of some groups of the live network.
+
+        Rows come before draws: what a node gains is often the gain of few rows, while draws are others each time.
+        """
+        live, data, ranks = self.engine.live, self.engine.minibatches, self.engine.ranks
+        x, y = data.whole, data.y
+        most = _FLIPS // flip_cost(live.model.description)
+        draws = min(_DRAWS, max(_FEWEST_DRAWS, most // len(x)))
+        most = max(_LEAST_ROWS, most // draws)
+        if len(x) > most:
+            chosen = torch.randperm(len(x), device=x.device)[:most]
+            x, y = x.index_select(0, chosen), y.index_select(0, chosen)
+        rows = len(x)
+        x, y = x[ranks.part(rows)], y[ranks.part(rows)]
+        with torch.no_grad(), evaluating(live.model, live.guide):
+            evidence = branch_evidence(
+                live.model, live.guide, groups, (x, y), self.engine.num_data, draws
+            )
+        return {
+            name: replace(each, fixed_point=ranks.mean(each.fixed_point, rows))
+            for name, each in evidence.items()
+        }
 
     def _useful(self, *, explained: bool) -> list[int]:
         """Predictors that the trees find useful; the first rank asks them, for all."""
@@ -118,3 +156,9 @@ class Search:
             y = self.engine.minibatches.y
             score = scores(result.model, result.guide, x, y, explained=explained)
         return ranks.chosen(useful(inputs, x, score, seed, first=not explained))
+
+
+def _revisable(model: Network, guide: Guide) -> bool:
+    """Whether both branches of a gate can be had at little cost."""
+    independent = not getattr(guide, "coupled", ())
+    return model.description.is_dense and guide.hard and independent

@@ -95,6 +95,19 @@ def test_gates_ascend_a_hundred_times_once_the_first_are_let_go():
     assert plan.ascents * plan.ascent == pytest.approx(32.0)
 
 
+def test_gates_by_gradient_are_looked_at_twenty_times_at_full_kl_weight():
+    model = network()
+    for gradient in (True, False):
+        rate = 0.03 if gradient else None
+        asked = TrainingOptions(epochs=10_000, batch_size=64, gate_rate=rate, kl_warmup=0.2)
+        chosen = settled_options(asked, model.description)
+        plan = Schedule(chosen, 64, model.description)
+        ends = [r for r in range(plan.records) if (r + 1) % plan.block == 0]
+        at = [plan.steps_of(r + 1)[0] for r in ends if plan.revises(r)]
+        assert len(at) == (pytest.approx(20, abs=1) if gradient else 0)
+        assert not at or min(at) >= 2_000
+
+
 def test_predictors_come_in_once_before_their_gates_are_let_go():
     model = network()
     for epochs in (60, 333, 5_000):

@@ -64,6 +64,26 @@ def test_of_noise_the_five_best_begin_and_none_comes_in():
     assert useful(inputs(), x, noise, 0, first=False) == []
 
 
+def test_of_thousands_few_stand_out_by_chance(monkeypatch):
+    """Gains of trees have long tails: by standard deviations alone 2 % of useless predictors would stand out."""
+    random = np.random.default_rng(0)
+
+    class Trees:
+        def __init__(self, **options):
+            pass
+
+        def fit(self, x, y):
+            self.feature_importances_ = np.exp(2 * random.normal(size=x.shape[1]))
+            return self
+
+    monkeypatch.setattr("sklearn.ensemble.GradientBoostingRegressor", Trees)
+    x, score = torch.zeros(20, 3_000), random.normal(size=(20, 1))
+    for first in (True, False):  # of six thousand alike two copies are the limit
+        found = [len(useful(inputs(3_000), x, score, 0, first=first)) for _ in range(20)]
+        assert np.mean(found) < 8
+        assert max(found) < 20
+
+
 def test_an_interaction_without_main_effects_is_found():
     random = np.random.default_rng(0)
     x = random.normal(size=(400, P))
