@@ -1,13 +1,12 @@
 """Pruned networks for other runtimes: ONNX files that describe themselves, and ``torch.export`` programs.
 
 ONNX goes through ``torch.onnx.export(..., dynamo=True)``, the exporter that reads a ``torch.export`` program: there
-since torch 2.5, the default since 2.9; the older one, which records TorchScript, is deprecated. It needs the packages
+the default since torch 2.9; the older one, which records TorchScript, is deprecated. It needs the packages
 onnx and onnxscript; onnxruntime checks the file.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import warnings
@@ -233,11 +232,6 @@ def _require_packages() -> None:
         raise ExportError(
             f"export_onnx: needs the packages {', '.join(_PACKAGES)}; {', '.join(missing)} cannot be imported. Install"
             ' them with: pip install "pyro_ssbnn[export]"'
-        )
-    if "dynamo" not in inspect.signature(torch.onnx.export).parameters:
-        raise ExportError(
-            f"export_onnx: needs torch 2.5 or later; this is {torch.__version__}. Upgrade torch, or use"
-            " to_exported_program."
         )
 
 

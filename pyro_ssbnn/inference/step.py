@@ -2,8 +2,8 @@
 
 Pyro's handlers cost milliseconds of Python a step, whatever the size of the network. A trace runs them once and keeps
 the plain tensor operations, backward pass included (:mod:`pyro_ssbnn.inference.graph`). Run as it is, the graph gives
-what the eager step gives bit by bit; compiled, the same but for rounding. Random draws stay random: they are operations
-of the graph, on the same generators, in the same order.
+what the eager step gives bit by bit (with torch 2.8, but for rounding); compiled, the same but for rounding. Random
+draws stay random: they are operations of the graph, on the same generators, in the same order.
 
 A trace takes for fixed what is no tensor of its inputs: the classes' code, and plain attributes of network and guide.
 It belongs to one network object and is never shared; what compiling it costs is, through torch's compiler cache, whose

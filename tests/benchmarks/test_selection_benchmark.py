@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
+HAS_LASSO = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 7)
+needs_lasso = pytest.mark.skipif(not HAS_LASSO, reason="LassoCV(alphas=40): scikit-learn >= 1.7")
 
 
 @pytest.fixture
@@ -84,6 +87,7 @@ def linear_data(selection, n=400, predictors=10):
     return selection.Data(x[:n], y[:n], x[n:], y[n:])
 
 
+@needs_lasso
 def test_the_lasso_finds_linear_effects_and_one_standard_error_keeps_fewer(selection):
     rules = selection.fit_lasso(linear_data(selection))["rules"]
     simple, best = (set(r["selected"]) for r in rules.values())
@@ -112,6 +116,7 @@ def test_a_forest_of_no_predictors_predicts_the_mean(selection):
     assert cut["rmse"] == pytest.approx(selection.rmse(data.y.mean(), data.y_test))
 
 
+@needs_lasso
 def test_from_the_command_line_to_the_plot(selection, monkeypatch, tmp_path, capsys):
     small = selection.Settings([4, 3], (0.02, 0.05), {"epochs": 1}, {"epochs": 2}, trees=2)
     monkeypatch.setitem(selection.SETTINGS, 500, small)

@@ -343,7 +343,8 @@ class TestCut:
         ("kept", "draws"), [("both", None), ("no hidden node", None), ("no hidden node", 3)]
     )
     def test_files_and_exports(self, kept, draws, tmp_path):
-        net = network(outputs=2)
+        # Some versions of onnxruntime have no float64 kernel of SiLU.
+        net = network(outputs=2, activation="tanh")
         guide = shaken(net)
         selection = selection_of(guide, OPEN[kept])
         pruned = ss.prune(net, guide, selection, num_draws=draws).network

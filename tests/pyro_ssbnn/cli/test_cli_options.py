@@ -9,7 +9,7 @@ import torch
 import typer
 
 from pyro_ssbnn import MLP, SSGHS, BetaInclusion, TheoryInclusion, TrainingOptions, __version__
-from pyro_ssbnn.cli import announcing, build
+from pyro_ssbnn.cli import announcing, build, training_options
 from pyro_ssbnn.cli.kinds import PriorName, TaskName
 from pyro_ssbnn.cli.main import app
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network, parse_hidden, parse_nodes
@@ -141,6 +141,21 @@ def test_every_option_is_explained(invoke, name):
     assert invoke(name, "--help").exit_code == 0
     for parameter in command(name).params:
         assert parameter.help or parameter.name == "help", parameter.name
+
+
+@pytest.mark.parametrize("indentation", ["    ", ""], ids=["as written", "as Python 3.13 keeps it"])
+def test_help_is_read_from_docstrings(indentation):
+    lines = [
+        "Options.",
+        "",
+        ":param epochs: passes over",
+        "    the data. None for 5.",
+        ":param gate_rate: a rate.",
+        ":raises E: no.",
+    ]
+    options = type("Options", (), {"__doc__": f"\n{indentation}".join(lines)})
+    expected = {"epochs": "Passes over the data. By default 5.", "gate_rate": "A rate."}
+    assert training_options._meanings(options) == expected
 
 
 def test_version(invoke):

@@ -17,6 +17,7 @@ from pyro_ssbnn.files.parquet import unpacked_groups
 
 MANY = 20_000_000
 WORDS = ["low", "a much longer one", None] * 4
+PYARROW = int(pa.__version__.partition(".")[0])
 
 
 def same(value, number=2_000):
@@ -218,6 +219,8 @@ COLUMNS = {
 def test_what_is_read_is_what_was_written(tmp_path, kind, ending):
     if kind in ("runs", "words of views") and ending == "parquet":
         pytest.skip("parquet files have no such columns")
+    if (kind == "words of views" and PYARROW < 25) or (kind == "views" and PYARROW < 21):
+        pytest.skip("this pyarrow cannot write such columns, and may end the process")
     path = write(tmp_path / f"t.{ending}", {"a": COLUMNS[kind], "y": range(12)})
     ((piece, _),) = table_pieces(path)
     for table in (read_table(path), piece):

@@ -61,6 +61,7 @@ def test_only_products_are_rounded(name, local):
     assert (near - gradient).norm() < 16 * UNIT * gradient.norm()
 
 
+@pytest.mark.usefixtures("needs_same_sums")
 @pytest.mark.parametrize(
     ("name", "particles", "rounded"),
     [("lenet", 1, True), ("resnet", 1, False), ("resnet", 2, True)],

@@ -42,7 +42,7 @@ def step_of(kind, model, guide, particles=2, local=True):
 
 @pytest.mark.parametrize("prior", PRIORS, ids=lambda p: f"{p.name}-{getattr(p, 'cap', '')}")
 @pytest.mark.parametrize("local", [True, False])
-def test_a_traced_step_is_the_eager_one_bit_by_bit(prior, local):
+def test_a_traced_step_is_the_eager_one_bit_by_bit(prior, local, adds_alike):
     x, y = data()
     model = network(prior)
     guide = StructuredGuide(model)
@@ -58,7 +58,8 @@ def test_a_traced_step_is_the_eager_one_bit_by_bit(prior, local):
     for one, other in zip(terms, traced[2], strict=True):
         assert torch.equal(one, other)
     for one, other in zip(gradients, traced[3], strict=True):
-        assert torch.equal(one, other)
+        rounding = 0.0 if adds_alike else 1e-5
+        torch.testing.assert_close(one, other, rtol=10 * rounding, atol=rounding)
 
 
 def test_tracing_draws_no_random_number_and_changes_no_parameter():
@@ -86,6 +87,7 @@ def test_a_changed_attribute_makes_a_trace_stale():
     assert step.is_stale()
 
 
+@pytest.mark.usefixtures("needs_same_sums")
 def test_fits_are_the_same_whichever_of_both_steps_runs():
     x, y = data(64)
     chosen = {"epochs": 60, "gate_rate": 0.03}
