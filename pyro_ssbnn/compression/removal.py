@@ -1,14 +1,19 @@
 r"""The order in which nodes leave a network that has a limit to reach.
 
 Odds of inclusion weigh a node against its weights, whatever it computes. A limit asks for something else: what is lost
-for what is saved. With :math:`\eta_j` the evidence for a node (:mod:`pyro_ssbnn.compression.evidence`) and C the cost
-of the network S, the node of least
+for what is saved. With :math:`\eta_j` the evidence for a node (:mod:`pyro_ssbnn.compression.evidence`), :math:`c_j` the
+cost and :math:`w_j` the weights that the network has less without it, the node of least
 
-.. math:: \frac{\eta_j}{C(S) - C(S \setminus j)}
+.. math:: \frac{(1 - s)\,\eta_j + s\,r\,w_j}{c_j}, \qquad r = \frac{\sum_j \max(\eta_j, 0)}{\sum_j w_j},
 
-leaves first, then the next by its evidence without the first, and so on. The expansion that gives the evidence is made
-anew in 10 steps, each of the same saving. The selections are nested. Layers whose maps are added up count as one: a
-channel of their sum costs as long as one writes to it, so that its writers leave together, under one gate.
+leaves first, then the next by its evidence without the first, and so on. Evidence is of the network as it is. What is
+left is trained on, which makes good most of what a cut lost, and goes as far as there are weights. So the evidence is
+shrunk towards the average worth r of so many weights, by s = 0.1: enough to keep wide layers that do little yet and
+cost little, too little to spare them what costs much.
+
+The expansion that gives the evidence is made anew in 10 steps, each of the same saving; nodes for which the limit has
+room after all come back, the last first. Layers whose maps are added up count as one: a channel of their sum costs as
+long as one writes to it, so that its writers leave together, under one gate.
 """
 
 from __future__ import annotations
@@ -28,11 +33,13 @@ Masks = Mapping[str, Tensor]
 """Nodes that are left of each layer, ``{layer: [size]}``."""
 
 _STEPS = 10  # from the whole network to the limit
+_SHRUNK = 0.1  # share of a node's worth that goes by its weights
 
 
 def removal_order(
     evidence: Callable[[Masks], Evidence],
     cost: Callable[[Masks], float],
+    weights: Callable[[Masks], float],
     masks: Masks,
     most: float = 0.0,
     what: str = "",
@@ -41,6 +48,7 @@ def removal_order(
 
     :param evidence: for the gates of a network.
     :param cost: of a network, which falls with every node that leaves.
+    :param weights: number of its weights.
     :param masks: the whole network.
     :param most: limit on the cost; 0 for an order of all nodes but one of each layer.
     :param what: name of the limit, for errors.
@@ -56,12 +64,14 @@ def removal_order(
     now, order = cost(masks), list[tuple[str, int]]()
     step = (now - max(most, least)) / _STEPS
     while now > most:
-        leaving = _leaving(evidence(masks), cost, masks, now - max(most, now - step))
+        saved, lost = _without_one(cost, masks), _without_one(weights, masks)
+        leaving = _leaving(evidence(masks), saved, lost, masks, now - max(most, now - step))
         if not leaving:
             break
         masks = without(masks, leaving)
         order, now = order + leaving, cost(masks)
-    return order
+    back = _with_room(cost, masks, order, most)
+    return [node for node in order if node not in back]
 
 
 def without(masks: Masks, leaving: list[tuple[str, int]]) -> dict[str, Tensor]:
@@ -72,25 +82,42 @@ def without(masks: Masks, leaving: list[tuple[str, int]]) -> dict[str, Tensor]:
     return left
 
 
-def _leaving(
-    evidence: Evidence, cost: Callable[[Masks], float], masks: Masks, saving: float
-) -> list[tuple[str, int]]:
-    """The nodes that leave next, until they save so much by what each of their layer saves now."""
-    now, saved = cost(masks), {}
+def _without_one(of: Callable[[Masks], float], masks: Masks) -> dict[str, float]:
+    """By how much something falls when one node of a layer leaves; 0 for a layer's last."""
+    now, falls = of(masks), {}
     for name, mask in masks.items():
         first = int(mask.int().argmax())
         several = int(mask.sum()) > 1
-        saved[name] = now - cost(without(masks, [(name, first)])) if several else 0.0
+        falls[name] = now - of(without(masks, [(name, first)])) if several else 0.0
+    return falls
+
+
+def _leaving(
+    evidence: Evidence,
+    saved: Mapping[str, float],
+    lost: Mapping[str, float],
+    masks: Masks,
+    saving: float,
+) -> list[tuple[str, int]]:
+    """The nodes that leave next, until they save so much by what each of their layer saves now.
+
+    :param saved: cost of one node of each layer.
+    :param lost: weights of one.
+    """
     nodes = [(name, node) for name, mask in masks.items() for node in range(len(mask))]
-    prices = torch.tensor([saved[name] for name, _ in nodes], dtype=torch.float64)
-    free = torch.cat(list(masks.values())) & (prices > 0)
+    cost, weights = (
+        torch.tensor([of[name] for name, _ in nodes], dtype=torch.float64) for of in (saved, lost)
+    )
+    free = torch.cat(list(masks.values())) & (cost > 0)
+    by_weights = weights * _average_worth(evidence.of_each[free], weights[free])
     left = {name: int(mask.sum()) for name, mask in masks.items()}
     layers = dict(
         zip(masks, torch.arange(len(nodes)).split([len(m) for m in masks.values()]), strict=True)
     )
     leaving = list[tuple[str, int]]()
     while saving > 0 and free.any():
-        j = int((evidence.of_each / prices).where(free, float("inf")).argmin())
+        worth = (1 - _SHRUNK) * evidence.of_each + _SHRUNK * by_weights
+        j = int((worth / cost).where(free, float("inf")).argmin())
         evidence.close(j)
         free[j], name = False, nodes[j][0]
         left[name], saving = left[name] - 1, saving - saved[name]
@@ -98,6 +125,27 @@ def _leaving(
             free[layers[name]] = False
         leaving.append(nodes[j])
     return leaving
+
+
+def _average_worth(evidence: Tensor, weights: Tensor) -> float:
+    """Evidence a weight; 0 where nothing speaks for any node."""
+    return float(evidence.clamp(min=0).sum() / weights.sum().clamp(min=1))
+
+
+def _with_room(
+    cost: Callable[[Masks], float], masks: Masks, order: list[tuple[str, int]], most: float
+) -> set[tuple[str, int]]:
+    """Nodes that have left without need: with them the cost is within the limit, too."""
+    back, full = set[tuple[str, int]](), set[str]()
+    for name, node in reversed(order):
+        if name in full:
+            continue
+        wider = {**masks, name: masks[name] | (torch.arange(len(masks[name])) == node)}
+        if cost(wider) <= most:
+            masks, back = wider, back | {(name, node)}
+        else:
+            full.add(name)
+    return back
 
 
 def joined_layers(description: NetworkDescription) -> list[tuple[str, ...]]:

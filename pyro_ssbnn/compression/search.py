@@ -63,10 +63,10 @@ class Search:
             cost, most = (self._nodes, limit) if target == "nodes" else (self._work, limit)
             if target == "multiply_adds" and limit <= 1:
                 most = limit * self.description.multiply_adds
-            order = removal_order(self._evidence, cost, self.whole, most, target)
+            order = removal_order(self._evidence, cost, self._weights, self.whole, most, target)
             return self._selection(without(self.whole, order), f"{target} {limit:g}")
         # What is measured follows the multiply-adds.
-        order = removal_order(self._evidence, self._work, self.whole)
+        order = removal_order(self._evidence, self._work, self._weights, self.whole)
 
         def cut(k: int) -> Selection:
             return self._selection(without(self.whole, order[:k]), f"{target} {limit:g}")
@@ -112,6 +112,9 @@ class Search:
     def _work(self, masks: Masks) -> float:
         return work_of(self.description, self._selection(masks))
 
+    def _weights(self, masks: Masks) -> float:
+        return _narrowed(self.description, self._selection(masks)).num_weights
+
     def _latency(self, selection: Selection) -> float:
         size = self.description.inputs.num_columns
         table = measure_latency(
@@ -155,4 +158,8 @@ def _accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
 
 def work_of(description: NetworkDescription, selection: Selection) -> int:
     """Multiply-adds of the pruned network for one row."""
-    return description.narrowed(without_unread(description, selection.kept)).multiply_adds
+    return _narrowed(description, selection).multiply_adds
+
+
+def _narrowed(description: NetworkDescription, selection: Selection) -> NetworkDescription:
+    return description.narrowed(without_unread(description, selection.kept))

@@ -19,6 +19,11 @@ def cost(masks):
     return 7.0 + sum(PRICES[name] * int(mask.sum()) for name, mask in masks.items())
 
 
+def weights(masks):
+    """As in a perceptron: they are what it costs."""
+    return 3.0 + cost(masks)
+
+
 def separable(masks):
     """Every node explains a row of its own."""
     slopes = (2 * WORTH).sqrt().diag()
@@ -28,37 +33,92 @@ def separable(masks):
 
 @pytest.mark.parametrize("most", [40.0, 25.0, 0.0])
 def test_what_is_worth_least_for_what_it_saves_leaves_first(most):
-    order = removal_order(separable, cost, WHOLE, most, "cost")
+    order = removal_order(separable, cost, weights, WHOLE, most, "cost")
     nodes = [(name, node) for name, size in SIZES.items() for node in range(size)]
     rates = {node: float(worth) / PRICES[node[0]] for node, worth in zip(nodes, WORTH, strict=True)}
     best = {name: max((n for n in nodes if n[0] == name), key=rates.get) for name in SIZES}
     expected = sorted((n for n in nodes if n not in best.values()), key=rates.get)
-    assert order == expected[: len(order)]
-    left = cost(without(WHOLE, order))
-    if most:  # the last one was needed
-        assert left <= most < cost(without(WHOLE, order[:-1]))
+    if most:  # none of them has room
+        assert order == [node for node in expected if node in order]
+        assert cost(without(WHOLE, order)) <= most
+        for node in order:
+            assert cost(without(WHOLE, [other for other in order if other != node])) > most
     else:
-        assert len(order) == len(expected)
+        assert order == expected
+
+
+@pytest.mark.parametrize(("times", "layer"), [(0.99, "a"), (1.01, "b")])
+def test_a_tenth_of_the_worth_goes_by_the_weights(times, layer):
+    """Of equal costs: a has a weight a node and more evidence than b, which has nine."""
+    masks = {"a": torch.ones(5, dtype=torch.bool), "b": torch.ones(5, dtype=torch.bool)}
+
+    def evidence(_, gap):
+        worth = torch.tensor([1.0 + gap] * 5 + [1.0] * 5).double()
+        slopes = (2 * worth).sqrt().diag()
+        return Evidence(torch.cat([slopes, -slopes]), slopes.new_full((20,), 0.5), 0 * worth)
+
+    def number(masks):
+        return float(sum(mask.sum() for mask in masks.values()))
+
+    def nine(masks):
+        return float(masks["a"].sum() + 9 * masks["b"].sum())
+
+    # 0.9 gap = 0.1 (9 - 1) r, where r = (10 + 5 gap) / 50
+    gap = 0.16 / (0.9 - 0.08)
+    first, *_ = removal_order(lambda m: evidence(m, times * gap), number, nine, masks, 9.0, "cost")
+    assert first[0] == layer
+    first, *_ = removal_order(
+        lambda m: evidence(m, times * gap), number, number, masks, 9.0, "cost"
+    )
+    assert first[0] == "b"
+
+
+def test_where_evidence_speaks_against_all_nodes_weights_count_for_nothing():
+    """What gains most for what it saves leaves first."""
+
+    def evidence(_):
+        return Evidence(WORTH.new_zeros(2, 20), WORTH.new_ones(2), torch.full((20,), -1.0).double())
+
+    order = removal_order(evidence, cost, weights, WHOLE, cost(WHOLE) - 2, "cost")
+    assert [name for name, _ in order] == ["a", "a"]
+
+
+def test_what_left_without_need_comes_back():
+    """First the worst three of layer a leave, which save too little, then one of layer b, which is enough alone."""
+    worth = torch.cat([torch.full((12,), 1e-4), torch.full((8,), 1e-2)]).double()
+    worth[3:12] = 1.0
+    slopes = (2 * worth).sqrt().diag()
+
+    def evidence(_):
+        even = slopes.new_zeros(20)
+        return Evidence(torch.cat([slopes, -slopes]), slopes.new_full((40,), 0.5), even)
+
+    order = removal_order(evidence, cost, weights, WHOLE, cost(WHOLE) - 4, "cost")
+    assert order == [("b", 0)]
+    order = removal_order(evidence, cost, weights, WHOLE, cost(WHOLE) - 3, "cost")
+    assert order == [("a", 0), ("a", 1), ("a", 2)]
+    order = removal_order(evidence, cost, weights, WHOLE, cost(WHOLE) - 6, "cost")
+    assert order == [("a", 0), ("a", 1), ("b", 0)]
 
 
 def test_what_costs_nothing_stays():
-    order = removal_order(separable, lambda m: float(m["b"].sum()), WHOLE, 2.0, "cost")
+    order = removal_order(separable, lambda m: float(m["b"].sum()), weights, WHOLE, 2.0, "cost")
     assert len(order) == 6
     assert all(name == "b" for name, _ in order)
 
 
 def test_all_within_the_limit_stays():
-    assert removal_order(separable, cost, WHOLE, cost(WHOLE), "cost") == []
+    assert removal_order(separable, cost, weights, WHOLE, cost(WHOLE), "cost") == []
 
 
 def test_the_least_there_is():
-    left = without(WHOLE, removal_order(separable, cost, WHOLE, 12.0, "cost"))
+    left = without(WHOLE, removal_order(separable, cost, weights, WHOLE, 12.0, "cost"))
     assert {name: int(mask.sum()) for name, mask in left.items()} == {"a": 1, "b": 1}
 
 
 def test_out_of_reach():
     with pytest.raises(ConfigurationError, match=r"cost of 11\.9 cannot be reached.* it is 12"):
-        removal_order(separable, cost, WHOLE, 11.9, "cost")
+        removal_order(separable, cost, weights, WHOLE, 11.9, "cost")
 
 
 @pytest.mark.parametrize("least", range(8))
