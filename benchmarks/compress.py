@@ -73,7 +73,7 @@ class Task:
 
 TASKS = {
     "mnist": Task((1, 28, 28), 0.25, 4, 0.05, 3, 0.02, True),
-    "cifar10": Task((3, 32, 32), 0.5, 8, 0.1, 3, 0.05, True, augmented=True),
+    "cifar10": Task((3, 32, 32), 0.5, 8, 0.1, 5, 0.05, True, augmented=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""Channel beside channel, the layout that tensor cores want: the same numbers, and all the way through."""
+"""Channel beside channel, the layout of the CPU and of tensor cores: the same numbers, and all the way through."""
 
 import sys
 
@@ -72,3 +72,12 @@ def test_traced_steps_keep_the_layout(monkeypatch):
             terms.append(step(x, y, torch.ones(())))
         assert all(p.grad.is_contiguous() for p in guide.parameters())
     assert torch.equal(*terms)
+
+
+def test_the_cpu_reads_channel_beside_channel():
+    model = NETWORKS["resnet"]().train()
+    step = EagerStep(model, StructuredGuide(model), AnalyticELBO(), 100)
+    with Maps() as maps:
+        step(torch.randn(6, 3 * 256), torch.arange(6) % 3, torch.ones(()))
+    assert len(maps.found) > 5
+    assert all(maps.found)
