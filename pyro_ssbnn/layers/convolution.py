@@ -83,8 +83,8 @@ def convolve(
 def folded(x: Tensor, image: Sequence[int]) -> Tensor:
     """Flattened images ``[..., N, C H W]`` as ``[..., N, C, H, W]``.
 
-    In the layout in which what follows is quickest: channel beside channel on the CPU, and for rounded products on CUDA.
-    All later maps then have it, too.
+    In the layout in which what follows is quickest: channel beside channel on the CPU, and for rounded products on
+    CUDA. All later maps then have it, too.
     """
     images = x.unflatten(-1, tuple(image))
     if images.ndim == 4 and _channels_last(x.device):
