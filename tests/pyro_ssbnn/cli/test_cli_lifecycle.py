@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_fit_writes_everything(table_run, table):
     }
     assert config["source"]["rows"] == {"train": 64, "test": 16}
     assert config["options"]["batch_size"] == 16
-    assert config["versions"]["torch"] == torch.__version__
+    assert config["versions"]["torch"] == version("torch")
     either = 1 - (1 - config["network"]["input_inclusion"]) * (
         1 - config["network"]["linear_inclusion"]
     )
