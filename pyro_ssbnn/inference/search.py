@@ -27,7 +27,8 @@ __all__ = ["Search"]
 _DRAWS, _FEWEST_DRAWS = 16, 4  # of one ascent
 _FLIPS = 2**28  # multiply-adds of one ascent: where all rows cost more, it takes fewer
 _LEAST_ROWS = 512
-_LAG = 4.0  # log-odds by which a gate that lags moves at a time
+_IDLE = 0.01  # inclusion below which a gate has hardly a gradient
+_LAG = 4.0  # log-odds by which such a gate moves at a time
 
 
 class Search:
@@ -105,7 +106,8 @@ class Search:
         """Move predictors' gates that follow the gradient, and lag behind what the evidence asks for.
 
         Near 0 a gate has hardly a gradient. Of thousands of predictors with a prior inclusion of one in thousands, all
-        at 0.001, a few are open at any step: their noise hides what the nodes could learn, and nodes close.
+        at 0.001, a few are open at any step: their noise hides what the nodes could learn, and nodes close. A gate at
+        0.05 is left to its gradient: its predictor may act by a product that the nodes have yet to learn.
         """
         live, below = self.engine.live, self.engine.result.options.remove_below
         if below is None or not _revisable(live.model, live.guide):
@@ -115,7 +117,7 @@ class Search:
         groups, lagging = [], {}
         for group in description.gate_groups:
             logits = live.guide.inclusion_logits(group.name)
-            low = (logits > group.prior_logit.to(logits)) & (logits.sigmoid() < below)
+            low = (logits > group.prior_logit.to(logits)) & (logits.sigmoid() < min(below, _IDLE))
             if group.name in ends and bool(low.any()):
                 groups.append(group)
                 lagging[group.name] = low
