@@ -13,10 +13,9 @@ gradient has but the slope at one branch: under a function that oscillates, such
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from pyro_ssbnn.inference.gate_evidence import GateEvidence
 from pyro_ssbnn.structure.guide import Guide
@@ -30,22 +29,17 @@ _MOST = 12.0  # log-odds within which gates stay: they can come back, and float3
 def ascend(
     guide: Guide,
     evidence: Mapping[str, GateEvidence],
-    names: Collection[str],
+    names: set[str],
     most: float,
     factor: float = 1.0,
-    only: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Move the gates of some groups to the optimum that the evidence asks for.
 
     :param most: log-odds by which a gate moves at most, so that the weights can follow.
     :param factor: share of the way that it goes; small ones average the noise of the evidence.
-    :param only: which gates of a group move, ``{group: [size]}``; all by default.
     """
     for name in names:
         logits = guide.gate_logits(name)
         step = factor * (evidence[name].fixed_point.to(logits) - logits).clamp(-most, most)
         moved = (logits + step).clamp(-_MOST, _MOST)
-        stays = moved.isnan()  # gates closed for good
-        if only is not None:
-            stays |= ~only[name]
-        logits.copy_(torch.where(stays, logits, moved))
+        logits.copy_(torch.where(moved.isnan(), logits, moved))  # gates closed for good stay

@@ -13,7 +13,6 @@ from pyro_ssbnn.structure.guide import Guide
 __all__ = ["Schedule", "rate_factor", "rate_groups", "set_rates", "temperature"]
 
 _ASCENTS = 100
-_REVISIONS, _TIMES = 2, 20
 _TRAVEL = 32.0  # log-odds, three times those from open to closed
 _BLOCK_STEPS = 20  # between two readings from the device
 _FIRST_WEIGHT = 0.01
@@ -144,21 +143,8 @@ class Schedule:
         """Whether gates are moved by ascent after a record: a hundred times, once the first of them are let go."""
         if not (self.options.ascends and self._holds):
             return False
-        return self._is_due(record, math.ceil(min(self._holds.values()) * self.steps), _ASCENTS)
-
-    def revises(self, record: int) -> bool:
-        """Whether gates that follow the gradient are looked at after a record: twice, soon after they are let go and
-        the KL has its full weight, a twentieth and a tenth of the rest later.
-        """
-        if self.options.ascends or not self._holds:
-            return False
-        first = math.ceil(max(self.warmup, self.let_go))
-        last = first + (self.steps - first) * _REVISIONS // _TIMES
-        return self._block_of(record)[0] < last and self._is_due(record, first, _TIMES)
-
-    def _is_due(self, record: int, first: int, times: int) -> bool:
-        """Whether the block that ends with a record is one of so many, evenly spread after a first step."""
-        every = max(1, (self.steps - first) // times)
+        first = math.ceil(min(self._holds.values()) * self.steps)
+        every = max(1, (self.steps - first) // _ASCENTS)
         before, now = self._block_of(record)
         return now >= first and (now - first) // every > (before - first) // every
 

@@ -19,16 +19,12 @@ from pyro_ssbnn.isolation import random_state, seeded
 from pyro_ssbnn.posterior.draws import evaluating
 from pyro_ssbnn.structure.flow import flip_cost
 from pyro_ssbnn.structure.gates import GateGroup
-from pyro_ssbnn.structure.guide import Guide
-from pyro_ssbnn.structure.network import Network
 
 __all__ = ["Search"]
 
 _DRAWS, _FEWEST_DRAWS = 16, 4  # of one ascent
 _FLIPS = 2**28  # multiply-adds of one ascent: where all rows cost more, it takes fewer
 _LEAST_ROWS = 512
-_IDLE = 0.01  # inclusion below which a gate has hardly a gradient
-_LAG = 4.0  # log-odds by which such a gate moves at a time
 
 
 class Search:
@@ -64,8 +60,6 @@ class Search:
             self._admit()
         if self.engine.schedule.ascends(record):
             self._ascend(record)
-        if self.engine.schedule.revises(record):
-            self._revise()
 
     def after_record(self, record: int) -> None:
         """Read the bound where it is due."""
@@ -102,28 +96,6 @@ class Search:
             live.guide, evidence, schedule.free(step), schedule.ascent, schedule.rate_factor(step)
         )
 
-    def _revise(self) -> None:
-        """Move predictors' gates that follow the gradient, and lag behind what the evidence asks for.
-
-        Near 0 a gate has hardly a gradient. Of thousands of predictors with a prior inclusion of one in thousands, all
-        at 0.001, a few are open at any step: their noise hides what the nodes could learn, and nodes close. A gate at
-        0.05 is left to its gradient: its predictor may act by a product that the nodes have yet to learn.
-        """
-        live, below = self.engine.live, self.engine.result.options.remove_below
-        if below is None or not _revisable(live.model, live.guide):
-            return
-        description = live.model.description
-        ends = {group.name for group in (description.inputs, description.linear) if group}
-        groups, lagging = [], {}
-        for group in description.gate_groups:
-            logits = live.guide.inclusion_logits(group.name)
-            low = (logits > group.prior_logit.to(logits)) & (logits.sigmoid() < min(below, _IDLE))
-            if group.name in ends and bool(low.any()):
-                groups.append(group)
-                lagging[group.name] = low
-        if groups:
-            ascend(live.guide, self._evidence(groups), lagging, _LAG, only=lagging)
-
     def _evidence(self, groups: Sequence[GateGroup]) -> dict[str, GateEvidence]:
         """Evidence for the gates of some groups of the live network.
 
@@ -158,9 +130,3 @@ class Search:
             y = self.engine.minibatches.y
             score = scores(result.model, result.guide, x, y, explained=explained)
         return ranks.chosen(useful(inputs, x, score, seed, first=not explained))
-
-
-def _revisable(model: Network, guide: Guide) -> bool:
-    """Whether both branches of a gate can be had at little cost."""
-    independent = not getattr(guide, "coupled", ())
-    return model.description.is_dense and guide.hard and independent

@@ -177,15 +177,6 @@ def test_ascent_moves_by_at_most_so_much_and_ends_at_prior_odds_plus_evidence():
     torch.testing.assert_close(guide.inclusion_logits("hidden1"), wanted)
 
 
-def test_ascent_leaves_alone_whom_it_is_not_told_of():
-    _, guide, *_ = problem()
-    start, zero = guide.inclusion_logits("hidden1").clone(), torch.zeros(3).double()
-    evidence = {"hidden1": GateEvidence(zero, start - 9.0, zero, zero)}
-    ascend(guide, evidence, ["hidden1"], 4.0, only={"hidden1": torch.tensor([True, False, True])})
-    moved = guide.inclusion_logits("hidden1") - start
-    torch.testing.assert_close(moved, torch.tensor([-4.0, 0.0, -4.0]).double())
-
-
 def test_evidence_leaves_network_guide_and_gradients_as_they_were():
     net, guide, x, y = problem()
     before = {name: value.clone() for name, value in guide.state_dict().items()}

@@ -95,21 +95,6 @@ def test_gates_ascend_a_hundred_times_once_the_first_are_let_go():
     assert plan.ascents * plan.ascent == pytest.approx(32.0)
 
 
-def test_gates_by_gradient_are_looked_at_twice_after_the_warm_up():
-    model = network()
-    for gradient in (True, False):
-        rate = 0.03 if gradient else None
-        asked = TrainingOptions(epochs=10_000, batch_size=64, gate_rate=rate, kl_warmup=0.2)
-        chosen = settled_options(asked, model.description)
-        plan = Schedule(chosen, 64, model.description)
-        ends = [r for r in range(plan.records) if (r + 1) % plan.block == 0]
-        at = [plan.steps_of(r + 1)[0] for r in ends if plan.revises(r)]
-        wanted = (
-            [2_400, 2_800] if gradient else []
-        )  # after a twentieth and a tenth of the 8,000 steps that are left
-        assert at == pytest.approx(wanted, abs=plan.block)
-
-
 def test_predictors_come_in_once_before_their_gates_are_let_go():
     model = network()
     for epochs in (60, 333, 5_000):
