@@ -132,7 +132,7 @@ def test_from_the_command_line_to_the_plot(selection, monkeypatch, tmp_path, cap
     assert 0 <= ours["expected_false"] <= 0.1 * 50
     assert (tmp_path / "selection.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
-    assert printed.count("| 500 |") == 10  # two rules a method
+    assert printed.count("| 500 |") == 12  # two rules a method
 
     def unexpected(*arguments):
         raise AssertionError("finished fits are not run again")
