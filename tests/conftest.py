@@ -59,3 +59,15 @@ def process_unchanged():
         assert process_state() == before
 
     return unchanged
+
+
+@pytest.fixture
+def adds_alike():
+    """Whether traced and eager steps add gradients up in the same order: with torch 2.13, not with 2.8."""
+    return tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
+
+
+@pytest.fixture
+def needs_same_sums(adds_alike):
+    if not adds_alike:
+        pytest.skip("with this torch traced and eager steps differ by rounding")

@@ -287,6 +287,7 @@ class TestGuide:
             fit = ss.fit(net, X.float(), X[:, 0].float(), options, guide=guide, progress=False)
         assert fit.guide.inclusion()["linear"].shape == (4,)
 
+    @pytest.mark.usefixtures("needs_same_sums")
     @pytest.mark.parametrize("kind", ["trace", False])
     def test_steps_of_every_kind_are_the_same(self, kind):
         options = ss.TrainingOptions(epochs=5, compile=kind)

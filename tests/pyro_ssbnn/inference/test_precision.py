@@ -47,8 +47,11 @@ def estimates(kind, model, guide, rounded, local, particles=2):
 
 @pytest.mark.parametrize("local", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_only_products_are_rounded(name, local):
-    """Under the same draws the KL is the same bit by bit, log-likelihood and gradient are to rounding."""
+def test_only_products_are_rounded(name, local, adds_alike):
+    """Under the same draws the KL is the same bit by bit, log-likelihood and gradient are to rounding.
+
+    Products of torch 2.8 round more.
+    """
     model = NETWORKS[name]()
     guide = StructuredGuide(model)
     (terms, gradient), (rounded, near) = (
@@ -58,7 +61,7 @@ def test_only_products_are_rounded(name, local):
     assert torch.equal(terms[1:], rounded[1:])
     assert terms[0] != rounded[0]
     assert rounded[0] == pytest.approx(float(terms[0]), rel=8 * UNIT)
-    assert (near - gradient).norm() < 16 * UNIT * gradient.norm()
+    assert (near - gradient).norm() < (16 if adds_alike else 32) * UNIT * gradient.norm()
 
 
 @pytest.mark.usefixtures("needs_same_sums")

@@ -70,6 +70,7 @@ def test_the_whole_road(likelihood, y, tmp_path):
         assert data["posterior"][name].sizes["draw"] == 5
 
 
+@pytest.mark.usefixtures("needs_same_sums")
 @pytest.mark.parametrize(
     ("likelihood", "y"), [CASES[i] for i in (1, 5, 7)], ids=lambda v: getattr(v, "name", "")
 )
