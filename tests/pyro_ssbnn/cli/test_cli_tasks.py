@@ -6,6 +6,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import csv
+
+
+def exact_table(content: bytes) -> pd.DataFrame:
+    """A table to the last digit, which pandas 2 does not read."""
+    return csv.read_csv(io.BytesIO(content)).to_pandas()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,7 @@ def test_task(invoke, tiny, targets, tmp_path, target, options, likelihood, scor
     assert metrics["pruned"].keys() == metrics["full"].keys()
     predicted = invoke("predict", run, data, "--network", "pruned")
     assert predicted.exit_code == 0, predicted.output
-    found = pd.read_csv(io.StringIO(predicted.stdout), float_precision="round_trip")
+    found = exact_table(predicted.stdout.encode())
     assert (found["observed"] == targets[target]).all()
     if target in ("events", "visits"):
         assert (found["mean"] > 0).all()
@@ -112,10 +118,8 @@ def test_large_numbers_that_differ_little_are_predicted_as_their_differences_are
         assert result.exit_code == 0, result.output
         out = tmp_path / f"{name}-new.csv"
         assert invoke("predict", run, data, "--out", out).exit_code == 0
-        found[name] = pd.read_csv(out, float_precision="round_trip")
-        found[name + " test"] = pd.read_csv(
-            run / "test_predictions.csv", float_precision="round_trip"
-        )
+        found[name] = exact_table(out.read_bytes())
+        found[name + " test"] = exact_table((run / "test_predictions.csv").read_bytes())
         found[name + " scores"] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert found["large"]["observed"].tolist() == large["level"].tolist()
     assert found["large"]["mean"].nunique() == 300
