@@ -8,8 +8,8 @@ cost and :math:`w_j` the weights that the network has less without it, the node 
 
 leaves first, then the next by its evidence without the first, and so on. Evidence is of the network as it is. What is
 left is trained on, which makes good most of what a cut lost, and goes as far as there are weights. So the evidence is
-shrunk towards the average worth r of so many weights, by s = 0.1: enough to keep wide layers that do little yet and
-cost little, too little to spare them what costs much.
+shrunk towards the average worth r of so many weights. The share s = 0.1 was chosen by accuracy on held-out images after
+training: without it wide layers lose too much, whose nodes do little yet and cost little; with more of it narrow ones.
 
 The expansion that gives the evidence is made anew in 10 steps, each of the same saving; nodes for which the limit has
 room after all come back, the last first. Layers whose maps are added up count as one: a channel of their sum costs as
