@@ -73,9 +73,8 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
 def _meanings(options: type) -> dict[str, str]:
     """What a docstring says of each parameter, in the words of a command line."""
     found = {}
-    docstring = (
-        inspect.getdoc(options) or ""
-    )  # without the indentation, which Python drops from 3.13 on
+    # Without the indentation, which Python itself drops from 3.13 on.
+    docstring = inspect.getdoc(options) or ""
     for name, text in re.findall(r":param (\w+): (.*?)(?=\n:)", docstring, re.S):
         text = re.sub(r"``(\w+)``", lambda m: f"--{m[1].replace('_', '-')}", " ".join(text.split()))
         text = re.sub(r"\bNone keeps", "0 keeps", text)

@@ -1,8 +1,8 @@
 """Pruned networks for other runtimes: ONNX files that describe themselves, and ``torch.export`` programs.
 
-ONNX goes through ``torch.onnx.export(..., dynamo=True)``, the exporter that reads a ``torch.export`` program: there
-the default since torch 2.9; the older one, which records TorchScript, is deprecated. It needs the packages
-onnx and onnxscript; onnxruntime checks the file.
+ONNX goes through ``torch.onnx.export(..., dynamo=True)``, the exporter that reads a ``torch.export`` program,
+torch's default since 2.9; the older one, which records TorchScript, is deprecated. It needs the packages onnx and
+onnxscript; onnxruntime checks the file.
 """
 
 from __future__ import annotations

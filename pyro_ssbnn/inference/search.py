@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,7 +17,6 @@ from pyro_ssbnn.inference.training_rows import TrainingRows
 from pyro_ssbnn.isolation import random_state, seeded
 from pyro_ssbnn.posterior.draws import evaluating
 from pyro_ssbnn.structure.flow import flip_cost
-from pyro_ssbnn.structure.gates import GateGroup
 
 __all__ = ["Search"]
 
@@ -91,18 +89,17 @@ class Search:
         """Move the gates that are let go towards what the evidence asks for."""
         live, schedule = self.engine.live, self.engine.schedule
         step = schedule.steps_of(record + 1)[0]
-        evidence = self._evidence(live.model.description.gate_groups)
-        ascend(
-            live.guide, evidence, schedule.free(step), schedule.ascent, schedule.rate_factor(step)
-        )
+        free, factor = schedule.free(step), schedule.rate_factor(step)
+        ascend(live.guide, self._evidence(), free, schedule.ascent, factor)
 
-    def _evidence(self, groups: Sequence[GateGroup]) -> dict[str, GateEvidence]:
-        """Evidence for the gates of some groups of the live network.
+    def _evidence(self) -> dict[str, GateEvidence]:
+        """Evidence for the gates of the live network.
 
         Rows come before draws: what a node gains is often the gain of few rows, while draws are others each time.
         """
         live, data, ranks = self.engine.live, self.engine.minibatches, self.engine.ranks
         x, y = data.whole, data.y
+        groups = live.model.description.gate_groups
         most = _FLIPS // flip_cost(live.model.description)
         draws = min(_DRAWS, max(_FEWEST_DRAWS, most // len(x)))
         most = max(_LEAST_ROWS, most // draws)

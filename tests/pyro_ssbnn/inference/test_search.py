@@ -32,7 +32,7 @@ def test_an_ascent_prefers_rows_to_draws(monkeypatch, rows):
 
     monkeypatch.setattr(search, "branch_evidence", evidence)
     own = search_of(net, StructuredGuide(net), x, x[:, 0], screen=False)
-    own._evidence(net.description.gate_groups)
+    own._evidence()
     [(taken, draws)] = seen
     cost = flip_cost(net.description)
     assert 4 <= draws <= 16
