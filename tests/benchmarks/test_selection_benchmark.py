@@ -11,6 +11,8 @@ import pytest
 import sklearn
 import torch
 
+import pyro_ssbnn as ss
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 HAS_LASSO = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 7)
 needs_lasso = pytest.mark.skipif(not HAS_LASSO, reason="LassoCV(alphas=40): scikit-learn >= 1.7")
@@ -118,8 +120,16 @@ def test_a_forest_of_no_predictors_predicts_the_mean(selection):
 
 @needs_lasso
 def test_from_the_command_line_to_the_plot(selection, monkeypatch, tmp_path, capsys):
-    small = selection.Settings([4, 3], (0.02, 0.05), {"epochs": 1}, {"epochs": 2}, trees=2)
+    options = {"epochs": 2, "screen": False}  # trees cost more than the fit
+    small = selection.Settings([4, 3], (0.02, 0.05), {"epochs": 1}, options, trees=2)
     monkeypatch.setitem(selection.SETTINGS, 500, small)
+
+    def few_epochs(*data, **options):  # of "defaults", whose options are none
+        given = {} if len(data) > 3 else {"options": ss.TrainingOptions(epochs=2)}
+        return fit(*data, **given, **options)
+
+    fit = ss.fit
+    monkeypatch.setattr(ss, "fit", few_epochs)
     out = tmp_path / "selection.json"
     arguments = ["selection.py", "--quick", "--json", str(out), "--plots", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)

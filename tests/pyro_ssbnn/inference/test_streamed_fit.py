@@ -177,7 +177,9 @@ def test_whatever_looks_at_all_rows_looks_at_a_sample(net, data):
 
 def test_screening_held_gates_and_removal_go_on_a_stream(data):
     """The network that selects predictors: trees, ascent and the best state look at the sample."""
-    x = torch.cat([data[0], torch.randn(NUMBER, 10, generator=torch.Generator().manual_seed(4))], 1)
+    number = 600  # trees of fewer rows are quicker
+    noise = torch.randn(number, 10, generator=torch.Generator().manual_seed(4))
+    rows = ss.rows.ArraySource(torch.cat([data[0][:number], noise], 1), data[1][:number])
     net = ss.MLP(
         14,
         [6],
@@ -185,20 +187,20 @@ def test_screening_held_gates_and_removal_go_on_a_stream(data):
         likelihood=ss.GaussianLikelihood(),
         input_inclusion=0.2,
     )
-    options = ss.TrainingOptions(epochs=60, batch_size=250, compile="trace")
-    result = ss.fit(net, ss.rows.ArraySource(x, data[1]), options=options, progress=False)
+    options = ss.TrainingOptions(epochs=60, batch_size=100, compile="trace")
+    result = ss.fit(net, rows, options=options, progress=False)
     gates = result.guide.inclusion()["input"]
     assert gates[0] > 0.9
     assert gates[1] > 0.9
     assert float(gates[4:].max()) < 0.5
     assert result.history.removed
-    report = ss.diagnose(result, ss.rows.ArraySource(x, data[1]), num_draws=100)
+    report = ss.diagnose(result, rows, num_draws=100)
     assert report["convergence"].verdict
     assert report["rival predictors"].verdict == "ok"
     with pytest.raises(
         ss.errors.ConfigurationError, match="temperatures and certify need all rows"
     ):
-        ss.diagnose(result, ss.rows.ArraySource(x, data[1]), num_draws=100, certify=1.0)
+        ss.diagnose(result, rows, num_draws=100, certify=1.0)
 
 
 def test_several_fits_fine_tuning_and_a_deterministic_start_take_pieces(net, data):
