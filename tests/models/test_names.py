@@ -75,3 +75,23 @@ def test_other_names_work_through_a_removal():
         result = ss.fit(model, x, x[:, 0], options, progress=False)
     assert result.history.removed
     assert model.description["gate"].size == 3
+
+
+def test_a_group_of_another_name_is_told_with_those_there_are():
+    net = ss.MLP(2, [3], prior=ss.SSIG(), likelihood=ss.GaussianLikelihood())
+    assert net.description["hidden1"].size == 3
+    with pytest.raises(
+        ConfigurationError, match=r"no group is called 'hidden2'; .*'hidden1', 'output'"
+    ):
+        net.description["hidden2"]
+
+
+def test_a_group_without_gates_has_no_prior_of_them():
+    output = ss.MLP(2, [3], prior=ss.SSIG(), likelihood=ss.GaussianLikelihood()).description[
+        "output"
+    ]
+    assert (output.prior_inclusion == 1).all()
+    with pytest.raises(ConfigurationError, match="'output' has no gates, hence no prior odds"):
+        output.prior_logit  # noqa: B018
+    with pytest.raises(ConfigurationError, match="'output' has no gates, hence no prior of them"):
+        output.prior_gates(torch.ones(1))

@@ -37,6 +37,7 @@ from pyro_ssbnn.guides.sites import LogNormalSite
 from pyro_ssbnn.inference.guards import collapsed_layers
 from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.models import network_from_config
+from pyro_ssbnn.models.layout import Layout
 from pyro_ssbnn.posterior.draws import site_values, trace_draws
 from pyro_ssbnn.posterior.weights import folded_weights
 from pyro_ssbnn.structure.axes import put
@@ -590,3 +591,14 @@ def masked_mean_ungated(model, guide):
 def test_bad_networks_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
         resnet(**options)
+
+
+def test_a_network_is_not_narrower_than_its_own_width():
+    with pytest.raises(ConfigurationError, match="widen must be at least 1; got 0"):
+        WideResNet((3, 8, 8), 10, 0, prior=SSIG(), likelihood=CategoricalLikelihood(2))
+
+
+def test_pixels_have_no_linear_terms():
+    layout = Layout("Net", (3, 8, 8))
+    with pytest.raises(ConfigurationError, match="the pixels of images have no linear terms"):
+        layout.linear()

@@ -4,13 +4,17 @@ import datetime
 import json
 from dataclasses import replace
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 
 from pyro_ssbnn.data import ColumnChoice, Table, TableDescription
+from pyro_ssbnn.data.column import column_of
 from pyro_ssbnn.data.predictors import Factor, Number, predictor_from_dict
+from pyro_ssbnn.data.target import encode_target
 from pyro_ssbnn.data.wording import command_option
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
@@ -255,3 +259,41 @@ def test_a_stored_predictor_is_of_words_and_numbers(wrong):
     assert predictor_from_dict(stored).name == "a"
     with pytest.raises(ValueError, match="expected words and numbers"):
         predictor_from_dict({**stored, **wrong})
+
+
+def test_times_are_days_whatever_their_zone_and_durations_are_days():
+    zone = pl.Series("t", [datetime.datetime(2021, 1, 2, 1)]).dt.replace_time_zone("Europe/Paris")
+    utc = pl.Series("t", [datetime.datetime(2021, 1, 2, 0)])
+    columns = [column_of(nw.from_native(v, series_only=True), "t") for v in (zone, utc)]
+    days = [column.as_days()[0] for column in columns]
+    assert days[0] == days[1] == (datetime.date(2021, 1, 2) - datetime.date(1970, 1, 1)).days
+    span = pl.Series("s", [datetime.timedelta(days=2, hours=12), None])
+    found = column_of(nw.from_native(span, series_only=True), "s")
+    assert found.kind == "number"
+    np.testing.assert_array_equal(found.values, [2.5, np.nan])
+
+
+class TestTargets:
+    def encoded(self, values, task=None, class_names=()):
+        table = Table.of({"y": values})
+        return encode_target(table.column("y"), task, table, class_names)
+
+    def test_class_names_alone_say_the_task(self):
+        for names, task in ((("b", "a"), "binary"), (("c", "a", "b"), "classification")):
+            labels, found, _ = self.encoded(names, class_names=names)
+            assert found == task
+            assert labels.tolist() == list(range(len(names)))
+
+    def test_class_names_of_a_quantity_are_refused(self):
+        with pytest.raises(DataError, match="class names make no sense for task 'regression'"):
+            self.encoded([0.5, 1.5], "regression", ("a", "b"))
+
+    def test_numbers_and_words_in_one_target_are_told_by_their_rows(self):
+        with pytest.raises(
+            DataError, match="numbers in 2 rows and text in 1, first 'three' at row 2"
+        ):
+            self.encoded(["1", "2", "three"])
+
+    def test_objects_are_no_target(self):
+        with pytest.raises(DataError, match="neither numbers nor words"):
+            self.encoded([[1], [2]])

@@ -145,3 +145,14 @@ def test_given_the_others():
 def test_refuses_to_be_enumerated():
     with pytest.raises(ConfigurationError, match="cannot be enumerated"):
         prior().enumerate_support()
+
+
+def test_values_that_are_no_gates_are_refused():
+    laws = (
+        BetaBinomialGate(torch.tensor(1.0), torch.tensor(2.0), (3,), validate_args=True),
+        CoupledGate(torch.zeros(3), torch.zeros(8), validate_args=True),
+    )
+    for law in laws:
+        assert law.log_prob(torch.tensor([0.0, 1.0, 1.0])).isfinite().all()
+        with pytest.raises(ValueError, match="within the support"):
+            law.log_prob(torch.tensor([0.0, 1.5, 1.0]))

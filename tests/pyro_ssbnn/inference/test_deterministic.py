@@ -169,3 +169,18 @@ class TestStart:
         for weights, message in cases:
             with pytest.raises(ConfigurationError, match=message):
                 guide.start_from(weights)
+
+
+def test_the_norm_of_a_steps_gradient_is_cut():
+    """One step of plain gradient descent moves the weights by the rate times the largest norm allowed."""
+    net = MLP(3, [4], prior=SSIG(inclusion=0.5), likelihood=GaussianLikelihood(scale=0.1))
+    x, y = torch.randn(20, 3), 10 * torch.randn(20)
+    moved = []
+    for norm in (1e-9, 0.5):  # the first is where it starts from
+        options = TrainingOptions(
+            **{"epochs": 1, "batch_size": 20, "optimizer": "sgd", "momentum": 0.0},
+            **{"mean_rate": 0.01, "clip_norm": norm, "decay_after": 1.0},
+        )
+        weights = fit_deterministic(net, x, y, options, weight_decay=0.0, progress=False)
+        moved.append(torch.cat([w.flatten() for w in weights.values()]))
+    assert float((moved[1] - moved[0]).norm()) == pytest.approx(0.01 * 0.5, rel=1e-3)

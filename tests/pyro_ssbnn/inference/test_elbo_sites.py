@@ -42,6 +42,36 @@ def both(elbo, model, guide):
     return results
 
 
+def test_terms_are_stacked_in_the_order_of_their_names():
+    terms = AnalyticELBO().terms(model, Guide())
+    assert terms.sites == ("obs", "z", "shift")
+    each = terms.log_likelihood | terms.kl
+    assert terms.stacked().tolist() == [each[name].item() for name in terms.sites]
+    assert not terms.stacked().requires_grad
+    bound = terms.log_likelihood["obs"] - terms.kl["z"] - terms.kl["shift"]
+    torch.testing.assert_close(terms.loss(), -bound)
+
+
+def test_what_follows_an_observation_counts_too():
+    class Later(pyro.nn.PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.loc = torch.nn.Parameter(torch.tensor([0.3, -0.1]))
+
+        def forward(self):
+            pyro.sample("first", dist.Normal(self.loc[0], 0.5))
+            pyro.sample("second", dist.Normal(self.loc[1], 0.7))
+
+    def model():
+        first = pyro.sample("first", dist.Normal(0.0, 1.0))
+        pyro.sample("early", dist.Normal(first, 1.0), obs=torch.tensor(0.5))
+        second = pyro.sample("second", dist.Normal(0.0, 2.0))
+        pyro.sample("late", dist.Normal(first + second, 1.0), obs=torch.tensor(-0.2))
+
+    for found, expected in zip(*both(AnalyticELBO(), model, Later()), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 class TestAuxiliarySites:
     def test_count_as_in_tracemeanfield(self):
         for found, expected in zip(*both(AnalyticELBO(), model, Guide()), strict=True):

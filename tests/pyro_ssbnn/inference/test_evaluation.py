@@ -17,7 +17,7 @@ from pyro_ssbnn import (
 )
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import evaluate_bound
-from pyro_ssbnn.inference.evaluation import strata
+from pyro_ssbnn.inference.evaluation import Bound, strata
 
 
 def network(prior=None):
@@ -125,3 +125,7 @@ def test_what_cannot_be_evaluated_is_refused():
     )
     with pytest.raises(ConfigurationError, match="evaluate_bound"):
         evaluate_bound(model, StructuredGuide(other), x, y)
+
+
+def test_a_bound_is_told_with_its_error():
+    assert str(Bound(-12.345, 0.06, -10.0, 2.345, 16)) == "-12.3 ± 0.1"

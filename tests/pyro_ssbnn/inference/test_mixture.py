@@ -243,6 +243,13 @@ class TestPruning:
         best = mixture.best
         assert ss.prune(best.model, best.guide).network(X).shape == (30, 1)
 
+    def test_a_fit_that_would_keep_no_member_is_told_by_name(self, mixture):
+        """Not seen in the union, to which the other fit gives members."""
+        with torch.no_grad():
+            mixture.fits[1].guide.hidden1.gate.logits.fill_(-3.0)
+        with pytest.raises(ss.errors.SelectionError, match="hidden1 would keep no member"):
+            ss.prune(mixture.model, mixture.guide, num_draws=8)
+
 
 class TestFiles:
     def test_a_mixture_comes_back_whole(self, mixture, tmp_path):

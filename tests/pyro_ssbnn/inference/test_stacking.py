@@ -4,10 +4,20 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from pyro_ssbnn import (
+    MLP,
+    SSIG,
+    Fit,
+    GaussianLikelihood,
+    History,
+    StructuredGuide,
+    TrainingOptions,
+)
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference.evaluation import Bound
-from pyro_ssbnn.inference.stacking import bound_weights, stacking_weights
+from pyro_ssbnn.inference.stacking import bound_weights, left_out_densities, stacking_weights
 
 
 def bound(elbo, error=0.0):
@@ -72,3 +82,16 @@ def test_errors_of_bounds_bring_weights_together():
 def test_what_is_no_matrix_of_densities_is_refused(wrong):
     with pytest.raises(ConfigurationError, match="stacking_weights: log_density"):
         stacking_weights(wrong)
+
+
+def test_of_many_rows_so_many_are_scored(monkeypatch):
+    """The densities of a sample of the rows, which is one of the rows themselves: each of them once at most."""
+    net = MLP(3, [4], prior=SSIG(inclusion=0.5), likelihood=GaussianLikelihood())
+    fit = Fit(net, StructuredGuide(net), TrainingOptions(), History(), 30)
+    x, y = torch.randn(30, 3), torch.randn(30)
+    whole = left_out_densities([fit], x, y, num_draws=400, seed=1)[:, 0]
+    monkeypatch.setattr("pyro_ssbnn.inference.stacking._ROWS", 8)
+    some = left_out_densities([fit], x, y, num_draws=400, seed=1)[:, 0]
+    nearest = np.abs(some[:, None] - whole).argmin(1)
+    assert len(set(nearest)) == len(some) == 8
+    np.testing.assert_allclose(some, whole[nearest], rtol=1e-5)

@@ -7,7 +7,15 @@ import pytest
 import torch
 from scipy import stats
 
-from pyro_ssbnn import MLP, SSIG, GaussianLikelihood, StructuredGuide, prune, select
+from pyro_ssbnn import (
+    MLP,
+    SSIG,
+    GaussianLikelihood,
+    MixtureGuide,
+    StructuredGuide,
+    prune,
+    select,
+)
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.selection.error_control import (
     expected_false_omissions,
@@ -154,6 +162,14 @@ def test_unequal_probabilities_by_enumeration():
         )
         expected[sum(gates)] += chance
     torch.testing.assert_close(model_size({"input": probabilities})["input"], expected)
+
+
+def test_the_size_of_a_mixture_is_the_average_of_its_members():
+    net = MLP(3, [6], prior=SSIG(), likelihood=GaussianLikelihood())
+    guides = [StructuredGuide(net, initial_inclusion=p) for p in (0.2, 0.9)]
+    found = model_size(MixtureGuide([net, net], guides, [0.25, 0.75]))["hidden1"]
+    first, second = (torch.as_tensor(stats.binom.pmf(range(7), 6, p)) for p in (0.2, 0.9))
+    torch.testing.assert_close(found, 0.25 * first + 0.75 * second, rtol=1e-5, atol=1e-7)
 
 
 def test_five_thousand_members_keep_mean_and_variance():

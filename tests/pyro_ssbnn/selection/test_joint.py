@@ -9,6 +9,7 @@ import torch
 import pyro_ssbnn as ss
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.joint_law import JointLaw
+from pyro_ssbnn.selection.error_control import _size_of
 from pyro_ssbnn.selection.joint import GateTable, _grown_sets, gate_tables
 
 BLOCKS = ([0, 2, 3, 5], [1, 4], [6])
@@ -80,12 +81,35 @@ def test_model_size_is_that_of_the_joint_law(guide):
     assert interval["size_mode"] == int(expected.argmax())
 
 
+def test_a_set_of_a_mixture_has_the_average_of_its_members():
+    net = network()
+    guides = [ss.StructuredGuide(net, initial_inclusion=p) for p in (0.2, 0.9)]
+    found = ss.set_inclusion(ss.MixtureGuide([net, net], guides, [0.25, 0.75]), [1, 4, 6])
+    assert found == pytest.approx(0.25 * (1 - 0.8**3) + 0.75 * (1 - 0.1**3), rel=1e-5)
+
+
+def test_blocks_of_three_and_of_two_by_enumeration():
+    """Every pair of their assignments, by the number of gates that are open in both."""
+    first, second = (torch.rand(n, dtype=torch.float64) for n in (8, 4))
+    first, second = first / first.sum(), second / second.sum()
+    expected = torch.zeros(6, dtype=torch.float64)
+    for one, other in itertools.product(range(8), range(4)):
+        expected[one.bit_count() + other.bit_count()] += first[one] * second[other]
+    tables = [
+        GateTable((0, 2, 4), torch.arange(8), first),
+        GateTable((1, 3), torch.arange(4), second),
+    ]
+    torch.testing.assert_close(_size_of(tables), expected)
+
+
 def test_independent_gates_are_blocks_of_one():
     net = ss.MLP(3, [4], prior=ss.SSIG(inclusion=0.3), likelihood=ss.GaussianLikelihood())
     guide = ss.StructuredGuide(net, initial_inclusion=0.7)
     assert [table.members for table in gate_tables(guide, "hidden1")] == [(j,) for j in range(4)]
     whole, alone = ss.model_size(guide)["hidden1"], ss.model_size(guide.inclusion())["hidden1"]
     assert torch.allclose(whole, alone)
+    none = (1 - guide.inclusion()["hidden1"][[0, 2]]).prod()
+    assert ss.set_inclusion(guide, [0, 2], "hidden1") == pytest.approx(1 - float(none))
 
 
 def test_a_coupled_guide_that_is_sure_of_its_size_says_so():
@@ -118,6 +142,14 @@ def test_sets_of_a_law_over_some_sets_are_grown_and_thinned():
         probability=torch.tensor([0.3, 0.3, 0.2, 0.2]).double(),
     )
     assert list(_grown_sets(table, 0.95)) == [([0, 2], pytest.approx(1.0))]
+    # 1 is taken first and dropped again, as it is here; with 3 and 4 it makes the next set
+    table = GateTable(
+        (0, 1, 2, 3, 4),
+        torch.tensor([0b00011, 0b00110, 0b01001, 0b10001, 0b01100, 0b10100]),
+        torch.tensor([0.3, 0.3, 0.11, 0.1, 0.09, 0.1]).double(),
+    )
+    one = pytest.approx(1.0)
+    assert list(_grown_sets(table, 0.95)) == [([0, 2], one), ([1, 3, 4], one)]
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.7, 0.9])

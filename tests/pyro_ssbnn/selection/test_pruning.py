@@ -19,7 +19,7 @@ from pyro_ssbnn import (
     prune,
     select,
 )
-from pyro_ssbnn.errors import ConfigurationError, SelectionError
+from pyro_ssbnn.errors import ConfigurationError, DataError, SelectionError
 from pyro_ssbnn.models import ACTIVATIONS
 from pyro_ssbnn.posterior.draws import site_values, trace_draws
 from pyro_ssbnn.selection.pruning import draw_open_weights
@@ -182,7 +182,7 @@ def test_compact_network_is_physically_smaller_and_keeps_indices():
     works = [f"{what}{kept}" for what in ("weights", "multiply_adds") for kept in ("", "_kept")]
     assert not pruning.report.loc["input", works].any()  # they stand with the layer that reads it
     held = sum(v.numel() for k, v in compact.state_dict().items() if "layers" in k)
-    assert held == weights
+    assert held == weights == pruning.num_elements
     assert not any(isinstance(p, pyro.nn.PyroModule) for p in compact.modules())
 
 
@@ -227,7 +227,7 @@ def test_pruning_everything_is_refused_with_the_rule():
 
 @pytest.mark.parametrize(
     "indices",
-    [*map(torch.tensor, ([1, 1], [2, 1], [3], [-1], [1.0])), [1]],
+    [*map(torch.tensor, ([1, 1], [2, 1], [3], [0, 1, 3], [-1], [1.0])), [1]],
     ids=str,
 )
 def test_a_selection_by_hand_holds_each_node_once_in_order(indices):
@@ -315,3 +315,19 @@ class TestSelect:
     def test_bad_rules_are_refused(self, options, message):
         with pytest.raises(ConfigurationError, match=message):
             select(INCLUSION, **options)
+
+    @pytest.mark.parametrize(
+        "inclusion", [[torch.ones(2)], {"h": torch.ones(2, 1)}, {"h": [0.9, 0.1]}], ids=str
+    )
+    def test_what_is_no_inclusion_is_refused(self, inclusion):
+        with pytest.raises(ConfigurationError, match=r"as guide\.inclusion\(\) gives it; got"):
+            select(inclusion)
+
+
+@pytest.mark.parametrize(
+    "x", [torch.ones(2, 5, dtype=torch.int64), [[1.0] * 5]], ids=["whole", "list"]
+)
+def test_a_pruned_network_takes_floating_point_tensors(x):
+    model, guide = network(SSIG(inclusion=0.3), GaussianLikelihood())
+    with pytest.raises(DataError, match=r"x must be a floating-point torch\.Tensor; got"):
+        prune(model, guide).network(x)
