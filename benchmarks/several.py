@@ -59,7 +59,7 @@ def one(key: str, restarts: int = FITS) -> dict:
     if long:
         from pyro_ssbnn.inference.holding import settled_options
 
-        usual = settled_options(ss.TrainingOptions(seed=int(seed)), net.description)
+        usual = settled_options(ss.TrainingOptions(seed=int(seed)), net.description, len(train.x))
         start = time.process_time()
         options = replace(usual, epochs=FITS * usual.num_epochs(len(train.x)))
         fitted = ss.fit(net, *train, options, progress=False)

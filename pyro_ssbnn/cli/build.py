@@ -97,7 +97,7 @@ def build_run(
         model = build_network(network_choice, preprocessing, targets, number)
         if isinstance(data, LoadedData):
             _check_test(data.encoded(preprocessing, folder.data)[1], model)
-        options = settled_options(options, model.description)
+        options = settled_options(options, model.description, number)
         check_memory(model.description, number, options)
         announce(data, preprocessing, model)
         batch = options.batch_rows(number)

@@ -129,7 +129,7 @@ def compress(
         power = _POWER if target is None else _POWER_WITHIN
     likelihood, y = _tempered(likelihood, y, power)
     if options.optimizer == "sgd":  # Adam's steps do not change with the power
-        options = replace(options, mean_rate=options.mean_rate / power)
+        options = replace(options, mean_rate=options.mean_step / power)
     network = from_module(
         module, prior=prior, likelihood=likelihood, example=x[:1], ungated=ungated
     )

@@ -1,11 +1,12 @@
-"""Whether a run holds its gates at first, and how they move then: what network and guide decide of its options."""
+"""Whether a run holds its gates at first, and how it moves then: what network, guide and rows decide of its options."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from pyro_ssbnn.errors import ConfigurationError
-from pyro_ssbnn.inference.options import TrainingOptions
+from pyro_ssbnn.inference.options import MANY_ROWS, TrainingOptions
 from pyro_ssbnn.structure.description import NetworkDescription
 from pyro_ssbnn.structure.flow import flip_cost
 from pyro_ssbnn.structure.guide import Guide
@@ -13,27 +14,36 @@ from pyro_ssbnn.structure.guide import Guide
 __all__ = ["settled_options"]
 
 _HOLD = (0.6, 0.7)
+_HOLD_OF_MANY = (0.3, 0.35)  # as many steps of a run that is twice as long
 _FLIP_COST = 500_000  # multiply-adds of a row through all flips, up to which they cost little
 
 
 def settled_options(
-    asked: TrainingOptions, description: NetworkDescription, guide: Guide | None = None
+    asked: TrainingOptions,
+    description: NetworkDescription,
+    num_data: int,
+    guide: Guide | None = None,
 ) -> TrainingOptions:
-    """Options with what depends on network and guide filled in; those already settled stay as they are.
+    """Options with what depends on network, guide and rows filled in; those already settled stay as they are.
 
-    Gates that depend on each other, or are soft, follow the gradient from the start.
+    Gates that depend on each other, or are soft, follow the gradient from the start. Of many rows the weights' means
+    move less where gates are held: what they tremble by counts against the posterior's width, 1/sqrt(rows), and hides
+    what a node is worth.
 
     :param asked: what the user gave.
+    :param num_data: observations.
     :param guide: the guide to train; None stands for a new one of independent gates.
     :raises ConfigurationError: where the user asked for an ascent that cannot be.
     """
-    hold = asked.gate_hold or (_HOLD if _should_hold(asked, description) else (0.0, 0.0))
+    usual = _HOLD if num_data < MANY_ROWS else _HOLD_OF_MANY
+    hold = asked.gate_hold or (usual if _should_hold(asked, description) else (0.0, 0.0))
     ascends = max(hold) > 0 and asked.hard_gates and asked.gate_rate is None and asked.rate is None
     method = asked.gate_method or ("ascent" if ascends else "gradient")
     independent = guide is None or not getattr(guide, "coupled", ())
     hard = asked.hard_gates if guide is None else guide.hard
     if method == "gradient" or (hard and independent):
-        return replace(asked, gate_hold=hold, gate_method=method)
+        chosen = replace(asked, gate_hold=hold, gate_method=method)
+        return replace(chosen, mean_rate=_mean_rate(chosen, num_data))
     if asked.ascends:
         kind = "soft gates" if not hard else f"the gates of a {type(guide).__name__}"
         raise ConfigurationError(
@@ -41,6 +51,13 @@ def settled_options(
             " gate_method='gradient'."
         )
     return replace(asked, gate_method="gradient", gate_hold=asked.gate_hold or (0.0, 0.0))
+
+
+def _mean_rate(options: TrainingOptions, num_data: int) -> float | None:
+    left_to_us = options.mean_rate is None and options.optimizer == "adam"
+    if left_to_us and options.holds and num_data > MANY_ROWS:
+        return options.mean_step * max(0.5, math.sqrt(MANY_ROWS / num_data))
+    return options.mean_rate
 
 
 def _should_hold(asked: TrainingOptions, description: NetworkDescription) -> bool:

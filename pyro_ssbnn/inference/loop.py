@@ -117,9 +117,8 @@ def fit(
         check_that("fit", name, value, known, "a function" if name != "guide" else "a guide")
     check_that("fit", "resume", resume, isinstance(resume, Fit | None), "a Fit, as load_fit gives")
     given = resume.guide if resume is not None else guide
-    options = settled_options(
-        options, model.description, given if given is not None and is_guide(given) else None
-    )
+    own = given if given is not None and is_guide(given) else None
+    options = settled_options(options, model.description, rows.num_data, own)
     checkpoints = Checkpoints(checkpoint, checkpoint_every, resumes=resume is not None)
     if resume is not None and guide is not None:
         raise ConfigurationError(
@@ -145,7 +144,7 @@ def fit(
         elif not is_guide(guide):
             guide = guide(model)
             require_match("fit", model, guide)
-            options = settled_options(asked, model.description, guide)
+            options = settled_options(asked, model.description, rows.num_data, guide)
         require_trainable(guide)
         if isinstance(guide, BlockGuide):
             if rows.source is not None:

@@ -57,9 +57,8 @@ def check_domains(options: Any) -> None:
     for name in ("epochs", "batch_size", "num_particles", "patience"):
         chosen = getattr(options, name)
         require(name, chosen is None or chosen >= 1, "at least 1, or None")
-    for name in ("mean_rate", "scale_rate"):
-        require(name, getattr(options, name) > 0, "positive")
-    for name in ("gate_rate", "latent_rate", "rate"):
+    require("scale_rate", options.scale_rate > 0, "positive")
+    for name in ("mean_rate", "gate_rate", "latent_rate", "rate"):
         chosen = getattr(options, name)
         require(name, chosen is None or chosen > 0, "positive or None")
     for name in ("kl_warmup", "decay_after"):

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
     from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["TrainingOptions", "chosen_options", "resolve_dtype"]
+__all__ = ["MANY_ROWS", "TrainingOptions", "chosen_options", "resolve_dtype"]
 
 _STEPS = (
     10_000  # of a run whose epochs are left to us: gates need a few thousand, whatever the data
 )
-_HELD_STEPS = 12_000  # of one that holds its gates first
+_HELD_STEPS = 12_000  # of one that holds its gates first; twice as many from many rows on
 _WARMUP_STEPS = 2_000
+_MEAN_RATE = 0.12
 _RECORD_STEPS = 500  # more make an epoch several rows of the history
+MANY_ROWS = 2_000
+"""From so many on held gates are let go in the first half of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,8 @@ class TrainingOptions:
     None leaves a choice to the package. It chooses differently for networks that *hold* their gates: those with hidden
     layers that select predictors, and small dense ones. ``result.options.gate_hold`` says whether a fit did.
 
-    :param epochs: passes over the data. None: 10,000 steps (12,000 where gates are held), and at least 20 epochs.
+    :param epochs: passes over the data. None: 10,000 steps (where gates are held 12,000, and 24,000 from 2,000 rows
+        on), and at least 20 epochs.
     :param batch_size: rows a step; more than the data has means full batches. None: an eighth of the data (a third
         where gates are held), between 32 and 256 rows. Gates learn poorly from smaller batches.
     :param optimizer: "adam", or "sgd", gradient descent with ``momentum``, for the weights' means. Log-scales and gates
@@ -39,7 +43,8 @@ class TrainingOptions:
     :param rate: one learning rate of all parameters as they are, by the ``optimizer`` alone, in place of the four rates
         that follow, as in the published runs. None: those four.
     :param mean_rate: learning rate of the weights' means. Under "adam" in units of 1/sqrt(fan-in of the layer); under
-        "sgd" a step per unit of gradient of the loss, the negative ELBO per observation.
+        "sgd" a step per unit of gradient of the loss, the negative ELBO per observation. None: 0.12; where gates are
+        held, from 2,000 rows on it falls with their root to 0.06, because the posterior narrows as the root does.
     :param momentum: of "sgd", from 0 to below 1: each step adds this share of the step before.
     :param scale_rate: learning rate of the weights' log-scales.
     :param latent_rate: learning rate of log-medians and log-scales of slab scales and noise. None: ``scale_rate``.
@@ -49,16 +54,16 @@ class TrainingOptions:
         Gates that move by ascent have no rate.
     :param gate_hold: fractions of the epochs during which the gates of predictors, and those of nodes, stay where they
         start, so that weights learn first. A predictor whose effect takes several nodes, such as a square, looks like
-        noise until they have learned it; its gate would close too early. None: (0.6, 0.7) for networks with hidden
-        layers that select predictors or are dense and small, otherwise no hold.
+        noise until they have learned it; its gate would close too early. None: (0.6, 0.7), from 2,000 rows on (0.3,
+        0.35), for networks with hidden layers that select predictors or are dense and small, otherwise no hold.
     :param gate_method: how gates move. "gradient": by the optimizer, along straight-through gradients. "ascent": by
         coordinate ascent on the evidence of both branches (:mod:`pyro_ssbnn.inference.gates`), which is unbiased, and
         slow for large networks. None: ascent where gates are held.
     :param screen: of more than ten selected predictors, begin with those in which boosted trees find a use
         (:mod:`pyro_ssbnn.inference.screening`). One that helps to explain what the network leaves unexplained comes in
         before the gates are let go. False begins with all.
-    :param kl_warmup: fraction of the epochs over which the KL's weight rises to 1. None: 0.6 where gates are held, else
-        2,000 steps, but at most three tenths of the epochs.
+    :param kl_warmup: fraction of the epochs over which the KL's weight rises to 1. None: where gates are held 0.6,
+        and 0.3 from 2,000 rows on; else 2,000 steps, but at most three tenths of the epochs.
     :param decay_after: fraction of the epochs after which all rates fall by a cosine, to a hundredth. 0: from the
         start; 1: never. None: 0.85 where gates are held, else 0.5.
     :param milestones: rising fractions of the epochs at which all rates are multiplied by ``milestone_factor``, in
@@ -105,7 +110,7 @@ class TrainingOptions:
     batch_size: int | None = None
     optimizer: str = "adam"
     rate: float | None = None
-    mean_rate: float = 0.12
+    mean_rate: float | None = None
     momentum: float = 0.9
     scale_rate: float = 0.04
     latent_rate: float | None = None
@@ -162,6 +167,11 @@ class TrainingOptions:
             return self.decay_after
         return 0.85 if self.holds else 0.5
 
+    @property
+    def mean_step(self) -> float:
+        """Rate of the weights' means."""
+        return self.mean_rate or _MEAN_RATE
+
     def batch_rows(self, num_data: int) -> int:
         """Rows of a step for so many observations."""
         wanted = self.batch_size or min(256, max(32, num_data // (3 if self.holds else 8)))
@@ -200,7 +210,9 @@ class TrainingOptions:
         """Epochs of a run on so many observations."""
         if self.epochs is not None:
             return self.epochs
-        steps = _HELD_STEPS if self.holds else _STEPS
+        steps = _STEPS
+        if self.holds:
+            steps = _HELD_STEPS if num_data < MANY_ROWS else 2 * _HELD_STEPS
         return max(20, math.ceil(steps / self.epoch_steps(num_data)))
 
     def epoch_steps(self, num_data: int) -> int:
@@ -216,7 +228,9 @@ class TrainingOptions:
         steps = self.num_epochs(num_data) * self.epoch_steps(num_data)
         if self.kl_warmup is not None:
             return self.kl_warmup * steps
-        return 0.6 * steps if self.holds else min(0.3 * steps, _WARMUP_STEPS)
+        if self.holds:
+            return (0.6 if num_data < MANY_ROWS else 0.3) * steps
+        return min(0.3 * steps, _WARMUP_STEPS)
 
     def to_config(self) -> dict[str, Any]:
         """Plain record of the options."""

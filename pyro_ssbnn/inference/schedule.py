@@ -34,7 +34,7 @@ def rate_groups(guide: Guide, options: TrainingOptions, num_data: int) -> list[d
     for group in guide.description.groups:
         fan_in = group.fan_in + group.removed_fan_in  # a layer keeps its rate when it shrinks
         unit = math.sqrt(fan_in) if options.optimizer == "adam" else 1.0
-        rates[f"means.{group.name}"] = options.mean_rate / unit
+        rates[f"means.{group.name}"] = options.mean_step / unit
     if options.rate is not None:
         rates = dict.fromkeys(rates, options.rate)
     return [

@@ -90,9 +90,8 @@ FIELDS = {
     **dict.fromkeys(
         ("epochs", "batch_size", "num_particles", "patience"), ("a", 2.5, -1, True, 2**70)
     ),
-    **dict.fromkeys(
-        ("mean_rate", "scale_rate"), ("a", None, float("nan"), float("inf"), 1e300, -1)
-    ),
+    "scale_rate": ("a", None, float("nan"), float("inf"), 1e300, -1),
+    "mean_rate": ("a", float("nan"), float("inf"), 1e300, -1),
     **dict.fromkeys(
         ("gate_rate", "clip_norm", "latent_rate"), ("a", float("nan"), float("inf"), 0)
     ),

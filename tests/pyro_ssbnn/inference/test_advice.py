@@ -87,7 +87,7 @@ def test_gates_without_the_steps_to_close_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ShortRunWarning)
         warn_of_short_run(model, TrainingOptions(epochs=700, **still), 60)
-        warn_of_short_run(model, settled_options(TrainingOptions(), model.description), 60)
+        warn_of_short_run(model, settled_options(TrainingOptions(), model.description, 60), 60)
 
 
 def test_gates_that_move_by_ascent_close_in_short_runs_too():
@@ -95,9 +95,9 @@ def test_gates_that_move_by_ascent_close_in_short_runs_too():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ShortRunWarning)
         for epochs in (None, 300):
-            settled = settled_options(TrainingOptions(epochs=epochs), selects.description)
+            settled = settled_options(TrainingOptions(epochs=epochs), selects.description, 60)
             warn_of_short_run(selects, settled, 60)
     with pytest.warns(ShortRunWarning, match="by 5.3; they can move by 4"):
         warn_of_short_run(
-            selects, settled_options(TrainingOptions(epochs=40), selects.description), 60
+            selects, settled_options(TrainingOptions(epochs=40), selects.description, 60), 60
         )

@@ -71,7 +71,7 @@ def test_held_gates_are_let_go_predictors_first():
 
 def test_the_kl_rises_geometrically_from_a_hundredth_where_gates_are_held():
     held = Schedule(
-        settled_options(TrainingOptions(epochs=100, batch_size=64), network().description),
+        settled_options(TrainingOptions(epochs=100, batch_size=64), network().description, 64),
         64,
         network().description,
     )
@@ -83,7 +83,7 @@ def test_the_kl_rises_geometrically_from_a_hundredth_where_gates_are_held():
 
 def test_gates_ascend_a_hundred_times_once_the_first_are_let_go():
     model = network()
-    chosen = settled_options(TrainingOptions(epochs=10_000, batch_size=64), model.description)
+    chosen = settled_options(TrainingOptions(epochs=10_000, batch_size=64), model.description, 64)
     plan = Schedule(chosen, 64, model.description)
     at = [
         plan.steps_of(record + 1)[0]
@@ -98,7 +98,9 @@ def test_gates_ascend_a_hundred_times_once_the_first_are_let_go():
 def test_predictors_come_in_once_before_their_gates_are_let_go():
     model = network()
     for epochs in (60, 333, 5_000):
-        chosen = settled_options(TrainingOptions(epochs=epochs, batch_size=20), model.description)
+        chosen = settled_options(
+            TrainingOptions(epochs=epochs, batch_size=20), model.description, 64
+        )
         plan = Schedule(chosen, 64, model.description)
         ends = [r for r in range(plan.records) if (r + 1) % plan.block == 0]
         [record] = [r for r in ends if plan.admits(r)]
@@ -106,28 +108,55 @@ def test_predictors_come_in_once_before_their_gates_are_let_go():
         assert 0.48 <= share <= 0.48 + 21 / plan.steps + plan.block * plan.epoch_steps / plan.steps
 
 
+def test_many_rows_take_slower_means_and_as_long_again_once_gates_are_let_go():
+    model = network()
+    few, many = (settled_options(TrainingOptions(), model.description, n) for n in (1_999, 8_000))
+    assert many.gate_hold == (0.3, 0.35)
+    assert few.num_epochs(1_999) * few.epoch_steps(1_999) == pytest.approx(12_000, abs=7)
+    assert many.num_epochs(8_000) * many.epoch_steps(8_000) == pytest.approx(24_000, abs=31)
+    let_go = [Schedule(o, n, model.description).let_go for o, n in ((few, 1_999), (many, 8_000))]
+    assert let_go[1] == pytest.approx(let_go[0], abs=31)
+    assert many.warmup_steps(8_000) == pytest.approx(few.warmup_steps(1_999), abs=31)
+    assert settled_options(many, model.description, 8_000) == many
+
+
+@pytest.mark.parametrize(
+    ("rows", "rate"), [(300, 0.12), (2_000, 0.12), (4_500, 0.08), (8_000, 0.06), (10**6, 0.06)]
+)
+def test_the_rate_of_means_falls_with_the_root_of_many_rows(rows, rate):
+    """Only where gates are held, Adam moves them, and the user has not said otherwise."""
+    description = network().description
+    assert settled_options(TrainingOptions(), description, rows).mean_step == pytest.approx(rate)
+    given = settled_options(TrainingOptions(mean_rate=0.2), description, rows)
+    free = settled_options(TrainingOptions(gate_rate=0.1), description, rows)
+    sgd = settled_options(TrainingOptions(optimizer="sgd"), description, rows)
+    assert (given.mean_step, free.mean_step, sgd.mean_step) == (0.2, 0.12, 0.12)
+
+
 def test_settled_options_are_filled_in_once():
     """Where predictors are selected gates are held; what the user chose stays; settling again changes nothing."""
     model = network()
-    settled = settled_options(TrainingOptions(), model.description)
+    settled = settled_options(TrainingOptions(), model.description, 300)
     assert settled.gate_hold == (0.6, 0.7)
     assert (settled.gate_method, settled.batch_rows(300)) == ("ascent", 100)
     assert (settled.start_inclusion, settled.decay_from) == (0.995, 0.85)
     assert settled.warmup_steps(300) == 0.6 * 12_000
     assert settled.num_epochs(300) * settled.epoch_steps(300) == 12_000
-    assert settled_options(settled, model.description) == settled
+    assert settled_options(settled, model.description, 300) == settled
     chosen = TrainingOptions(
         batch_size=32, epochs=7, kl_warmup=0.1, initial_inclusion=0.8, gate_hold=(0.1, 0.2)
     )
-    kept = settled_options(chosen, model.description)
+    kept = settled_options(chosen, model.description, 300)
     assert kept == replace(chosen, gate_method="ascent")
     assert (kept.start_inclusion, kept.batch_rows(300), kept.num_epochs(300)) == (0.8, 32, 7)
-    soft = settled_options(TrainingOptions(hard_gates=False), model.description)
+    soft = settled_options(TrainingOptions(hard_gates=False), model.description, 300)
     assert (soft.gate_hold, soft.gate_method) == ((0.0, 0.0), "gradient")
-    rated = settled_options(TrainingOptions(gate_rate=0.1), model.description)
+    rated = settled_options(TrainingOptions(gate_rate=0.1), model.description, 300)
     assert (rated.gate_hold, rated.gate_method) == ((0.0, 0.0), "gradient")
     assert (rated.start_inclusion, rated.decay_from, rated.batch_rows(300)) == (0.95, 0.5, 37)
-    late = settled_options(TrainingOptions(gate_rate=0.1, gate_hold=(0.2, 0.3)), model.description)
+    late = settled_options(
+        TrainingOptions(gate_rate=0.1, gate_hold=(0.2, 0.3)), model.description, 300
+    )
     assert (late.gate_hold, late.gate_method) == ((0.2, 0.3), "gradient")
 
 
@@ -145,7 +174,7 @@ def test_settled_options_are_filled_in_once():
     ids=["small", "large", "convolutions", "linear"],
 )
 def test_gates_are_held_where_both_branches_of_all_cost_little(net, hold):
-    assert settled_options(TrainingOptions(), net.description).gate_hold == hold
+    assert settled_options(TrainingOptions(), net.description, 300).gate_hold == hold
 
 
 def test_a_network_without_gates_has_none_to_move():

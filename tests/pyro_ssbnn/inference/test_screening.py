@@ -144,12 +144,14 @@ def test_scores_of_counts_and_classes_are_targets_minus_means():
 
 
 def test_who_is_screened():
-    settled = settled_options(TrainingOptions(), network().description)
+    settled = settled_options(TrainingOptions(), network().description, 300)
     assert screens(network().description, settled)
     assert not screens(network(p=10).description, settled)  # few predictors
     assert not screens(network().description, TrainingOptions(screen=False, gate_hold=(0.6, 0.7)))
     linear = MLP(P, [], prior=SSGHS(), likelihood=GaussianLikelihood(), input_inclusion=0.1)
-    assert not screens(linear.description, settled_options(TrainingOptions(), linear.description))
+    assert not screens(
+        linear.description, settled_options(TrainingOptions(), linear.description, 300)
+    )
 
 
 OPTIONS = {"epochs": 60, "batch_size": 100, "compile": False, "seed": 2}

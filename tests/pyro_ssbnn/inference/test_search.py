@@ -15,7 +15,7 @@ from pyro_ssbnn.structure.flow import flip_cost
 
 def search_of(net, guide, x, y, **options):
     """Search of a run that has not begun."""
-    options = settled_options(TrainingOptions(**options), net.description, guide)
+    options = settled_options(TrainingOptions(**options), net.description, len(x), guide)
     result = Fit(net, guide, options, History(), len(x))
     return Run(result, Minibatches(x, y, options)).search
 
