@@ -126,6 +126,8 @@ def test_law_of_a_sum():
         expected = wider
     assert torch.allclose(count_law(laws), expected, atol=1e-14)
     assert torch.equal(count_law(laws[:1]), laws[0])
+    two = torch.stack([laws, laws.flip(0).roll(1, -1)])
+    torch.testing.assert_close(count_law(two), torch.stack([count_law(each) for each in two]))
 
 
 def test_given_the_others():

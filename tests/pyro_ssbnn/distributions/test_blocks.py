@@ -210,3 +210,32 @@ def test_a_law_of_some_sets_gives_the_others_no_probability(check_mean):
         assert float(kl) == pytest.approx(float((joint * score).sum()))
     drawn = law.sample((20_000,))
     check_mean((drawn.unsqueeze(1) == every).all(-1).double(), SHARE @ torch.stack(joints))
+
+
+def test_a_draw_has_the_gradient_of_the_slab_scale():
+    """Given v = t u the open weights are v / t: their derivative by t is -u / t. Closed ones have none."""
+    gates = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]).double()
+    unit = torch.tensor([0.5, 2.0]).double().requires_grad_()
+    law = BlockNormal(
+        blocks(),
+        bias(),
+        WeightMoments(*torch.zeros(3, CELLS, 2).double()),
+        gates,
+        torch.tensor(1),
+        torch.tensor(0.7).double(),
+        unit,
+    )
+    drawn = law()  # as a sample site draws it
+    for column in range(6):
+        gradient = torch.autograd.grad(drawn[:, column].sum(), unit, retain_graph=True)[0]
+        is_open = column == 5 or gates[column] == 1
+        expected = -drawn[:, column] / unit if is_open else torch.zeros(2)
+        torch.testing.assert_close(gradient, expected.double())
+
+
+def test_the_biass_gate_stands_behind_those_of_the_columns():
+    gates = STATES[[3, 17, 30]]
+    found = weights(gates, torch.tensor([0, 1, 1])).open
+    assert found.shape == (3, 1, 6)
+    assert torch.equal(found[:, 0, :5], gates)
+    assert (found[..., 5] == 1).all()

@@ -44,6 +44,7 @@ class TestGate:
     def test_outside_the_unit_interval_is_refused(self):
         with pytest.raises(ValueError, match="support"):
             Gate(tensor(0.0), validate_args=True).log_prob(tensor(1.5))
+        assert Gate(tensor(0.0)).support.is_discrete  # so that continuous inference leaves it alone
 
     @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
     def test_hard_draws_are_bernoulli_at_every_temperature(self, temperature, check_mean):

@@ -98,3 +98,12 @@ def test_a_spread_of_no_use_is_done_without():
     centre = torch.tensor([0.0, 1e3]).double()
     found = mixture_quantile(0.99, cauchy.cdf, centre, torch.tensor([torch.inf, 0.0]).double())
     np.testing.assert_allclose(found, stats.cauchy.ppf(0.99), rtol=1e-7)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.8])
+def test_newtons_steps_are_few(mixtures, monkeypatch, p):
+    """Bisection alone gains a bit a step, which makes about thirty."""
+    steps, erf = [], torch.erf
+    monkeypatch.setattr(torch, "erf", lambda u: steps.append(len(u)) or erf(u))
+    normal_mixture_quantile(p, *mixtures)
+    assert 2 < len(steps) <= 20

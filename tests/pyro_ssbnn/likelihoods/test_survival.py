@@ -40,6 +40,7 @@ def test_moments_quantiles_and_draws(likelihood, latents, law, check_mean):
     np.testing.assert_allclose(likelihood.mean(F, latents), law.mean(), rtol=1e-9)
     np.testing.assert_allclose(found.variance, law.var(), rtol=1e-6)
     assert_close(found.mean, likelihood.mean(F, latents))
+    np.testing.assert_allclose(found.cdf(T), law.cdf(T), rtol=1e-7, atol=1e-12)
     median = likelihood.quantile(0.5, F, latents)
     np.testing.assert_allclose(law.cdf(median).mean(0), 0.5, rtol=1e-6)
     assert (likelihood.cdf(torch.tensor(-1.0).double(), F, latents) == 0).all()

@@ -10,7 +10,7 @@ import pyro_ssbnn as ss
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.joint_law import JointLaw
 from pyro_ssbnn.selection.error_control import _size_of
-from pyro_ssbnn.selection.joint import GateTable, _grown_sets, gate_tables
+from pyro_ssbnn.selection.joint import GateTable, _grown_sets, _sets, gate_tables
 
 BLOCKS = ([0, 2, 3, 5], [1, 4], [6])
 STATES = list(itertools.product([0, 1], repeat=7))
@@ -150,6 +150,18 @@ def test_sets_of_a_law_over_some_sets_are_grown_and_thinned():
     )
     one = pytest.approx(1.0)
     assert list(_grown_sets(table, 0.95)) == [([0, 2], one), ([1, 3, 4], one)]
+
+
+def test_where_all_sets_are_listed_no_smaller_one_is_missed():
+    """Grown from 0, the likeliest, one of {0, 3, 4} is in for sure; but so is one of {1, 2}."""
+    sets = torch.tensor([0b00011, 0b00101, 0b10010, 0b01010, 0b01100, 0b10100])
+    probability = torch.tensor([0.35, 0.35, 0.05, 0.1, 0.1, 0.05]).double()
+    some = GateTable((0, 1, 2, 3, 4), sets, probability)
+    every = GateTable((0, 1, 2, 3, 4), torch.arange(32), torch.zeros(32).double())
+    every.probability[sets] = probability
+    one = pytest.approx(1.0)
+    assert list(_sets(every, 0.95)) == [([1, 2], one), ([0, 3, 4], one)]
+    assert list(_sets(some, 0.95)) == [([0, 3, 4], one), ([1, 2], one)]
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.7, 0.9])
