@@ -33,6 +33,7 @@ from pyro_ssbnn.analysis.diagnostics.training import (
     check_gate_rate,
     check_schedule,
 )
+from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import CLOSED_LOGIT
 from pyro_ssbnn.inference import Fit, History, TrainingOptions
 from pyro_ssbnn.inference.history import Reading
@@ -459,3 +460,9 @@ def test_a_report_is_trustworthy_without_warnings():
     assert "Known. Read." in str(report)
     with pytest.raises(KeyError, match="no check is called 'z'"):
         report["z"]
+
+
+def test_a_fit_without_a_history_cannot_have_converged(build):
+    model, guide = build([2])
+    with pytest.raises(ConfigurationError, match="holds no history; fit the network first"):
+        check_convergence(Fit(model, guide, TrainingOptions(), History(), 10))

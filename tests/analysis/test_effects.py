@@ -263,3 +263,21 @@ class TestPlots:
         plt.close(ax.figure)
         with pytest.raises(DataError, match="are missing"):
             ss.plots.plot_interactions(table.drop(columns="share"))
+
+
+def test_a_centred_effect_has_mean_zero_in_every_draw_and_row():
+    net, guide, w, _ = linear(ss.GaussianLikelihood())
+    at = [-1.0, 0.0, 4.0]
+    found = ss.partial_dependence(net, guide, X, "x3", at=at, num_draws=S, curves=True).centred()
+    line = torch.tensor(at).double() - 1  # of mean 1
+    assert found.draws == near(w[:, 2:3] * line)
+    assert found.curves == near(w[:, 2].mean() * line.expand(len(found.curves), -1))
+
+
+def test_a_probability_of_an_interval_and_a_number_of_pairs_are_checked():
+    net, guide, *_ = linear(ss.GaussianLikelihood())
+    with pytest.raises(ConfigurationError, match=r"strictly between 0 and 1; got 1\.5"):
+        ss.interactions(net, guide, X, num_draws=4, probability=1.5)
+    pairs = ss.interactions(net, guide, X, num_draws=4)
+    with pytest.raises(ConfigurationError, match="top must be at least 1; got 0"):
+        ss.plots.plot_interactions(pairs, top=0)

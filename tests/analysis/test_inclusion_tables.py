@@ -8,8 +8,11 @@ import torch
 
 from pyro_ssbnn.analysis import inclusion_summary, layer_summary, predictor_norms, slab_norms
 from pyro_ssbnn.errors import ConfigurationError, SelectionError
-from pyro_ssbnn.guides import CLOSED_LOGIT
+from pyro_ssbnn.guides import CLOSED_LOGIT, StructuredGuide
 from pyro_ssbnn.inference import History, Removal
+from pyro_ssbnn.inference.gate_evidence import GateEvidence
+from pyro_ssbnn.likelihoods import GaussianLikelihood
+from pyro_ssbnn.models import MLP
 from pyro_ssbnn.priors import SSGL, SSIG, Gaussian
 from pyro_ssbnn.selection.rules import select
 
@@ -143,3 +146,23 @@ def test_removed_members_have_inclusion_zero_and_say_when_they_left(build):
     assert table.loc["hidden1[1]", "removed_epoch"] == 7
     assert table.loc["hidden1[1]", "removed_inclusion"] == 0.09
     assert table.loc["hidden1[0]", ["removed_epoch", "removed_inclusion"]].isna().all()
+
+
+def test_evidence_is_of_the_same_gates_and_not_of_linear_terms(build, by_hand):
+    nothing = torch.zeros(2).double()
+    found = GateEvidence(nothing, nothing, nothing, nothing)
+    assert "log_bayes_factor_error" in inclusion_summary(
+        by_hand, evidence={"input": found, "hidden1": found}
+    )
+    with pytest.raises(ConfigurationError, match=r"evidence is that of groups \['input'\]"):
+        inclusion_summary(by_hand, evidence={"input": found})
+    net = MLP(
+        2,
+        [2],
+        prior=SSIG(inclusion=0.1),
+        likelihood=GaussianLikelihood(),
+        input_inclusion=0.25,
+        linear=True,
+    )
+    with pytest.raises(ConfigurationError, match="with linear terms a row is of two gates"):
+        inclusion_summary(StructuredGuide(net), evidence={"input": found, "hidden1": found})

@@ -21,7 +21,7 @@ from pyro_ssbnn.analysis.plots import (
     plot_reliability,
     plot_scale_inclusion,
 )
-from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED
+from pyro_ssbnn.analysis.plots.style import ACCENT, MUTED, figure_axes, prior_line
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.inference import History
 from pyro_ssbnn.posterior.draws import PosteriorDraws, draw_posterior
@@ -521,3 +521,26 @@ def test_axes_given_by_pyplot_get_no_company(build):
     assert plot_inclusion(guide, ax=ax)[0] is ax
     assert plt.get_fignums() == [figure.number]
     plt.close(figure)
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+def test_unequal_priors_are_a_step_over_the_members(vertical):
+    """0.1 from -1/2 to 1/2, 0.4 to 3/2, 0.2 to 5/2; level between, and turned where members go upwards."""
+    ax = Figure().subplots()
+    prior_line(ax, np.array([0.1, 0.4, 0.2]), vertical=vertical)
+    places, values = ax.lines[0].get_xydata().T[:: -1 if vertical else 1]
+    assert places.min() == -0.5
+    assert places.max() == 2.5
+    assert values.max() == 0.4
+    if vertical:  # drawn corner by corner
+        assert values.tolist() == [0.1, 0.1, 0.4, 0.4, 0.2, 0.2]
+        assert places.tolist() == [-0.5, 0.5, 0.5, 1.5, 1.5, 2.5]
+    else:
+        assert values.tolist() == [0.1, 0.4, 0.2, 0.2]
+        assert ax.lines[0].get_drawstyle() == "steps-post"
+
+
+def test_panels_that_are_left_over_are_taken_away():
+    panels = figure_axes(None, 5, (1.0, 1.0), columns=3)
+    assert len(panels) == len(panels[0].figure.axes) == 5
+    plt.close(panels[0].figure)

@@ -192,7 +192,7 @@ class TestPrefix:
 
     def test_exact_posteriors_are_equal(self):
         x, y = X[:8, :2], Y[:8]
-        options = SamplerOptions(chains=2, warmup=20, num_draws=20, temperatures=1)
+        options = SamplerOptions(chains=2, warmup=20, num_draws=6, temperatures=1)
         bare, named = (
             sample_exact(mlp(2, prefix=prefix), x, y, options) for prefix in (None, "left")
         )

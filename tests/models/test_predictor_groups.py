@@ -167,7 +167,7 @@ def test_predictors_leave_with_their_columns_and_files_keep_the_groups(tmp_path)
     x = torch.randn(200, COLUMNS)
     x[:, 1:4] = torch.nn.functional.one_hot(level, 3)
     y = torch.tensor([-1.0, 0.0, 1.5])[level] + 0.1 * torch.randn(200)
-    options = ss.TrainingOptions(epochs=500, batch_size=100, compile="trace", gate_rate=0.05)
+    options = ss.TrainingOptions(epochs=300, batch_size=100, compile="trace", gate_rate=0.05)
     result = ss.fit(network(), x, y, options, progress=False)
     inclusion = result.guide.inclusion()["input"]
     assert inclusion.shape == (4,)

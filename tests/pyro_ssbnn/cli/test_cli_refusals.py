@@ -225,3 +225,9 @@ def test_a_limit_of_the_address_space_in_which_openblas_hangs(invoke, monkeypatc
     assert result.exit_code == 2
     assert "0.9 GiB" in result.output
     assert "ulimit -v 2097152" in result.output
+
+
+def test_a_fit_without_data_or_folder_is_told_how(refused, tmp_path):
+    how = "is missing: pyro-ssbnn fit SOURCE --out RUN, or pyro-ssbnn fit --resume RUN"
+    assert f"SOURCE {how}" in refused("fit", "--out", tmp_path / "run")
+    assert f"--out {how}" in refused("fit", "digits")

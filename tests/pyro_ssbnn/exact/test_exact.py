@@ -272,6 +272,8 @@ def test_a_network_without_gates_has_one_structure():
     assert (posterior.structure_probability == 1).all()
     assert {"log_joint", "noise.variance"} <= set(exact_summary(posterior).index)
     assert "constant_data" not in exact_to_arviz(posterior)
+    with pytest.raises(DataError, match="y is given without x"):
+        exact_to_arviz(posterior, y=double(TARGETS[0][1]))
 
 
 def test_structures_are_counted_in_binary_and_named():

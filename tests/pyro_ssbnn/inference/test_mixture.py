@@ -412,3 +412,7 @@ class TestFitting:
         for a, b in zip(here.fits, there.fits, strict=True):
             for name, value in a.guide.state_dict().items():
                 assert torch.equal(value, b.guide.state_dict()[name])
+
+
+def test_a_guide_of_several_is_told_with_its_weights(mixture):
+    assert repr(mixture.guide) == "MixtureGuide of 2 members, weights 0.250, 0.750"

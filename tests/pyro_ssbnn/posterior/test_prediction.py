@@ -375,3 +375,31 @@ def test_autocast_around_changes_no_prediction_and_no_pruned_weight():
     for one, other in zip(plain, cast, strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
+
+
+def test_draws_of_any_module_are_averaged():
+    """A module of one's own gives all its draws at once, here of 3 rows' means; the rows are taken in pieces."""
+    model, guide = network(GaussianLikelihood())
+    compact = prune(model, guide, everything(guide), num_draws=7).network.double()
+    x, latents = torch.randn(9, 3).double(), {"noise.variance": torch.rand(7).double()}
+
+    class Mine(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.within = compact
+
+        def forward(self, x):
+            return self.within(x)
+
+    expected = predict_compact(compact, model.likelihood, x, latents=latents)
+    found = predict_compact(Mine(), model.likelihood, x, latents=latents, memory=20_000)
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.variance, expected.variance)
+
+
+def test_finite_rows_may_have_a_sum_that_is_not():
+    model, guide = network(GaussianLikelihood())
+    largest = torch.finfo(torch.float32).max
+    x = torch.tensor([[largest, 0.0, 0.0], [largest, 0.0, 0.0]])
+    assert not x.sum().isfinite()
+    assert predict(model, guide, x, num_draws=2).mean.shape == (2,)

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,13 +15,16 @@ import pandas as pd
 import pytest
 import torch
 
+from pyro_ssbnn import MLP, SSIG, CoupledGuide, GaussianLikelihood
 from pyro_ssbnn.analysis import Check, Report, partial_dependence
 from pyro_ssbnn.display import plain
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.results import tips
 from pyro_ssbnn.results.figures import drawn
 from pyro_ssbnn.results.findings import findings
 from pyro_ssbnn.results.page import page
+from pyro_ssbnn.results.predictions import labels_of
+from pyro_ssbnn.results.sections import _credible_sets
 from pyro_ssbnn.sklearn import SparseBNNClassifier, SparseBNNRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
@@ -296,3 +300,24 @@ def test_a_browser_opens_it_without_a_complaint(html, tmp_path, width):
     )
     assert "CONSOLE" not in done.stderr
     assert "Which predictors matter" in done.stdout
+
+
+def test_sets_that_stand_for_each_other_are_a_table():
+    """One of two gates is in, never both; where gates are at their prior, no set says more."""
+    net = MLP(2, [2], prior=SSIG(), likelihood=GaussianLikelihood(), input_inclusion=0.5)
+    guide = CoupledGuide(net, coupled=["input"])
+    results = SimpleNamespace(fit=SimpleNamespace(guide=guide))
+    with torch.no_grad():
+        guide.input.coupling.copy_(torch.tensor([-60.0, 0.0, 0.0, -60.0]))
+    (table,) = _credible_sets(results)
+    assert "x1, x2" in str(table)
+    with torch.no_grad():
+        guide.input.coupling.copy_(torch.tensor([0.0, -60.0, -60.0, -60.0]))
+    (said,) = _credible_sets(results)
+    assert said.startswith("No set of predictors holds one that matters")
+
+
+def test_names_that_are_no_classes_are_told():
+    assert labels_of(pd.Series(["b", "a", "b"]), ("a", "b")).tolist() == [1, 0, 1]
+    with pytest.raises(DataError, match=r"unknown classes \['c'\]; expected \['a', 'b'\]"):
+        labels_of(pd.Series(["a", "c"]), ("a", "b"))

@@ -373,3 +373,31 @@ def test_a_memory_mapped_array_is_read(tmp_path, quick):
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     fits = [SparseBNNRegressor(**quick).fit(values, x[:, 0]) for values in (mapped, x)]
     np.testing.assert_array_equal(*(fit.predict(x) for fit in fits))
+
+
+class TestSeedsAndTargets:
+    X = np.random.default_rng(0).normal(size=(40, 2))
+
+    def test_a_random_state_is_a_seed(self):
+        """Two generators in the same state give the same fit; one that has gone on gives another."""
+        generator = np.random.RandomState(3)
+        seeds = [np.random.RandomState(3), generator, generator]
+        means = [
+            SparseBNNRegressor(epochs=2, random_state=seed)
+            .fit(self.X, self.X[:, 0])
+            .predict(self.X)
+            for seed in seeds
+        ]
+        assert (means[0] == means[1]).all()
+        assert (means[1] != means[2]).any()
+
+    def test_no_target_is_told(self):
+        for kind in (SparseBNNRegressor, SparseBNNClassifier):
+            with pytest.raises(ValueError, match="requires y to be passed"):
+                kind(epochs=1).fit(self.X)
+
+    def test_grades_have_cuts(self):
+        grades = np.digitize(self.X[:, 0], [-0.5, 0.5])
+        found = SparseBNNClassifier(epochs=2, likelihood="ordinal").fit(self.X, grades)
+        assert type(found.result_.model.likelihood) is ss.OrdinalLikelihood
+        np.testing.assert_allclose(found.predict_proba(self.X).sum(1), 1, rtol=1e-6)
