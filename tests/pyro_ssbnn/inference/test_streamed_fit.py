@@ -177,7 +177,7 @@ def test_whatever_looks_at_all_rows_looks_at_a_sample(net, data):
 
 def test_screening_held_gates_and_removal_go_on_a_stream(data):
     """The network that selects predictors: trees, ascent and the best state look at the sample."""
-    number = 600  # trees of fewer rows are quicker
+    number = 300  # trees of fewer rows are quicker
     noise = torch.randn(number, 10, generator=torch.Generator().manual_seed(4))
     rows = ss.rows.ArraySource(torch.cat([data[0][:number], noise], 1), data[1][:number])
     net = ss.MLP(
@@ -187,7 +187,7 @@ def test_screening_held_gates_and_removal_go_on_a_stream(data):
         likelihood=ss.GaussianLikelihood(),
         input_inclusion=0.2,
     )
-    options = ss.TrainingOptions(epochs=60, batch_size=100, compile="trace")
+    options = ss.TrainingOptions(epochs=60, batch_size=50, compile="trace")
     result = ss.fit(net, rows, options=options, progress=False)
     gates = result.guide.inclusion()["input"]
     assert gates[0] > 0.9
