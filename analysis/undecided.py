@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pyro_ssbnn.exact import Structures
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.inference.block_ascent import correlations
+from pyro_ssbnn.inference.correlated_blocks import correlations
 from pyro_ssbnn.inference.shrinking import may_lose_members
 from pyro_ssbnn.selection.error_control import model_size
 from pyro_ssbnn.structure.network import Network

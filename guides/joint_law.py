@@ -39,6 +39,7 @@ class JointLaw(nn.Module):
     :param description: of the network.
     :param blocks: ascending indices of the predictors of each block; together each predictor once.
     :param cells: their number, G.
+    :param most: sets of a block of more than fourteen predictors; what a guide holds has :data:`MOST_SETS`.
     :raises ConfigurationError: unless the blocks are such a partition, none larger than :data:`MOST_LISTED`.
 
     :ivar shapes: columns of each predictor of a block, for every kind of block there is; laws of one kind are held
@@ -51,7 +52,11 @@ class JointLaw(nn.Module):
     """
 
     def __init__(
-        self, description: NetworkDescription, blocks: Sequence[Sequence[int]], cells: int = 1
+        self,
+        description: NetworkDescription,
+        blocks: Sequence[Sequence[int]],
+        cells: int = 1,
+        most: int = MOST_SETS,
     ) -> None:
         super().__init__()
         inputs, size = description.inputs, description.groups[0].size
@@ -71,7 +76,7 @@ class JointLaw(nn.Module):
             fixed = {"members": torch.tensor(alike), "columns": columns, "owners": owners}
             for name, value in fixed.items():
                 self.register_buffer(f"{name}_{number}", value, persistent=False)
-            sets = torch.arange(num_sets(len(shape))).repeat(cells, count, 1)
+            sets = torch.arange(num_sets(len(shape), most)).repeat(cells, count, 1)
             listed = 2 ** len(shape) > MOST_SETS  # which sets they are is part of the law
             self.register_buffer(f"sets_{number}", sets, persistent=listed)
             self.register_buffer(f"log_mass_{number}", torch.zeros(sets.shape))

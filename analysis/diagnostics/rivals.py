@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_ssbnn.analysis.diagnostics.report import Check
 from pyro_ssbnn.analysis.scales import predictor_inclusion
 from pyro_ssbnn.inference import Fit
-from pyro_ssbnn.inference.block_ascent import correlations
+from pyro_ssbnn.inference.correlated_blocks import correlations
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.posterior.draws import evaluating, site_values, trace_draws
 from pyro_ssbnn.posterior.networks import log_likelihood, outputs

@@ -41,7 +41,6 @@ __all__ = [
     "Block",
     "BlockGate",
     "WeightMoments",
-    "block_evidence",
     "gates_of",
     "num_sets",
     "open_normal",
@@ -51,9 +50,9 @@ MOST_SETS = 16_384
 """Sets that a block's law is a table of, at most: all those of fourteen predictors."""
 
 
-def num_sets(members: int) -> int:
-    """Length of the table of a block of so many predictors."""
-    return min(2**members, MOST_SETS)
+def num_sets(members: int, most: int = MOST_SETS) -> int:
+    """Length of the table of a block of so many predictors; of a large one, so many sets."""
+    return 2**members if 2**members <= MOST_SETS else most
 
 
 def gates_of(sets: Tensor, members: int, like: Tensor) -> Tensor:
@@ -156,22 +155,6 @@ def open_normal(gates: Tensor, linear: Tensor, precision: Tensor) -> tuple[Tenso
     root = torch.linalg.cholesky(masked + torch.diag_embed(1 - gates))
     right = (gates * linear).unsqueeze(-1)
     return root, torch.cholesky_solve(right, root).squeeze(-1)
-
-
-def block_evidence(gates: Tensor, linear: Tensor, precision: Tensor, log_slab: Tensor) -> Tensor:
-    r"""Log evidence of sets of predictors, up to a constant that all sets share, ``[...]``.
-
-    .. math:: \sum_j \tfrac12 h_z^\top\Lambda_{zz}^{-1}h_z - \tfrac12\log|\Lambda_{zz}| - |z|\,E\log(t_j\sigma_0)
-
-    :param gates: those of the c columns, ``[..., c]``.
-    :param linear: h, ``[size, c]``.
-    :param precision: :math:`\Lambda`, ``[size, c, c]``, the prior's among it.
-    :param log_slab: :math:`E\log(t_j\sigma_0)`, ``[size]``.
-    """
-    root, mean = open_normal(gates.unsqueeze(-2), linear, precision)
-    explained = 0.5 * (mean * linear).sum(-1)
-    log_det = root.diagonal(dim1=-1, dim2=-2).log().sum(-1)
-    return (explained - log_det - gates.sum(-1, keepdim=True) * log_slab).sum(-1)
 
 
 class BlockGate(TorchDistribution):

@@ -12,82 +12,27 @@ with s the precision of the noise, :math:`\tau` that of the slab, and the bias i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.distributions.blocks import MOST_SETS, block_evidence, gates_of
-from pyro_ssbnn.guides.joint_law import MOST_LISTED, MOST_TOGETHER, JointLaw
-from pyro_ssbnn.inference.block_moments import BlockMoments, block_moments, open_alone, outer
+from pyro_ssbnn.distributions.blocks import MOST_SETS, gates_of
+from pyro_ssbnn.guides.joint_law import JointLaw
+from pyro_ssbnn.inference.block_moments import BlockMoments, block_moments, outer
 from pyro_ssbnn.inference.block_prior import BlockPrior
-from pyro_ssbnn.inference.probable_sets import most_probable_sets
-from pyro_ssbnn.structure.axes import Axis
+from pyro_ssbnn.inference.open_laws import evidence, evidence_around, open_laws, parted
+from pyro_ssbnn.inference.probable_sets import most_probable_sets, scored_neighbours
 from pyro_ssbnn.structure.description import NetworkDescription
 
-__all__ = ["BlockAscent", "Regression", "correlated_blocks", "correlations"]
+__all__ = ["BlockAscent", "Regression"]
 
 _SWEEPS = 500
-_MOVED = 1e-6  # of a weight's mean, in standard deviations of the slab
-_CORRELATED = 0.2  # less is left to the means of other blocks
 _NUMBERS = 2**23  # of the precisions of sets whose evidence is found together
-_COLUMNS = 3  # of a block, for each predictor that it has room for
-
-
-def correlations(x: Tensor, columns: Axis) -> Tensor:
-    """Largest absolute correlation of any columns of two predictors, ``[p, p]``, in double precision.
-
-    :param x: predictors ``[N, columns]``.
-    :param columns: whose columns they are.
-    """
-    p, owners = columns.size, columns.owners.to(x.device)
-    centred = x.detach().double() - x.detach().double().mean(0)
-    unit = centred / centred.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
-    of_columns = (unit.T @ unit).abs()
-    found = of_columns.new_zeros(p * p)
-    pairs = (owners.unsqueeze(-1) * p + owners).flatten()
-    return found.scatter_reduce(0, pairs, of_columns.flatten(), "amax").view(p, p)
-
-
-def correlated_blocks(
-    x: Tensor, columns: Axis, most: int = MOST_TOGETHER, listed: int = MOST_LISTED
-) -> list[list[int]]:
-    r"""Predictors that compete: pairs in the order of their correlation, joined while a block has room.
-
-    Up to twelve predictors are one block where there is room for them. Otherwise a pair is joined whose correlation,
-    the largest of any two of their columns, exceeds 0.2 and :math:`3/\sqrt N`, what chance hardly makes of one pair.
-    Blocks grow beyond twelve by what it hardly makes of any, :math:`(\sqrt{2\log m} + 1/2)/\sqrt N`, m the number
-    of pairs.
-
-    :param x: predictors ``[N, columns]``.
-    :param columns: whose columns they are.
-    :param most: members of a block at most, and a third of its columns.
-    :param listed: members, and columns, of a block whose members correlate so much.
-    :returns: ascending indices of each block, blocks in the order of their first members.
-    """
-    p, owners = columns.size, columns.owners.to(x.device)
-    widths = owners.bincount(minlength=p).tolist()
-    if p <= most and len(owners) <= _COLUMNS * most:
-        return [list(range(p))]
-    correlation = correlations(x, columns).triu(1)
-    chance, root = math.sqrt(2 * math.log(max(1, p * (p - 1) / 2))) + 0.5, math.sqrt(len(x))
-    high = (correlation > max(_CORRELATED, 3 / root)).nonzero()
-    found = correlation[high[:, 0], high[:, 1]]
-    order = found.argsort(descending=True, stable=True)
-    strong = (found[order] > max(_CORRELATED, chance / root)).tolist()
-    block_of = {j: [j] for j in range(p)}
-    for (i, j), close in zip(high[order].tolist(), strong, strict=True):
-        one, other = block_of[i], block_of[j]
-        together = sum(widths[m] for m in (*one, *other))
-        room = listed if close else most
-        if one is other or len(one) + len(other) > room or together > max(_COLUMNS * most, room):
-            continue
-        one += other
-        block_of |= dict.fromkeys(other, one)
-    return [sorted(b) for b in {id(b): b for b in block_of.values()}.values()]
+_MOVED = 1e-6  # of a weight's mean, in standard deviations of the slab
 
 
 class Regression(NamedTuple):
@@ -160,8 +105,11 @@ class BlockAscent:
         other.sets, other.moments = [*self.sets], [*self.moments]
         return other
 
-    def ascend(self, given: Regression) -> None:
-        """All blocks in turns, then those that still move, until a turn of all moves none."""
+    def ascend(self, given: Regression, most: int = MOST_SETS) -> None:
+        """All blocks in turns, then those that still move, until a turn of all moves none.
+
+        :param most: sets that the law of a large block has, at most.
+        """
         y, scale = given.shrink * self.y, given.slab.rsqrt().unsqueeze(-1)
         kappa = given.noise / (given.noise * self.rows + given.slab)
         residual = y - self.x @ self.mean.T
@@ -178,16 +126,18 @@ class BlockAscent:
                 dots = of_block.T @ around - torch.outer(
                     self.sums[block], kappa * (self.one @ around)
                 )
-                found = self._best(index, (given.noise * dots).T, kappa, given)
+                found = self._best(index, (given.noise * dots).T, kappa, given, most)
                 self.moments[index], self.mean[:, block] = found, found.mean
                 residual = around - of_block @ found.mean.T
                 if ((found.mean - before).abs() > _MOVED * scale).any():
                     moved.append(index)
-            if not moved and turn is everyone:
+            if len(everyone) == 1 or (not moved and len(turn) == len(everyone)):
                 return
             turn = moved or everyone
 
-    def _best(self, index: int, linear: Tensor, kappa: Tensor, given: Regression) -> BlockMoments:
+    def _best(
+        self, index: int, linear: Tensor, kappa: Tensor, given: Regression, most: int
+    ) -> BlockMoments:
         """The best laws of a block.
 
         :param linear: h, ``[size, c]``.
@@ -197,31 +147,40 @@ class BlockAscent:
         identity = torch.eye(size, dtype=gram.dtype, device=gram.device)
         precision = given.noise[:, None, None] * gram + given.slab[:, None, None] * identity
         members = len(self.members[index])
+        if 2**members > MOST_SETS:
+            self.sets[index] = self._most_probable(index, linear, precision, given, most)
+        sets = self.sets[index]
+        table = gates_of(sets, members, linear)
+        open = table[:, self.owners[index]]
+        laws = open_laws(parted(open), linear, precision)
+        scores = self.prior.of_sets(index, table) + evidence(laws, linear, given.log_slab)
+        log_mass = scores.log_softmax(0)
+        self.prior.take(index, log_mass, table)
+        return block_moments(sets, open, log_mass, laws, linear, precision)
+
+    def _most_probable(
+        self, index: int, linear: Tensor, precision: Tensor, given: Regression, most: int
+    ) -> Tensor:
+        """Sets of a large block that have a probability."""
+        members, columns = len(self.members[index]), linear.shape[-1]
 
         def score(sets: Tensor) -> Tensor:
-            parts = sets.split(max(1, _NUMBERS // size**2))
-            each = [self._log_joint(index, part, linear, precision, given) for part in parts]
-            return torch.cat(each)
+            parts = sets.split(max(1, _NUMBERS // columns**2))
+            tables = [gates_of(part, members, linear) for part in parts]
+            return torch.cat([score_of(table) for table in tables])
 
-        if 2**members > MOST_SETS:
-            self.sets[index], scores = most_probable_sets(score, self.sets[index], members)
-        else:
-            scores = score(self.sets[index])
-        table, log_mass = gates_of(self.sets[index], members, linear), scores.log_softmax(0)
-        self.prior.take(index, log_mass, table)
-        open = table[:, self.owners[index]]
-        return block_moments(self.sets[index], open, log_mass, linear, precision)
+        def score_of(table: Tensor) -> Tensor:
+            laws = open_laws(parted(table[:, self.owners[index]]), linear, precision)
+            return self.prior.of_sets(index, table) + evidence(laws, linear, given.log_slab)
 
-    def _log_joint(
-        self, index: int, sets: Tensor, linear: Tensor, precision: Tensor, given: Regression
-    ) -> Tensor:
-        """Log prior and evidence of sets of a block, up to a constant, ``[n]``."""
-        table = gates_of(sets, len(self.members[index]), linear)
-        open = table[:, self.owners[index]]
-        if table.shape[-1] > MOST_TOGETHER:
-            _, open, linear, precision = open_alone(open, linear, precision)
-        evidence = block_evidence(open, linear, precision, given.log_slab)
-        return self.prior.of_sets(index, table) + evidence
+        def near(sets: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+            laws = open_laws(parted(gates_of(sets, members, linear)), linear, precision)
+            around = evidence_around(laws, linear, precision, given.slab, given.log_slab)
+            return scored_neighbours(sets, scores, around, partial(self.prior.added, index))
+
+        single = members == columns  # one column each
+        begin = self.sets[index]
+        return most_probable_sets(score, begin, members, most, near if single else None)
 
     def _first_sets(self, block: Sequence[int], inclusion: Tensor) -> Tensor:
         """All sets of a small block; of a large one no predictor, and those that are likely."""

@@ -59,6 +59,15 @@ class BlockPrior:
             return table @ self.logits[list(self.members[index])]
         return self.of_count[index, table.sum(-1).long()]
 
+    def added(self, index: int, others: int) -> Tensor:
+        """What each predictor of a block adds to that of a set of so many others of it, ``[k]``."""
+        if self.log_mass is None:
+            return self.logits[list(self.members[index])]
+        of_count = self.of_count[index]
+        most = len(self.members[index]) - 1
+        gain = of_count[min(others, most) + 1] - of_count[min(others, most)]
+        return gain.expand(most + 1)
+
     def take(self, index: int, log_mass: Tensor, table: Tensor) -> None:
         """Note what the law of a block has become, ``[2^k]``."""
         if self.log_mass is not None:

@@ -8,63 +8,92 @@ another, until no round finds a set that matters. The idea is that of shotgun st
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from pyro_ssbnn.distributions.blocks import MOST_SETS
+from pyro_ssbnn.inference.open_laws import Around
 
-__all__ = ["most_probable_sets"]
+__all__ = ["most_probable_sets", "scored_neighbours"]
 
 _ROUNDS = 40  # beyond which it ends once the list is full
-_FIRST = 128  # sets whose neighbours a round looks at
-_LATER = 16  # the same once the list is full
 _MATTERS = 1e-5  # of the probability of all sets that are known
+_TOGETHER = 256  # sets whose neighbours a round looks at
+_FEW = 16  # the same once the list is full, where each neighbour costs a factorisation of its own
+
+Score = Callable[[Tensor], Tensor]
+Near = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def most_probable_sets(
-    score: Callable[[Tensor], Tensor], begin: Tensor, members: int, number: int = MOST_SETS
-) -> tuple[Tensor, Tensor]:
+    score: Score, begin: Tensor, members: int, number: int = MOST_SETS, near: Near | None = None
+) -> Tensor:
     """Sets of the highest scores that the search finds, and all neighbours of the best by one predictor.
 
     :param score: log probability, up to a constant, of sets ``[n]``.
     :param begin: different sets to begin with, ``[n]``, int64: bit i is one where predictor i is in.
     :param members: predictors, fewer than 63.
     :param number: how many sets, fewer than there are.
-    :returns: sets ``[number]``, ascending, and their scores.
+    :param near: all neighbours of sets that have these scores, and their scores, at less cost than by ``score``.
+    :returns: sets ``[number]``, ascending.
     """
-    sets, scores = begin, score(begin)
-    expanded = torch.zeros_like(sets, dtype=torch.bool)
+    sets = begin.sort().values
+    scores, expanded = score(sets), torch.zeros_like(sets, dtype=torch.bool)
     for searched in itertools.count():
-        known, full = len(sets), len(sets) == number
-        rank = torch.where(expanded, -torch.inf, scores)
-        chosen = rank.topk(min(_LATER if full else _FIRST, known)).indices
+        full = len(sets) >= number
+        together = _FEW if full and near is None else _TOGETHER
+        rank = scores.masked_fill(expanded, -torch.inf)
+        chosen = rank.topk(min(together, len(sets))).indices
         chosen = chosen[~expanded[chosen]]
         expanded[chosen] = True
-        near = _neighbours(sets[chosen], members).unique()
-        new = near[~torch.isin(near, sets)]
-        if len(new) == 0:
+        if near is None:
+            found = _neighbours(sets[chosen], members).unique()
+            found = found[~_known(found, sets)]
+            of_found = score(found)
+        else:
+            least = scores.min() if full else scores.new_tensor(-torch.inf)
+            found, of_found = _new(*near(sets[chosen], scores[chosen]), sets, least)
+        if len(found) == 0:
             if full:
                 break
             continue
-        sets, scores = torch.cat([sets, new]), torch.cat([scores, score(new)])
-        expanded = torch.cat([expanded, torch.zeros_like(new, dtype=torch.bool)])
-        gained = float(scores.softmax(0)[known:].sum())
-        order = _wanted(sets, scores, members).topk(min(number, len(sets))).indices
+        before = scores.logsumexp(0)
+        sets, scores = torch.cat([sets, found]), torch.cat([scores, of_found])
+        expanded = torch.cat([expanded, torch.zeros_like(found, dtype=torch.bool)])
+        gained = -float(torch.expm1(before - scores.logsumexp(0)))
+        best = scores.topk(min(number, len(sets))).indices
+        order = best[sets[best].argsort()]
         sets, scores, expanded = sets[order], scores[order], expanded[order]
         if full and (gained < _MATTERS or searched >= _ROUNDS):
             break
-    order = sets.argsort()
-    return sets[order], scores[order]
+    return _with_flips(sets, scores, members)
 
 
-def _wanted(sets: Tensor, scores: Tensor, members: int) -> Tensor:
-    """Scores, infinite for the best set and those one predictor away: no inclusion is then 0 or 1 for want of a set."""
-    best = sets[scores.argmax()]
-    flips = best ^ (1 << torch.arange(members, device=sets.device))
-    kept = torch.isin(sets, torch.cat([flips, best.unsqueeze(0)]))
-    return torch.where(kept, torch.inf, scores)
+def _known(found: Tensor, sets: Tensor) -> Tensor:
+    """Which of them are among the sets, which ascend."""
+    return sets[torch.searchsorted(sets, found).clamp_max(len(sets) - 1)] == found
+
+
+def _new(found: Tensor, scores: Tensor, sets: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Sets above this score that are not known, each once, and their scores."""
+    above = scores > least
+    found, scores = found[above], scores[above]
+    new = ~_known(found, sets)
+    found, order = found[new].sort()
+    once = torch.ones_like(found, dtype=torch.bool)
+    once[1:] = found[1:] != found[:-1]
+    return found[once], scores[new][order][once]
+
+
+def _with_flips(sets: Tensor, scores: Tensor, members: int) -> Tensor:
+    """The best set and all one predictor away, in the place of the worst: no inclusion is 0 or 1 for want of a set."""
+    flips = sets[scores.argmax()] ^ (1 << torch.arange(members, device=sets.device))
+    missing = flips[~torch.isin(flips, sets)]
+    rank = torch.where(torch.isin(sets, flips), torch.inf, scores)
+    kept = sets[rank.topk(len(sets) - len(missing)).indices]
+    return torch.cat([kept, missing]).sort().values
 
 
 def _neighbours(sets: Tensor, members: int) -> Tensor:
@@ -75,3 +104,30 @@ def _neighbours(sets: Tensor, members: int) -> Tensor:
     swaps = inside.unsqueeze(-1) & ~inside.unsqueeze(-2)  # [n, out, in]
     changed = sets[:, None, None] ^ (bits.unsqueeze(-1) | bits)
     return torch.cat([flipped, changed[swaps]])
+
+
+def scored_neighbours(
+    sets: Tensor, scores: Tensor, around: Iterable[Around], added: Callable[[int], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """All neighbours, of predictors of one column each, and their scores.
+
+    :param scores: those of the sets.
+    :param around: what changes the log evidence of the sets.
+    :param added: what each predictor adds to the log prior of a set of so many others, ``[k]``.
+    """
+    found, of_found = [], []
+    for one in around:
+        own, base = sets[one.rows].unsqueeze(-1), scores[one.rows].unsqueeze(-1)
+        m, members = one.instead.shape[1:]
+        bits = 1 << torch.arange(members, device=sets.device)
+        closed, fewer = (own & bits) == 0, own ^ bits[one.places]
+        before = added(max(m - 1, 0))
+        base_fewer = base - before[one.places]
+        instead = closed.unsqueeze(1).expand(-1, m, -1)
+        found += [(own | bits)[closed], fewer.flatten(), (fewer.unsqueeze(-1) | bits)[instead]]
+        of_found += [
+            (base + one.more + added(m))[closed],
+            (base_fewer + one.fewer).flatten(),
+            (base_fewer.unsqueeze(-1) + one.instead + before)[instead],
+        ]
+    return torch.cat(found), torch.cat(of_found)

@@ -19,6 +19,7 @@ families are tried, and that of the higher bound is kept.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyro
@@ -27,10 +28,12 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_ssbnn.distributions.blocks import MOST_SETS
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides.block import BlockGuide
 from pyro_ssbnn.guides.joint_law import JointLaw
-from pyro_ssbnn.inference.block_ascent import BlockAscent, Fitted, Regression, correlated_blocks
+from pyro_ssbnn.inference.block_ascent import BlockAscent, Fitted, Regression
+from pyro_ssbnn.inference.correlated_blocks import correlated_blocks
 from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.training_rows import require_in_memory
@@ -42,6 +45,7 @@ from pyro_ssbnn.structure.network import Network
 __all__ = ["settle"]
 
 _ROUNDS = 12  # of blocks, noise and slab scales
+_EARLY = 1024  # sets of a large block's law until they end
 _STILL = 3e-3  # relative change of the noise precision below which rounds end
 _STILL_SCALE = 3e-2  # and of the slab scale
 _DRAWS = 256  # of the slab scale
@@ -137,22 +141,27 @@ class _Settling:
     def run(self) -> _Run:
         """Alternate between blocks and the laws of noise and slab scales."""
         unit = self._unit()
-        for _ in range(_ROUNDS):
+        large = any(2 ** len(block) > MOST_SETS for block in self.blocks)
+        most = _EARLY if large else MOST_SETS
+        for left in reversed(range(_ROUNDS)):
             before, (noise, _) = unit, self._noise()
-            cells = self._ascended(unit)
+            cells = self._ascended(unit, most)
             self._follow(cells)
             unit = self._unit()
             moved = (self._noise()[0] / noise).log().abs() / _STILL
             if unit is not None and before is not None:
                 moved = moved.maximum((unit / before).log().mean(0).abs() / _STILL_SCALE)
-            if (moved <= 1).all():
+            still = bool((moved <= 1).all())
+            if still and most == MOST_SETS:
                 break
+            if still or left == 1:
+                most = MOST_SETS
         state = {name: value.clone() for name, value in self.guide.state_dict().items()}
         bound = float(self._bound(cells))
         self._weigh_cells(cells.law)
         return _Run(cells.law, state, bound)
 
-    def _ascended(self, unit: Tensor | None) -> _Cells:
+    def _ascended(self, unit: Tensor | None, most: int) -> _Cells:
         """Laws at their optimum in each cell that a draw of the slab scale is in; others are those below."""
         lowest = self._lowest()
         if unit is None or self.centred is not None:
@@ -160,7 +169,7 @@ class _Settling:
         else:
             numbers = ((unit[:, 0].log() - lowest) / _WIDTH + 1).floor().clamp_min(0).long()
         found, places = numbers.unique(return_inverse=True)
-        law = JointLaw(self.model.description, self.blocks, len(found)).to(self.y)
+        law = JointLaw(self.model.description, self.blocks, len(found), most).to(self.y)
         law.get_buffer("edges").copy_((lowest + _WIDTH * (found[1:] - 1)).exp())
         each = []
         for cell, number in enumerate(found.tolist()):
@@ -170,7 +179,7 @@ class _Settling:
             inside = None if unit is None else unit[places == cell]
             centred = number > 0 if self.centred is None else self.centred
             given = self._given(inside, centred)
-            self.ascents[number].ascend(given)
+            self.ascents[number].ascend(given, most)
             each.append(self.ascents[number].law(given, law, cell))
             law.fill(cell, centred=torch.tensor(centred))
         fitted = Fitted(*(torch.stack(parts) for parts in zip(*each, strict=True)))
@@ -225,7 +234,10 @@ class _Settling:
         kept = isolated(self.seed, self.guide.temperature, grad=torch.is_grad_enabled())
         with kept, poutine.block(), pyro.plate("draws", draws, dim=-2):
             unit = self.guide.sample_slab_scale(pyro.plate(group.path, group.size, dim=-1))
-        return None if unit is None else unit.double().expand(draws, group.size)
+        return self._of_draws(unit, draws)
+
+    def _of_draws(self, unit: Tensor | None, draws: int) -> Tensor | None:
+        return None if unit is None else unit.double().expand(draws, self.group.size)
 
     def _follow(self, cells: _Cells) -> None:
         """Bring noise and slab scales to their optimum given the laws."""
@@ -259,7 +271,11 @@ class _Settling:
     def _bound(self, cells: _Cells) -> Tensor:
         """The bound on the log evidence, by the same draws of the slab scale at every call."""
         precision, log_variance = self._noise()
-        unit = self._unit()
+        drawn: list[Tensor | None] = []
+        with isolated(self.seed, self.guide.temperature, grad=torch.is_grad_enabled()):
+            laws = partial(self._sample_laws, drawn)
+            terms = AnalyticELBO(_DRAWS).terms(self._sample_prior, laws)
+        unit = self._of_draws(drawn[0], _DRAWS)
         residuals = self._squared_residuals(cells, unit)
         each = self.rows * (log_variance + math.log(2 * math.pi)) + precision * residuals
         place, scale = torch.zeros(1, dtype=torch.int64), self.y.new_ones(1, self.group.size)
@@ -267,14 +283,13 @@ class _Settling:
             place, own = self._effective(cells.law, unit)
             scale = unit / own
         of_weights = cells.law.moments.kl(place, self.group.prior.scale * scale).sum(-1)
-        with isolated(self.seed, self.guide.temperature, grad=torch.is_grad_enabled()):
-            terms = AnalyticELBO(_DRAWS).terms(self._sample_prior, self._sample_laws)
         of_latents = sum(terms.kl.values(), self.y.new_zeros(()))
         return -0.5 * each.sum() - (of_weights + cells.gates[place]).mean() - of_latents
 
-    def _sample_laws(self) -> None:
-        """Sample the guide's latents other than gates and weights."""
-        self.guide.sample_slab_scale(pyro.plate(self.group.path, self.group.size, dim=-1))
+    def _sample_laws(self, drawn: list[Tensor | None]) -> None:
+        """Sample the guide's latents other than gates and weights; slab scales are added to a list."""
+        rows = pyro.plate(self.group.path, self.group.size, dim=-1)
+        drawn.append(self.guide.sample_slab_scale(rows))
         if self.guide.noise is not None:
             self.guide.noise(self.guide.description.prefix)
 

@@ -11,7 +11,7 @@ from pyro.infer import Trace_ELBO
 import pyro_ssbnn as ss
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.exact import Structures, linear_evidence
-from pyro_ssbnn.inference.block_ascent import correlated_blocks
+from pyro_ssbnn.inference.correlated_blocks import correlated_blocks
 from pyro_ssbnn.inference.shrinking import LiveNetwork
 from pyro_ssbnn.models import network_from_config
 
