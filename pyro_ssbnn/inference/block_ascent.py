@@ -24,7 +24,7 @@ from pyro_ssbnn.distributions.blocks import MOST_SETS, gates_of
 from pyro_ssbnn.guides.joint_law import JointLaw
 from pyro_ssbnn.inference.block_moments import BlockMoments, block_moments, outer
 from pyro_ssbnn.inference.block_prior import BlockPrior
-from pyro_ssbnn.inference.open_laws import evidence, evidence_around, open_laws, parted
+from pyro_ssbnn.inference.open_laws import Part, evidence, evidence_around, open_laws, parted
 from pyro_ssbnn.inference.probable_sets import most_probable_sets, scored_neighbours
 from pyro_ssbnn.structure.description import NetworkDescription
 
@@ -55,6 +55,14 @@ class Fitted(NamedTuple):
 
     cross: Tensor
     squares: Tensor
+
+
+class _Table(NamedTuple):
+    """Sets of a block: gates of its predictors and of its columns, ``[S, k]`` and ``[S, c]``."""
+
+    gates: Tensor
+    open: Tensor
+    parts: list[Part]
 
 
 class BlockAscent:
@@ -97,6 +105,8 @@ class BlockAscent:
         self.grams = [x[:, b].T @ x[:, b] for b in self.blocks]
         self.sums = self.one @ x
         self.moments: list[BlockMoments] = []
+        self.given: Regression | None = None  # the last one
+        self.tables: dict[tuple[int, ...], _Table] = {}  # of all sets, by the block's owners
 
     def twin(self) -> BlockAscent:
         """The same, to go its own way from here."""
@@ -110,6 +120,7 @@ class BlockAscent:
 
         :param most: sets that the law of a large block has, at most.
         """
+        self.given = given
         y, scale = given.shrink * self.y, given.slab.rsqrt().unsqueeze(-1)
         kappa = given.noise / (given.noise * self.rows + given.slab)
         residual = y - self.x @ self.mean.T
@@ -149,14 +160,25 @@ class BlockAscent:
         members = len(self.members[index])
         if 2**members > MOST_SETS:
             self.sets[index] = self._most_probable(index, linear, precision, given, most)
-        sets = self.sets[index]
-        table = gates_of(sets, members, linear)
-        open = table[:, self.owners[index]]
-        laws = open_laws(parted(open), linear, precision)
-        scores = self.prior.of_sets(index, table) + evidence(laws, linear, given.log_slab)
-        log_mass = scores.log_softmax(0)
-        self.prior.take(index, log_mass, table)
-        return block_moments(sets, open, log_mass, laws, linear, precision)
+        sets, table = self.sets[index], self._table(index)
+        laws = open_laws(table.parts, linear, precision)
+        explained = evidence(laws, len(sets), linear, given.log_slab)
+        log_mass = (self.prior.of_sets(index, table.gates) + explained).log_softmax(0)
+        self.prior.take(index, log_mass, table.gates)
+        return block_moments(sets, table.open, log_mass, laws, linear, precision)
+
+    def _table(self, index: int) -> _Table:
+        """The sets of a block; blocks alike that have all sets share them."""
+        members, owners = self.members[index], self.owners[index]
+        alike = () if 2 ** len(members) > MOST_SETS else tuple(owners.tolist())
+        if alike in self.tables:
+            return self.tables[alike]
+        gates = gates_of(self.sets[index], len(members), self.x)
+        open = gates[:, owners]
+        table = _Table(gates, open, parted(open))
+        if alike:
+            self.tables[alike] = table
+        return table
 
     def _most_probable(
         self, index: int, linear: Tensor, precision: Tensor, given: Regression, most: int
@@ -171,12 +193,14 @@ class BlockAscent:
 
         def score_of(table: Tensor) -> Tensor:
             laws = open_laws(parted(table[:, self.owners[index]]), linear, precision)
-            return self.prior.of_sets(index, table) + evidence(laws, linear, given.log_slab)
+            explained = evidence(laws, len(table), linear, given.log_slab)
+            return self.prior.of_sets(index, table) + explained
 
-        def near(sets: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-            laws = open_laws(parted(gates_of(sets, members, linear)), linear, precision)
+        def near(sets: Tensor, scores: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+            parts = parted(gates_of(sets, members, linear), closed=True)
+            laws = open_laws(parts, linear, precision)
             around = evidence_around(laws, linear, precision, given.slab, given.log_slab)
-            return scored_neighbours(sets, scores, around, partial(self.prior.added, index))
+            return scored_neighbours(sets, scores, least, around, partial(self.prior.added, index))
 
         single = members == columns  # one column each
         begin = self.sets[index]
@@ -190,11 +214,13 @@ class BlockAscent:
         likely = (bits * (inclusion[list(block)] > 0.5).to(bits)).sum()
         return torch.stack([torch.zeros_like(likely), likely]).unique()
 
-    def law(self, given: Regression, law: JointLaw, cell: int) -> Fitted:
+    def law(self, law: JointLaw, cell: int) -> Fitted:
         """Put the laws found into a cell of a joint law.
 
         :returns: what they fit.
         """
+        given = self.given
+        assert given is not None  # it has ascended
         y, rows = given.shrink * self.y, given.noise * self.rows + given.slab
         kappa = given.noise / rows
         place = {tuple(members): m for members, m in zip(self.members, self.moments, strict=True)}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_ssbnn.inference.open_laws import OpenLaws, pairs
+from pyro_ssbnn.inference.open_laws import OpenLaws
 
 __all__ = ["BlockMoments", "block_moments", "outer"]
 
@@ -44,10 +44,10 @@ def block_moments(
     average, second = linear.new_zeros(size, c), linear.new_zeros(size, c * c)
     log_scales = linear.new_zeros(size)
     for law in laws:
-        own = mass[law.rows]
+        own = mass[law.part.rows]
         squares = own[:, None, None] * (law.covariance + outer(law.mean))
-        second.index_add_(1, pairs(law.places, c).flatten(), squares.flatten(1))
-        average.index_add_(1, law.places.flatten(), (own.unsqueeze(-1) * law.mean).flatten(1))
+        second.index_add_(1, law.part.pairs.flatten(), squares.flatten(1))
+        average.index_add_(1, law.part.places.flatten(), (own.unsqueeze(-1) * law.mean).flatten(1))
         log_scales = log_scales + law.log_scale @ own
     inclusion = mass @ open
     open_mean = average / inclusion.clamp_min(torch.finfo(mass.dtype).tiny)

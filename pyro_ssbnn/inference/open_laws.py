@@ -19,14 +19,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Around", "OpenLaws", "evidence", "evidence_around", "open_laws", "pairs", "parted"]
+__all__ = ["Around", "OpenLaws", "Part", "evidence", "evidence_around", "open_laws", "parted"]
+
+
+class Part(NamedTuple):
+    """Sets of m open columns."""
+
+    rows: Tensor  # which sets, [n]
+    places: Tensor  # the open columns, [n, m]
+    pairs: Tensor  # places of their pairs in a matrix of all columns, row after row, [n, m, m]
 
 
 class OpenLaws(NamedTuple):
     """Laws of the m open weights of n sets, of every node."""
 
-    rows: Tensor  # which sets, [n]
-    places: Tensor  # the open columns, [n, m]
+    part: Part
     covariance: Tensor  # A, [size, n, m, m]
     mean: Tensor  # mu, [size, n, m]
     log_scale: Tensor  # half the log-determinant of A, [size, n]
@@ -35,62 +42,60 @@ class OpenLaws(NamedTuple):
 class Around(NamedTuple):
     """Changes of the log evidence of n sets of m open columns by other columns."""
 
-    rows: Tensor  # which sets, [n]
-    places: Tensor  # the open columns, [n, m]
+    part: Part
     more: Tensor  # by one more, [n, c]; of open ones without meaning
     fewer: Tensor  # by one fewer, [n, m]
     instead: Tensor  # by one in the place of another, [n, m, c]; of open ones without meaning
 
 
-def parted(open: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Sets of m open columns, for each m: which they are, ``[n]``, and the columns, ``[n, m]``.
+def parted(open: Tensor, *, closed: bool = False) -> list[Part]:
+    """Sets by the number of their open columns.
 
     :param open: gates of the columns in every set, ``[S, c]``.
+    :param closed: whether sets without any are a part, too.
     """
-    number = open.sum(-1).long()
+    number, c = open.sum(-1).long(), open.shape[-1]
     order = number.argsort(stable=True)
     counts = number.bincount().tolist()
     columns = open[order].nonzero()[:, 1].split([m * n for m, n in enumerate(counts)])
-    parts = enumerate(zip(order.split(counts), columns, strict=True))
-    return [(rows, places.view(len(rows), m)) for m, (rows, places) in parts if len(rows)]
+    found = []
+    for m, (rows, of_rows) in enumerate(zip(order.split(counts), columns, strict=True)):
+        if len(rows) and (m or closed):
+            places = of_rows.view(len(rows), m)
+            pairs = places.unsqueeze(-1) * c + places.unsqueeze(-2)
+            found.append(Part(rows, places, pairs))
+    return found
 
 
-def pairs(places: Tensor, columns: int) -> Tensor:
-    """Places of all pairs in a matrix of so many columns, row after row, ``[n, m, m]``."""
-    return places.unsqueeze(-1) * columns + places.unsqueeze(-2)
-
-
-def open_laws(
-    parts: Sequence[tuple[Tensor, Tensor]], linear: Tensor, precision: Tensor
-) -> list[OpenLaws]:
+def open_laws(parts: Sequence[Part], linear: Tensor, precision: Tensor) -> list[OpenLaws]:
     """Laws of the sets of each part.
 
     :param linear: h of all columns, ``[size, c]``.
     :param precision: :math:`\\Lambda`, ``[size, c, c]``.
     """
     found = []
-    for rows, places in parts:
-        inside = _picked(precision.flatten(1), pairs(places, linear.shape[-1]))
-        root = torch.linalg.cholesky(inside)
+    for part in parts:
+        root = torch.linalg.cholesky(_picked(precision.flatten(1), part.pairs))
         covariance = torch.cholesky_inverse(root)
-        mean = (covariance @ _picked(linear, places).unsqueeze(-1)).squeeze(-1)
+        mean = (covariance @ _picked(linear, part.places).unsqueeze(-1)).squeeze(-1)
         log_scale = -root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        found.append(OpenLaws(rows, places, covariance, mean, log_scale))
+        found.append(OpenLaws(part, covariance, mean, log_scale))
     return found
 
 
-def evidence(laws: Sequence[OpenLaws], linear: Tensor, log_slab: Tensor) -> Tensor:
+def evidence(laws: Sequence[OpenLaws], sets: int, linear: Tensor, log_slab: Tensor) -> Tensor:
     r"""Log evidence of all sets, up to a constant that they share, ``[S]``.
 
     .. math:: \sum_j \tfrac12 h_z^\top\mu_j + \tfrac12\log|A_j| - |z|\,E\log(t_j\sigma_0)
 
+    :param sets: their number S; what is in no part has no open column.
     :param log_slab: :math:`E\log(t_j\sigma_0)`, ``[size]``.
     """
-    out = linear.new_empty(sum(len(law.rows) for law in laws))
+    out = linear.new_zeros(sets)
     for law in laws:
-        explained = 0.5 * (law.mean * _picked(linear, law.places)).sum(-1)
-        of_slab = law.places.shape[-1] * log_slab.unsqueeze(-1)
-        out[law.rows] = (explained + law.log_scale - of_slab).sum(0)
+        explained = 0.5 * (law.mean * _picked(linear, law.part.places)).sum(-1)
+        of_slab = law.mean.shape[-1] * log_slab.unsqueeze(-1)
+        out[law.part.rows] = (explained + law.log_scale - of_slab).sum(0)
     return out
 
 
@@ -104,7 +109,7 @@ def evidence_around(
     """
     least, of_slab = slab[:, None, None], log_slab[:, None, None]
     for law in laws:
-        across = precision.index_select(1, law.places.flatten())
+        across = precision.index_select(1, law.part.places.flatten())
         across = across.view(*law.mean.shape, linear.shape[-1])  # [size, n, m, c]
         gain = law.covariance @ across
         own = precision.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
@@ -116,7 +121,7 @@ def evidence_around(
         d = d.unsqueeze(-2) + gain.square() / spread.unsqueeze(-1)
         r = r.unsqueeze(-2) + gain * (law.mean / spread).unsqueeze(-1)
         instead = 0.5 * (r.square() / d - d.log()) + (fewer - of_slab).unsqueeze(-1)
-        yield Around(law.rows, law.places, more.sum(0), fewer.sum(0), instead.sum(0))
+        yield Around(law.part, more.sum(0), fewer.sum(0), instead.sum(0))
 
 
 def _picked(values: Tensor, places: Tensor) -> Tensor:

@@ -227,7 +227,7 @@ def means_optimizer(
     if options.optimizer == "adam":
         return _adam(groups, device, weight_decay)
     return torch.optim.SGD(
-        groups, momentum=options.momentum, weight_decay=weight_decay, fused=_fuses(device)
+        groups, momentum=options.momentum, weight_decay=weight_decay, fused=fuses(device)
     )
 
 
@@ -235,11 +235,12 @@ def _adam(
     groups: list[dict[str, Any]], device: torch.device, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
     # One fused kernel a group; unfused Adam costs several times as much on the CPU.
-    kind = FusedAdam if _fuses(device) else torch.optim.Adam
-    return kind(groups, weight_decay=weight_decay, fused=_fuses(device))
+    kind = FusedAdam if fuses(device) else torch.optim.Adam
+    return kind(groups, weight_decay=weight_decay, fused=fuses(device))
 
 
-def _fuses(device: torch.device) -> bool:
+def fuses(device: torch.device) -> bool:
+    """Whether a device has fused optimizers."""
     return device.type in ("cpu", "cuda")
 
 

@@ -8,6 +8,7 @@ another, until no round finds a set that matters. The idea is that of shotgun st
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -19,12 +20,12 @@ from pyro_ssbnn.inference.open_laws import Around
 __all__ = ["most_probable_sets", "scored_neighbours"]
 
 _ROUNDS = 40  # beyond which it ends once the list is full
-_MATTERS = 1e-5  # of the probability of all sets that are known
-_TOGETHER = 256  # sets whose neighbours a round looks at
-_FEW = 16  # the same once the list is full, where each neighbour costs a factorisation of its own
+_MATTERS = 5e-7  # of the probability of all known sets, for each one whose neighbours are looked at
+_TOGETHER = 1 / 32  # sets whose neighbours a round looks at, of the number wanted
+_FEW = 16  # the same at most once the list is full, where each neighbour costs a factorisation of its own
 
 Score = Callable[[Tensor], Tensor]
-Near = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Near = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def most_probable_sets(
@@ -36,14 +37,17 @@ def most_probable_sets(
     :param begin: different sets to begin with, ``[n]``, int64: bit i is one where predictor i is in.
     :param members: predictors, fewer than 63.
     :param number: how many sets, fewer than there are.
-    :param near: all neighbours of sets that have these scores, and their scores, at less cost than by ``score``.
+    :param near: all neighbours of sets that have these scores, and their scores, of those above a given one; at less
+        cost than by ``score``.
     :returns: sets ``[number]``, ascending.
     """
     sets = begin.sort().values
     scores, expanded = score(sets), torch.zeros_like(sets, dtype=torch.bool)
     for searched in itertools.count():
         full = len(sets) >= number
-        together = _FEW if full and near is None else _TOGETHER
+        together = math.ceil(_TOGETHER * number)
+        if full and near is None:
+            together = min(together, _FEW)
         rank = scores.masked_fill(expanded, -torch.inf)
         chosen = rank.topk(min(together, len(sets))).indices
         chosen = chosen[~expanded[chosen]]
@@ -54,7 +58,7 @@ def most_probable_sets(
             of_found = score(found)
         else:
             least = scores.min() if full else scores.new_tensor(-torch.inf)
-            found, of_found = _new(*near(sets[chosen], scores[chosen]), sets, least)
+            found, of_found = _new(*near(sets[chosen], scores[chosen], least), sets)
         if len(found) == 0:
             if full:
                 break
@@ -66,7 +70,7 @@ def most_probable_sets(
         best = scores.topk(min(number, len(sets))).indices
         order = best[sets[best].argsort()]
         sets, scores, expanded = sets[order], scores[order], expanded[order]
-        if full and (gained < _MATTERS or searched >= _ROUNDS):
+        if full and (gained < _MATTERS * len(chosen) or searched >= _ROUNDS):
             break
     return _with_flips(sets, scores, members)
 
@@ -76,10 +80,8 @@ def _known(found: Tensor, sets: Tensor) -> Tensor:
     return sets[torch.searchsorted(sets, found).clamp_max(len(sets) - 1)] == found
 
 
-def _new(found: Tensor, scores: Tensor, sets: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    """Sets above this score that are not known, each once, and their scores."""
-    above = scores > least
-    found, scores = found[above], scores[above]
+def _new(found: Tensor, scores: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
+    """Those that are not known, each once, and their scores."""
     new = ~_known(found, sets)
     found, order = found[new].sort()
     once = torch.ones_like(found, dtype=torch.bool)
@@ -107,9 +109,13 @@ def _neighbours(sets: Tensor, members: int) -> Tensor:
 
 
 def scored_neighbours(
-    sets: Tensor, scores: Tensor, around: Iterable[Around], added: Callable[[int], Tensor]
+    sets: Tensor,
+    scores: Tensor,
+    least: Tensor,
+    around: Iterable[Around],
+    added: Callable[[int], Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """All neighbours, of predictors of one column each, and their scores.
+    """All neighbours, of predictors of one column each, whose scores are above the least, and these.
 
     :param scores: those of the sets.
     :param around: what changes the log evidence of the sets.
@@ -117,17 +123,19 @@ def scored_neighbours(
     """
     found, of_found = [], []
     for one in around:
-        own, base = sets[one.rows].unsqueeze(-1), scores[one.rows].unsqueeze(-1)
+        own, base = (each[one.part.rows].unsqueeze(-1) for each in (sets, scores))
         m, members = one.instead.shape[1:]
         bits = 1 << torch.arange(members, device=sets.device)
-        closed, fewer = (own & bits) == 0, own ^ bits[one.places]
+        open, fewer = (own & bits) != 0, own ^ bits[one.part.places]
         before = added(max(m - 1, 0))
-        base_fewer = base - before[one.places]
-        instead = closed.unsqueeze(1).expand(-1, m, -1)
-        found += [(own | bits)[closed], fewer.flatten(), (fewer.unsqueeze(-1) | bits)[instead]]
-        of_found += [
-            (base + one.more + added(m))[closed],
-            (base_fewer + one.fewer).flatten(),
-            (base_fewer.unsqueeze(-1) + one.instead + before)[instead],
-        ]
+        without = base - before[one.part.places]
+        instead = without.unsqueeze(-1) + one.instead + before
+        for near, values in (
+            (own | bits, (base + one.more + added(m)).masked_fill(open, -torch.inf)),
+            (fewer, without + one.fewer),
+            (fewer.unsqueeze(-1) | bits, instead.masked_fill(open.unsqueeze(1), -torch.inf)),
+        ):
+            above = values > least
+            found.append(near[above])
+            of_found.append(values[above])
     return torch.cat(found), torch.cat(of_found)

@@ -19,12 +19,9 @@ families are tried, and that of the higher bound is kept.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
-import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -34,8 +31,8 @@ from pyro_ssbnn.guides.block import BlockGuide
 from pyro_ssbnn.guides.joint_law import JointLaw
 from pyro_ssbnn.inference.block_ascent import BlockAscent, Fitted, Regression
 from pyro_ssbnn.inference.correlated_blocks import correlated_blocks
-from pyro_ssbnn.inference.elbo import AnalyticELBO
 from pyro_ssbnn.inference.guards import check_data
+from pyro_ssbnn.inference.slab_scales import SlabScales
 from pyro_ssbnn.inference.training_rows import require_in_memory
 from pyro_ssbnn.isolation import isolated
 from pyro_ssbnn.structure.guide import Guide
@@ -48,10 +45,7 @@ _ROUNDS = 12  # of blocks, noise and slab scales
 _EARLY = 1024  # sets of a large block's law until they end
 _STILL = 3e-3  # relative change of the noise precision below which rounds end
 _STILL_SCALE = 3e-2  # and of the slab scale
-_DRAWS = 256  # of the slab scale
-_FINAL = 16_384  # of them, for the probabilities of its cells
-_STEPS = 30  # of its law in a round
-_RATE = 0.1
+_FINAL = 16_384  # draws of the slab scale for the probabilities of its cells
 _WIDTH = 0.4  # of a cell, in log t
 _SEEN = 0.3  # precision that the data have of a weight, as a multiple of the slab's, below which they see little of it
 
@@ -101,6 +95,15 @@ class _Cells(NamedTuple):
     gates: Tensor  # KL of the gates, [G]
 
 
+def _change(now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> float:
+    """Largest change of what laws depend on, in those changes that end the rounds."""
+    apart = (
+        a.sub(b).abs() / still
+        for a, b, still in zip(now, before, (_STILL, _STILL_SCALE), strict=True)
+    )
+    return max(float(each.max()) for each in apart)
+
+
 class _Settling:
     """One run, in double precision; the guide holds the laws of noise and slab scales.
 
@@ -116,7 +119,8 @@ class _Settling:
         centred: bool | None,
         seed: int,
     ) -> None:
-        self.model, self.guide, self.centred, self.seed = model, guide, centred, seed
+        self.model, self.guide, self.centred = model, guide, centred
+        self.scales = SlabScales(model, guide, seed)
         self.group = model.description.groups[0]
         self.likelihood: Any = model.likelihood
         inputs = model.description.inputs
@@ -134,24 +138,24 @@ class _Settling:
         start = (self.blocks, mean, inclusion)
         first = BlockAscent(model.description, x.double(), self.y, weights, *start)
         self.ascents = {0: first}  # by cell
+        self.seen: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # by searches, which are dear
+        self.large = any(2 ** len(block) > MOST_SETS for block in self.blocks)
         self.rows, self.squares = first.rows, first.y.square().sum(0)
         columns = first.x.square().sum(0) - first.sums.square() / self.rows
         self.most = float(columns.max().clamp_min(self.rows))  # sum of squares, of the bias, too
 
     def run(self) -> _Run:
         """Alternate between blocks and the laws of noise and slab scales."""
-        unit = self._unit()
-        large = any(2 ** len(block) > MOST_SETS for block in self.blocks)
-        most = _EARLY if large else MOST_SETS
+        unit = self.scales.draws()
+        now = self._inputs(unit)
+        most = _EARLY if self.large else MOST_SETS
         for left in reversed(range(_ROUNDS)):
-            before, (noise, _) = unit, self._noise()
+            before = now
             cells = self._ascended(unit, most)
             self._follow(cells)
-            unit = self._unit()
-            moved = (self._noise()[0] / noise).log().abs() / _STILL
-            if unit is not None and before is not None:
-                moved = moved.maximum((unit / before).log().mean(0).abs() / _STILL_SCALE)
-            still = bool((moved <= 1).all())
+            unit = self.scales.draws()
+            now = self._inputs(unit)
+            still = _change(now, before) <= 1
             if still and most == MOST_SETS:
                 break
             if still or left == 1:
@@ -162,7 +166,11 @@ class _Settling:
         return _Run(cells.law, state, bound)
 
     def _ascended(self, unit: Tensor | None, most: int) -> _Cells:
-        """Laws at their optimum in each cell that a draw of the slab scale is in; others are those below."""
+        """Laws at their optimum in each cell that a draw of the slab scale is in; others are those below.
+
+        A search is not repeated where it would see nearly the same, which may be less so in a cell of a small share:
+        on average over the slab scale no more has changed than what ends the rounds.
+        """
         lowest = self._lowest()
         if unit is None or self.centred is not None:
             numbers = torch.zeros(1 if unit is None else len(unit), dtype=torch.int64)
@@ -178,15 +186,24 @@ class _Settling:
                 self.ascents[number] = self.ascents[nearest].twin()
             inside = None if unit is None else unit[places == cell]
             centred = number > 0 if self.centred is None else self.centred
-            given = self._given(inside, centred)
-            self.ascents[number].ascend(given, most)
-            each.append(self.ascents[number].law(given, law, cell))
+            inputs, seen = self._inputs(inside), self.seen.get((number, most))
+            weight = min(1.0, len(found) * float((places == cell).double().mean()))
+            if seen is None or weight * _change(inputs, seen) > 1:
+                self.ascents[number].ascend(self._given(inside, centred), most)
+                if self.large:
+                    self.seen[number, most] = inputs
+            each.append(self.ascents[number].law(law, cell))
             law.fill(cell, centred=torch.tensor(centred))
         fitted = Fitted(*(torch.stack(parts) for parts in zip(*each, strict=True)))
-        inputs = self.model.description.inputs
+        group = self.model.description.inputs
         gates = law.gates.given(torch.arange(len(found), device=places.device))
-        prior = inputs.prior_gates(self.y).expand(gates.batch_shape)
+        prior = group.prior_gates(self.y).expand(gates.batch_shape)
         return _Cells(law, fitted, kl_divergence(gates, prior).sum(-1))
+
+    def _inputs(self, unit: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logarithms of the precision of the noise and of the slab scale, which the laws depend on, ``[size]``."""
+        noise = self._noise()[0].log()
+        return noise, torch.zeros_like(noise) if unit is None else unit.log().mean(0)
 
     def _lowest(self) -> float:
         """Logarithm of the slab scale below which the data see little of any weight: the upper end of cell 0."""
@@ -195,7 +212,7 @@ class _Settling:
 
     def _weigh_cells(self, law: JointLaw) -> None:
         """Probabilities of the cells, and the mean slab scale in those whose law is that of u."""
-        unit = self._unit(_FINAL)
+        unit = self.scales.draws(_FINAL)
         if unit is None:
             return
         cells = law.cells_of(unit).expand(_FINAL)
@@ -228,20 +245,9 @@ class _Settling:
         precision = (-loc + 0.5 * scale.square()).exp()
         return precision.expand(self.group.size), loc.expand(self.group.size)
 
-    def _unit(self, draws: int = _DRAWS) -> Tensor | None:
-        """Draws of the slab scale t, ``[S, size]``, always by the same random numbers; None for t = 1."""
-        group = self.group
-        kept = isolated(self.seed, self.guide.temperature, grad=torch.is_grad_enabled())
-        with kept, poutine.block(), pyro.plate("draws", draws, dim=-2):
-            unit = self.guide.sample_slab_scale(pyro.plate(group.path, group.size, dim=-1))
-        return self._of_draws(unit, draws)
-
-    def _of_draws(self, unit: Tensor | None, draws: int) -> Tensor | None:
-        return None if unit is None else unit.double().expand(draws, self.group.size)
-
     def _follow(self, cells: _Cells) -> None:
         """Bring noise and slab scales to their optimum given the laws."""
-        unit = self._unit()
+        unit = self.scales.draws()
         if self.likelihood.scale is None:
             shape = 0.5 * self.rows + self.likelihood.concentration
             residuals = self._squared_residuals(cells, unit)
@@ -250,7 +256,7 @@ class _Settling:
             noise.log_scale.fill_(-0.5 * math.log(shape))
             noise.loc.copy_((0.5 / shape - precision.log()).reshape(noise.loc.shape))
         if unit is not None:
-            self._follow_scales(cells)
+            self.scales.climb(lambda: self._bound(cells))
 
     def _squared_residuals(self, cells: _Cells, unit: Tensor | None) -> Tensor:
         """E of the sum of squared residuals, ``[size]``, over draws of the slab scale."""
@@ -271,11 +277,7 @@ class _Settling:
     def _bound(self, cells: _Cells) -> Tensor:
         """The bound on the log evidence, by the same draws of the slab scale at every call."""
         precision, log_variance = self._noise()
-        drawn: list[Tensor | None] = []
-        with isolated(self.seed, self.guide.temperature, grad=torch.is_grad_enabled()):
-            laws = partial(self._sample_laws, drawn)
-            terms = AnalyticELBO(_DRAWS).terms(self._sample_prior, laws)
-        unit = self._of_draws(drawn[0], _DRAWS)
+        unit, of_latents = self.scales.draws_and_kl()
         residuals = self._squared_residuals(cells, unit)
         each = self.rows * (log_variance + math.log(2 * math.pi)) + precision * residuals
         place, scale = torch.zeros(1, dtype=torch.int64), self.y.new_ones(1, self.group.size)
@@ -283,36 +285,4 @@ class _Settling:
             place, own = self._effective(cells.law, unit)
             scale = unit / own
         of_weights = cells.law.moments.kl(place, self.group.prior.scale * scale).sum(-1)
-        of_latents = sum(terms.kl.values(), self.y.new_zeros(()))
         return -0.5 * each.sum() - (of_weights + cells.gates[place]).mean() - of_latents
-
-    def _sample_laws(self, drawn: list[Tensor | None]) -> None:
-        """Sample the guide's latents other than gates and weights; slab scales are added to a list."""
-        rows = pyro.plate(self.group.path, self.group.size, dim=-1)
-        drawn.append(self.guide.sample_slab_scale(rows))
-        if self.guide.noise is not None:
-            self.guide.noise(self.guide.description.prefix)
-
-    def _sample_prior(self) -> None:
-        """The same of the model."""
-        group, like = self.group, self.guide.temperature
-        shared = group.prior.sample_shared(self.model.description.site(group.scope), like)
-        with pyro.plate(group.path, group.size, dim=-1):
-            group.prior.sample_local(group.path, group.prior_size, shared, like)
-        self.likelihood.sample_latents(like, self.model.description.prefix)
-
-    def _follow_scales(self, cells: _Cells) -> None:
-        noise = [] if self.guide.noise is None else [*self.guide.noise.parameters()]
-        latents = self.guide.parameter_groups()["latents"]
-        parameters = [p for p in latents if all(p is not other for other in noise)]
-        optimizer = torch.optim.Adam(parameters, lr=_RATE)
-        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _STEPS)
-        for _ in range(_STEPS):
-            with torch.enable_grad():
-                loss = -self._bound(cells)
-                gradients = torch.autograd.grad(loss, parameters)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
-            optimizer.step()
-            decay.step()
-        optimizer.zero_grad()
