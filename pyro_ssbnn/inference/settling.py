@@ -14,6 +14,8 @@ suits weights that the data know. With a the mean of t in the cell (1 if centred
 model sees targets :math:`(a/b) y`, a noise precision :math:`b E[1/\sigma^2]` and a slab precision :math:`1/\sigma_0^2`
 (:math:`E[t^{-2}]/\sigma_0^2` if centred). Several targets have several slab scales; there all of them is one cell, both
 families are tried, and that of the higher bound is kept.
+
+A large block's sets take a search. Its lists are short until noise and slab scale are at rest, and complete from there.
 """
 
 from __future__ import annotations
