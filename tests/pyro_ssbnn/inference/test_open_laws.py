@@ -5,9 +5,11 @@ import itertools
 import pytest
 import torch
 
+import pyro_ssbnn as ss
 from pyro_ssbnn.distributions.blocks import gates_of
 from pyro_ssbnn.distributions.coupled import gate_table
 from pyro_ssbnn.inference.block_moments import block_moments
+from pyro_ssbnn.inference.block_prior import BlockPrior
 from pyro_ssbnn.inference.open_laws import evidence, evidence_around, open_laws, parted
 from pyro_ssbnn.inference.probable_sets import most_probable_sets, scored_neighbours
 
@@ -106,3 +108,26 @@ def test_neighbours_have_the_scores_of_their_own_laws(correlation):
     assert set(scores.topk(12).indices.tolist()) <= set(best.tolist())
     assert len(best) == 20
     assert not any(a == b for a, b in itertools.pairwise(best.tolist()))
+
+
+@pytest.mark.parametrize("inclusion", [[0.1, 0.6, 0.3, 0.2], ss.BetaInclusion(1.0, 3.0)])
+def test_what_a_predictor_adds_to_the_prior_of_a_set(inclusion):
+    """The difference of the log priors of the sets with and without it, given the law of the other block."""
+    net = ss.MLP(
+        4,
+        [],
+        prior=ss.Gaussian(),
+        likelihood=ss.GaussianLikelihood(),
+        input_inclusion=inclusion,
+    )
+    prior = BlockPrior(
+        net.description.inputs, [[0, 2, 3], [1]], torch.tensor([0.5, 0.8, 0.5, 0.5]).double()
+    )
+    prior.renew()
+    table = gates_of(torch.arange(8), 3, torch.zeros(1).double())
+    of_sets = prior.of_sets(0, table)
+    for one in range(8):
+        for j in range(3):
+            if not one >> j & 1:
+                gain = of_sets[one | 1 << j] - of_sets[one]
+                assert float(prior.added(0, one.bit_count())[j]) == pytest.approx(float(gain))
