@@ -23,13 +23,14 @@ import pyarrow.feather
 import pyarrow.parquet
 import sklearn.linear_model
 import sklearn.model_selection
+import torch._dynamo
 
 from pyro_ssbnn.cli import build, deploy, diagnose, inspect, new_data, pictures, products, tables
 from pyro_ssbnn.cli.main import app
 from pyro_ssbnn.inference import checkpoints
 
-# What commands import when they need it: here once, for all of them.
-_ONCE = (arviz, h5netcdf, matplotlib, openpyxl, PIL, pyarrow, sklearn)
+# What commands import when they need it: here once, for all of them. (Optimizers of torch need torch._dynamo.)
+_ONCE = (arviz, h5netcdf, matplotlib, openpyxl, PIL, pyarrow, sklearn, torch)
 _COMMANDS = (build, deploy, diagnose, inspect, new_data, pictures, tables)
 
 
