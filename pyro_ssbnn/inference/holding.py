@@ -1,8 +1,7 @@
-"""Whether a run holds its gates at first, and how it moves then: what network, guide and rows decide of its options."""
+"""Whether a run holds its gates at first, and how they move then: what network, guide and rows decide of options."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from pyro_ssbnn.errors import ConfigurationError
@@ -26,9 +25,7 @@ def settled_options(
 ) -> TrainingOptions:
     """Options with what depends on network, guide and rows filled in; those already settled stay as they are.
 
-    Gates that depend on each other, or are soft, follow the gradient from the start. Of many rows the weights' means
-    move less where gates are held: what they tremble by counts against the posterior's width, 1/sqrt(rows), and hides
-    what a node is worth.
+    Gates that depend on each other, or are soft, follow the gradient from the start.
 
     :param asked: what the user gave.
     :param num_data: observations.
@@ -42,8 +39,7 @@ def settled_options(
     independent = guide is None or not getattr(guide, "coupled", ())
     hard = asked.hard_gates if guide is None else guide.hard
     if method == "gradient" or (hard and independent):
-        chosen = replace(asked, gate_hold=hold, gate_method=method)
-        return replace(chosen, mean_rate=_mean_rate(chosen, num_data))
+        return replace(asked, gate_hold=hold, gate_method=method)
     if asked.ascends:
         kind = "soft gates" if not hard else f"the gates of a {type(guide).__name__}"
         raise ConfigurationError(
@@ -51,13 +47,6 @@ def settled_options(
             " gate_method='gradient'."
         )
     return replace(asked, gate_method="gradient", gate_hold=asked.gate_hold or (0.0, 0.0))
-
-
-def _mean_rate(options: TrainingOptions, num_data: int) -> float | None:
-    left_to_us = options.mean_rate is None and options.optimizer == "adam"
-    if left_to_us and options.holds and num_data > MANY_ROWS:
-        return options.mean_step * max(0.5, math.sqrt(MANY_ROWS / num_data))
-    return options.mean_rate
 
 
 def _should_hold(asked: TrainingOptions, description: NetworkDescription) -> bool:

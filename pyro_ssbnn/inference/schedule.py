@@ -13,6 +13,7 @@ from pyro_ssbnn.structure.guide import Guide
 __all__ = ["Schedule", "rate_factor", "rate_groups", "set_rates", "temperature"]
 
 _ASCENTS = 100
+_MOST_WIDTHS = 2.6  # of the posterior, by which a mean moves in a step
 _TRAVEL = 32.0  # log-odds, three times those from open to closed
 _BLOCK_STEPS = 20  # between two readings from the device
 _FIRST_WEIGHT = 0.01
@@ -33,8 +34,7 @@ def rate_groups(guide: Guide, options: TrainingOptions, num_data: int) -> list[d
     rates |= dict.fromkeys(gates, options.gate_step(num_data))
     for group in guide.description.groups:
         fan_in = group.fan_in + group.removed_fan_in  # a layer keeps its rate when it shrinks
-        unit = math.sqrt(fan_in) if options.optimizer == "adam" else 1.0
-        rates[f"means.{group.name}"] = options.mean_step / unit
+        rates[f"means.{group.name}"] = _mean_rate(options, fan_in, num_data)
     if options.rate is not None:
         rates = dict.fromkeys(rates, options.rate)
     return [
@@ -42,6 +42,19 @@ def rate_groups(guide: Guide, options: TrainingOptions, num_data: int) -> list[d
         for kind, parameters in guide.parameter_groups().items()
         if parameters
     ]
+
+
+def _mean_rate(options: TrainingOptions, fan_in: int, num_data: int) -> float:
+    """Rate of a layer's means.
+
+    Means tremble by about their rate, and the posterior is as wide as 1/sqrt(rows). Gates that are moved by the
+    evidence ask for means that stay within a few of its widths, or needed nodes seem to be worth little.
+    """
+    if options.optimizer != "adam":
+        return options.mean_step
+    rate = options.mean_step / math.sqrt(fan_in)
+    settled = options.holds and options.mean_rate is None
+    return min(rate, _MOST_WIDTHS / math.sqrt(num_data)) if settled else rate
 
 
 def set_rates(groups: Iterable[dict[str, Any]], factor: float, held: Container[str] = ()) -> None:

@@ -14,6 +14,7 @@ from pyro_ssbnn import (
     Gaussian,
     GaussianLikelihood,
     LeNet,
+    StructuredGuide,
     TrainingOptions,
     fit,
 )
@@ -22,7 +23,7 @@ from pyro_ssbnn.inference import loop, options, schedule
 from pyro_ssbnn.inference.guards import Patience
 from pyro_ssbnn.inference.holding import settled_options
 from pyro_ssbnn.inference.minibatches import row_order
-from pyro_ssbnn.inference.schedule import Schedule
+from pyro_ssbnn.inference.schedule import Schedule, rate_groups
 
 
 def data(num_data=64):
@@ -108,7 +109,7 @@ def test_predictors_come_in_once_before_their_gates_are_let_go():
         assert 0.48 <= share <= 0.48 + 21 / plan.steps + plan.block * plan.epoch_steps / plan.steps
 
 
-def test_many_rows_take_slower_means_and_as_long_again_once_gates_are_let_go():
+def test_many_rows_take_as_long_again_once_gates_are_let_go():
     model = network()
     few, many = (settled_options(TrainingOptions(), model.description, n) for n in (1_999, 8_000))
     assert many.gate_hold == (0.3, 0.35)
@@ -121,16 +122,21 @@ def test_many_rows_take_slower_means_and_as_long_again_once_gates_are_let_go():
 
 
 @pytest.mark.parametrize(
-    ("rows", "rate"), [(300, 0.12), (2_000, 0.12), (4_500, 0.08), (8_000, 0.06), (10**6, 0.06)]
+    ("rows", "first"), [(300, 0.06), (7_750, 2.6 / 7_750**0.5), (10**6, 0.0026)]
 )
-def test_the_rate_of_means_falls_with_the_root_of_many_rows(rows, rate):
-    """Only where gates are held, Adam moves them, and the user has not said otherwise."""
-    description = network().description
-    assert settled_options(TrainingOptions(), description, rows).mean_step == pytest.approx(rate)
-    given = settled_options(TrainingOptions(mean_rate=0.2), description, rows)
-    free = settled_options(TrainingOptions(gate_rate=0.1), description, rows)
-    sgd = settled_options(TrainingOptions(optimizer="sgd"), description, rows)
-    assert (given.mean_step, free.mean_step, sgd.mean_step) == (0.2, 0.12, 0.12)
+def test_means_move_a_few_widths_of_the_posterior_at_most_where_gates_are_held(rows, first):
+    """Only where Adam moves them, gates are held, and the user has not said otherwise."""
+    model = MLP(4, [64], prior=SSIG(), likelihood=GaussianLikelihood())
+
+    def rates(**options):
+        chosen = settled_options(TrainingOptions(**options), model.description, rows)
+        groups = rate_groups(StructuredGuide(model), chosen, rows)
+        return [group["lr"] for group in groups if group["kind"].startswith("means")]
+
+    assert rates() == pytest.approx([first, min(0.015, first)])
+    assert rates(mean_rate=0.2) == pytest.approx([0.1, 0.025])
+    assert rates(gate_rate=0.1) == pytest.approx([0.06, 0.015])
+    assert rates(optimizer="sgd") == [0.12, 0.12]
 
 
 def test_settled_options_are_filled_in_once():
