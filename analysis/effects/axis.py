@@ -150,7 +150,7 @@ def _is_factor(predictor: Predictor, columns: list[int]) -> bool:
 def _of_levels(owner: str, x: Tensor, columns: list[int], factor: Factor) -> Axis:
     """Levels in the factor's order, those that the rows have."""
     settings = torch.from_numpy(np.stack(list(factor.settings.values())))
-    alike = (x[:, columns].double().unsqueeze(1) == settings).all(-1)
+    alike = (x[:, columns].unsqueeze(1) == settings.to(x)).all(-1)
     there = alike.any(0)
     _check_levels(owner, [factor.name], int(there.sum()))
     alike, settings = alike[:, there], settings[there]

@@ -1,9 +1,14 @@
 r"""What a column becomes in the network: a number one standardised column, a factor one for each of its levels.
 
-All columns of a predictor stand under one gate. A factor of K levels has K columns of 0 and 1, none of them a
-reference; with two levels one column of -1 and 1. Either way a row's squared norm is 1, as a standardised number's is
-on average, so that factors and numbers enter the first layer with the same prior variance. A level that the training
-rows did not have is a row of zeros: it adds nothing, which is the prior mean of a level's effect.
+All columns of a predictor stand under one gate. A factor of K levels has K columns, none of them a reference:
+
+.. math:: \sqrt{K/(K - 1)}\,(1[x = k] - 1/K),\qquad k = 1, \ldots, K;
+
+with two levels one column of -1 and 1, which is the same prior. A row's squared norm is 1, as a standardised number's
+is on average, so that factors and numbers enter the first layer with the same prior variance. The columns of a row add
+up to 0: columns of 0 and 1 would add up to 1, with which equal weights are a second bias, and the gate of a factor
+without any effect stays open for it. A level that the training rows did not have is a row of zeros: it is the mean of
+the levels, which is the prior mean of a level's effect.
 
 **Missing values** of the training rows get a column of their own, 1 where the value is missing, and the value itself is
 set to the training mean. What the network adds for a missing value is then learned, node by node, with the rest of the
@@ -14,6 +19,7 @@ the mean.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -123,8 +129,13 @@ class Factor:
     @property
     def _coded(self) -> NDArray[np.float64]:
         """Levels, and at the end an unknown one, in columns."""
-        hits = np.eye(len(self.levels) + 1, len(self.levels))
-        return hits[:, 1:] - hits[:, :1] if self.paired else hits
+        count = len(self.levels)
+        hits = np.eye(count + 1, count)
+        if self.paired:
+            return hits[:, 1:] - hits[:, :1]
+        if count > 2:
+            hits[:-1] = (hits[:-1] - 1 / count) * math.sqrt(count / (count - 1))
+        return hits
 
 
 Predictor = Number | Factor

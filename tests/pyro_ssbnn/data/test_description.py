@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 from dataclasses import replace
 
 import narwhals as nw
@@ -42,7 +43,10 @@ def test_numbers_are_standardised_and_levels_have_columns():
     assert x.dtype == torch.float64
     expected = (data["age"] - data["age"].mean()) / data["age"].std(ddof=0)
     np.testing.assert_allclose(x[:, 0], expected, rtol=1e-12)
-    assert x[:3, 1:4].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+    high, low = math.sqrt(1.5) * 2 / 3, -math.sqrt(1.5) / 3
+    levels = [[low, high, low], [high, low, low], [low, low, high]]
+    np.testing.assert_allclose(x[:3, 1:4], levels, rtol=1e-12)
+    np.testing.assert_allclose(x[:, 1:4].sum(1), 0, atol=1e-12)  # equal weights are no bias
     assert x[:2, 4].tolist() == [-1, 1]
 
 
