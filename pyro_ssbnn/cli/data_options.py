@@ -49,7 +49,8 @@ TaskOption = Annotated[
         help="What is predicted (tables), and with it the likelihood: regression Gaussian, student-t (some values"
         " far off), heteroscedastic (spread depends on the predictors), binary Bernoulli, classification Categorical,"
         " ordinal (numbered grades), count (negative binomial or Poisson, by the spread), poisson,"
-        " negative-binomial. Default: inferred from the target's values.",
+        " negative-binomial. Default: inferred from the target's values; of a regression whose predictors have missing"
+        " values the spread depends on the predictors.",
         **_DATA,
     ),
 ]

@@ -74,7 +74,7 @@ def build_network(
         linear = inclusion is not None and bool(hidden) and is_table
     if linear:
         inclusion = _of_either(inclusion)
-    likelihood = _likelihood(choice, preprocessing, y)
+    likelihood = _likelihood(choice, preprocessing, y, hidden)
     check_transform(likelihood, preprocessing.target, "--transform-target")
     prior = choice.prior or (PriorName.ss_ig if is_table else PriorName.ss_ghs)
     common: dict[str, Any] = {"prior": _prior(choice, prior, number), "likelihood": likelihood}
@@ -256,7 +256,9 @@ def _beta(option: str, text: str) -> BetaInclusion:
     return BetaInclusion(*values)
 
 
-def _likelihood(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor) -> Likelihood:
+def _likelihood(
+    choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor, hidden: list[int]
+) -> Likelihood:
     from pyro_ssbnn import likelihoods
     from pyro_ssbnn.checks import check_positive
 
@@ -276,6 +278,9 @@ def _likelihood(choice: NetworkChoice, preprocessing: Preprocessing, y: Tensor) 
         return _count_likelihood(task, y)
     if task == "regression":
         if choice.noise_scale is None:
+            uneven = bool(hidden) and getattr(preprocessing.features, "has_gaps", False)
+            if choice.task is None and uneven:
+                return likelihoods.HeteroscedasticLikelihood()
             return likelihoods.GaussianLikelihood()
         check_positive("fit", **{"--noise-scale": choice.noise_scale})
         if not preprocessing.target.map.is_identity:

@@ -133,6 +133,11 @@ class TableDescription:
         return tuple(column for p in self.predictors for column in p.columns)
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether the training rows had missing values: the target then spreads more where they are missing."""
+        return any(p.marks_missing for p in self.predictors)
+
+    @property
     def written_columns(self) -> list[str]:
         """Columns that are words or dates: pieces of a file must not guess what they are."""
         words = [p.name for p in self.predictors if isinstance(p, Factor) or p.origin is not None]

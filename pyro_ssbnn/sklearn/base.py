@@ -91,7 +91,9 @@ class SparseBNN(FittedEstimator):
         transform = self.transform_target or "none"
         prepared = Preprocessing.fit(table, target, task, choice, transform=transform)
         targets = torch.from_numpy(target.values)
-        likelihood = self._likelihood(targets)
+        hidden = widths_for_rows(len(targets)) if self.hidden is None else list(self.hidden)
+        uneven = bool(hidden) and getattr(prepared.features, "has_gaps", False)
+        likelihood = self._likelihood(targets, uneven)
         check_transform(likelihood, prepared.target)
         scaled = prepared.target.transform(targets)
         if task == "classification" and sample_weight is None:
@@ -99,7 +101,6 @@ class SparseBNN(FittedEstimator):
         if sample_weight is not None:
             likelihood = replace(likelihood, weighted=True)
             scaled = with_weights(scaled, sample_weight)
-        hidden = widths_for_rows(len(targets)) if self.hidden is None else list(self.hidden)
         network = self._network(prepared, likelihood, hidden)
         x = prepared.encode(table)
         self.preprocessing_ = prepared
@@ -146,7 +147,7 @@ class SparseBNN(FittedEstimator):
             )
         return self.prior
 
-    def _likelihood(self, y: Tensor) -> Likelihood:
+    def _likelihood(self, y: Tensor, uneven: bool) -> Likelihood:
         raise NotImplementedError
 
     def _training_options(self) -> TrainingOptions:

@@ -22,6 +22,7 @@ from pyro_ssbnn.likelihoods import (
     CategoricalLikelihood,
     CountLikelihood,
     GaussianLikelihood,
+    HeteroscedasticLikelihood,
     Likelihood,
     OrdinalLikelihood,
     likelihood_from_config,
@@ -49,9 +50,11 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
     :param linear: whether every predictor also has a linear term with a gate of its own; ``inclusion_`` then says of
         both, and of the linear effect. None does so where predictors are selected and there are hidden layers: few
         rows then choose a sparse linear model instead of nothing.
-    :param likelihood: None for Gaussian noise of unknown variance; a name such as ``"student-t"``,
-        ``"heteroscedastic"``, ``"poisson"``, ``"negative-binomial"``; ``"count"`` for the one that the counts' spread
-        suggests; or a likelihood. One of counts sees y as it is, all others see it standardised.
+    :param likelihood: None for Gaussian noise of unknown variance. Where predictors have missing values and there are
+        hidden layers, this variance depends on the predictors: y spreads more where one that matters is missing. Or a
+        name such as ``"gaussian"``, ``"student-t"``, ``"heteroscedastic"``, ``"poisson"``, ``"negative-binomial"``;
+        ``"count"`` for the one that the counts' spread suggests; or a likelihood. One of counts sees y as it is, all
+        others see it standardised.
     :param categorical: columns, by name or position, whose numbers are categories.
     :param date: columns that are dates, also where they are not written as ISO dates.
     :param missing: "impute" missing values of predictors within the fit, or "refuse" them.
@@ -123,9 +126,9 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
         draws = super().sample_posterior(X, num_draws, seed=seed)
         return self.preprocessing_.inverse(torch.from_numpy(draws)).numpy()
 
-    def _likelihood(self, y: Tensor) -> Likelihood:
+    def _likelihood(self, y: Tensor, uneven: bool) -> Likelihood:
         if self.likelihood is None:
-            return GaussianLikelihood()
+            return HeteroscedasticLikelihood() if uneven else GaussianLikelihood()
         if self.likelihood == "count":
             return suggest_likelihood(y, counts=True).likelihood
         found = _of_name(self.likelihood)
@@ -203,7 +206,7 @@ class SparseBNNClassifier(ClassifierMixin, SparseBNN):
         found: NDArray[Any] = self.classes_[draws.astype(np.int64)]
         return found
 
-    def _likelihood(self, y: Tensor) -> Likelihood:
+    def _likelihood(self, y: Tensor, uneven: bool) -> Likelihood:
         classes = len(self.classes_)
         if self.likelihood is None:
             return BernoulliLikelihood() if classes == 2 else CategoricalLikelihood(classes)

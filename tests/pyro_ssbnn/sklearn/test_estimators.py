@@ -241,11 +241,12 @@ def test_likelihoods_by_name(frame, likelihood, quick):
         assert (model.sample_posterior(frame, 3) % 1 == 0).all()
 
 
-def test_weights_count_rows_in_the_bound(frame, target, quick):
+@pytest.mark.parametrize(("name", "outputs"), [("gaussian", 1), ("heteroscedastic", 2)])
+def test_weights_count_rows_in_the_bound(frame, target, quick, name, outputs):
     """A row of weight two adds to the bound, in expectation and at any draw, what the row given twice does."""
-    weights = np.resize([2.0, 1.0, 0.0], N)
-    model = SparseBNNRegressor(**{**quick, "epochs": 2}).fit(frame, target, sample_weight=weights)
-    likelihood, x = model.result_.model.likelihood, torch.randn(N, 1, dtype=torch.float64)
+    weights, chosen = np.resize([2.0, 1.0, 0.0], N), {**quick, "epochs": 2, "likelihood": name}
+    model = SparseBNNRegressor(**chosen).fit(frame, target, sample_weight=weights)
+    likelihood, x = model.result_.model.likelihood, torch.randn(N, outputs, dtype=torch.float64)
     assert likelihood.weighted
     y = torch.from_numpy(np.column_stack([np.linspace(-1, 1, N), weights]))
     latents = {"noise.variance": torch.tensor(0.3, dtype=torch.float64)}
@@ -256,6 +257,32 @@ def test_weights_count_rows_in_the_bound(frame, target, quick):
     torch.testing.assert_close(counted, repeated)
     with pytest.raises(ValueError, match="Negative"):
         SparseBNNRegressor(**quick).fit(frame, target, sample_weight=-weights)
+
+
+def test_noise_is_of_one_variance_where_no_predictor_has_gaps(frame, target, quick):
+    """Where one has, y spreads more without it; a linear network cannot say so, and what is asked for stays."""
+    gaps, short = frame.copy(), {**quick, "epochs": 2}
+    gaps.loc[3, "age"] = np.nan
+    whole = frame.fillna({c: frame[c].mode()[0] for c in frame})
+
+    def noise(table, **options):
+        return (
+            SparseBNNRegressor(**{**short, **options})
+            .fit(table, target)
+            .result_.model.likelihood.name
+        )
+
+    assert (noise(whole), noise(gaps)) == ("gaussian", "heteroscedastic")
+    assert noise(gaps, likelihood="gaussian") == noise(gaps, hidden=()) == "gaussian"
+
+
+def test_a_factor_without_effect_is_no_second_bias():
+    """Columns of 0 and 1 add up to 1: with them it was selected, at inclusion 1."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=200), "town": rng.choice(["x", "y", "z"], 200)})
+    y = np.sin(2 * table["a"]) + 2 + 0.3 * rng.normal(size=200)
+    model = SparseBNNRegressor(hidden=(8,), epochs=400).fit(table, y)
+    assert model.inclusion_["selected"].tolist() == [True, False]
 
 
 def test_checks_are_given_the_weights_again(frame, target, quick, monkeypatch):
