@@ -43,7 +43,8 @@ def announce(
     for note in preprocessing.notes:
         results.print(f"         {escape(note)}", soft_wrap=True)
     results.print(
-        f"[bold]Network[/]  {widths}, {model.activation}, prior {model.prior.name}; prior inclusion: {gates}",
+        f"[bold]Network[/]  {widths}, {model.activation}, likelihood {model.likelihood.name}, prior {model.prior.name};"
+        f" prior inclusion: {gates}",
         soft_wrap=True,
     )
 

@@ -278,8 +278,7 @@ def _likelihood(
         return _count_likelihood(task, y)
     if task == "regression":
         if choice.noise_scale is None:
-            uneven = bool(hidden) and getattr(preprocessing.features, "has_gaps", False)
-            if choice.task is None and uneven:
+            if choice.task is None and hidden and preprocessing.has_gaps:
                 return likelihoods.HeteroscedasticLikelihood()
             return likelihoods.GaussianLikelihood()
         check_positive("fit", **{"--noise-scale": choice.noise_scale})

@@ -120,6 +120,11 @@ class Preprocessing:
         return self.features.widths if isinstance(self.features, TableDescription) else None
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether predictors of the training rows had missing values; False for images."""
+        return isinstance(self.features, TableDescription) and self.features.has_gaps
+
+    @property
     def written_columns(self) -> list[str]:
         """Columns that a piece of a file must not guess the meaning of."""
         if not isinstance(self.features, TableDescription):

@@ -105,7 +105,7 @@ class BlockAscent:
         self.grams = [x[:, b].T @ x[:, b] for b in self.blocks]
         self.sums = self.one @ x
         self.moments: list[BlockMoments] = []
-        self.given: Regression | None = None  # the last one
+        self.given: Regression  # of the last ascent
         self.tables: dict[tuple[int, ...], _Table] = {}  # of all sets, by the block's owners
 
     def twin(self) -> BlockAscent:
@@ -220,7 +220,6 @@ class BlockAscent:
         :returns: what they fit.
         """
         given = self.given
-        assert given is not None  # it has ascended
         y, rows = given.shrink * self.y, given.noise * self.rows + given.slab
         kappa = given.noise / rows
         place = {tuple(members): m for members, m in zip(self.members, self.moments, strict=True)}

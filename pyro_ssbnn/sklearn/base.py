@@ -92,7 +92,7 @@ class SparseBNN(FittedEstimator):
         prepared = Preprocessing.fit(table, target, task, choice, transform=transform)
         targets = torch.from_numpy(target.values)
         hidden = widths_for_rows(len(targets)) if self.hidden is None else list(self.hidden)
-        uneven = bool(hidden) and getattr(prepared.features, "has_gaps", False)
+        uneven = bool(hidden) and prepared.has_gaps
         likelihood = self._likelihood(targets, uneven)
         check_transform(likelihood, prepared.target)
         scaled = prepared.target.transform(targets)

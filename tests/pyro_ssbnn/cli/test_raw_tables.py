@@ -125,6 +125,26 @@ def test_what_was_done_is_said(invoke, tiny, tmp_path):
         assert words in result.output
 
 
+@pytest.mark.parametrize(
+    ("frame", "given", "likelihood"),
+    [
+        (table(), [], "gaussian"),
+        (with_gaps(7, "x"), [], "heteroscedastic"),
+        (with_gaps(7, "x"), ["--task", "regression"], "gaussian"),
+        (with_gaps(7, "x"), ["--noise-scale", "0.5"], "gaussian"),
+        (with_gaps(7, "x"), ["--hidden", ""], "gaussian"),
+    ],
+    ids=["whole", "gaps", "asked for", "known noise", "linear"],
+)
+def test_noise_spreads_with_the_predictors_where_they_have_gaps(
+    invoke, tiny, tmp_path, frame, given, likelihood
+):
+    frame.to_csv(data := tmp_path / "raw.csv", index=False)
+    result = invoke("fit", data, "--target", "y", *tiny, *given, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert f"likelihood {likelihood}, prior" in result.output
+
+
 @pytest.mark.parametrize("ending", ["tsv", "parquet", "xlsx"])
 def test_other_files(tmp_path, ending):
     frame, found = with_gaps(7, "x", day=pd.date_range("1998-05-01", periods=N)), []
