@@ -228,7 +228,8 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
         """A frame as it is, or an array ``[N, p]`` that may lack values."""
         require_in_memory(type(self).__name__, X)
         if _is_frame(X):
-            validate_data(self, X, reset=reset, skip_check_array=True)
+            if reset or not self._has_what_is_used(X):
+                validate_data(self, X, reset=reset, skip_check_array=True)
             return X
         least = 2 if reset else 1
         return validate_data(
@@ -239,6 +240,13 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
             ensure_all_finite="allow-nan",
             ensure_min_samples=least,
         )
+
+    def _has_what_is_used(self, X: Any) -> bool:
+        """Whether a frame has the columns of the fit in their order; those that the network does not use may lack."""
+        given = list(X.columns if isinstance(X, pd.DataFrame) else nw.from_native(X).columns)
+        needed = {*given, *self.preprocessing_.feature_names}
+        known = getattr(self, "feature_names_in_", None)
+        return known is not None and given == [name for name in known if name in needed]
 
     def _table(self, X: Any) -> Table:
         return (

@@ -346,6 +346,19 @@ def test_other_frames(regressor, frame, target, library):
     np.testing.assert_allclose(regressor.predict(other), regressor.predict(frame), rtol=1e-9)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_new_rows_need_no_column_that_was_left_out(regressor, frame, library):
+    """``unit`` is the same in all rows, ``id`` numbers them: neither is in the network."""
+    whole = regressor.predict(frame)
+    for absent in (["unit"], ["id"], ["unit", "id"]):
+        rows = frame.drop(columns=absent)
+        rows = rows if library == "pandas" else pl.from_pandas(rows)
+        np.testing.assert_array_equal(regressor.predict(rows), whole)
+    for wrong in (frame.drop(columns="dose"), frame[frame.columns[::-1]], frame.assign(new=1)):
+        with pytest.raises(ValueError, match="feature names should match"):
+            regressor.predict(wrong)
+
+
 def test_what_makes_no_sense_is_refused(frame, target, quick):
     for options, message in (
         ({"likelihood": "categorical"}, "categorical|num_classes"),
