@@ -12,6 +12,7 @@ __all__ = [
     "CollapseWarning",
     "ConfigurationError",
     "DataError",
+    "DataWarning",
     "ExportError",
     "MissingKLError",
     "NonFiniteLossError",
@@ -70,6 +71,10 @@ class ExportError(RuntimeError):
 
 class BoundWarning(UserWarning):
     """The bound fell towards the end of a run, which therefore went back to an earlier epoch."""
+
+
+class DataWarning(UserWarning):
+    """Data can be used, though hardly as they are meant (a level that training never saw, a copy of the target)."""
 
 
 class MisfitWarning(UserWarning):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_ssbnn.cli.sources import read_new
 from pyro_ssbnn.data import Preprocessing, Table, read_idx, table_pieces
+from pyro_ssbnn.data.remarks import warn_of_new_levels
 from pyro_ssbnn.data.wording import command_option
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.results.predictions import observed_column
@@ -61,10 +62,13 @@ def read_rows(source: str, preprocessing: Preprocessing) -> Iterator[NewRows]:
     else:
         # What a column is was settled by the training rows; here it is read as it is written.
         text = [*preprocessing.written_columns, preprocessing.target_name]
-        first = 0
+        first, new = 0, dict[str, set[str]]()
         for piece, share in table_pieces(source, text):
             yield _table(replace(piece, option=_of_a_new_fit), share, first, preprocessing)
             first += len(piece)
+            for name, levels in preprocessing.new_levels(piece).items():
+                new[name] = new.get(name, set()) | levels
+        warn_of_new_levels(source, new)
 
 
 def _of_a_new_fit(name: str, value: object) -> str:

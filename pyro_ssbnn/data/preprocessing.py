@@ -16,6 +16,7 @@ from pyro_ssbnn.data.dataset import Dataset, Task
 from pyro_ssbnn.data.description import ColumnChoice, TableDescription
 from pyro_ssbnn.data.encoded import Encoded
 from pyro_ssbnn.data.predictors import Number
+from pyro_ssbnn.data.remarks import new_levels
 from pyro_ssbnn.data.scaling import PixelScaling, TargetScaling, entries
 from pyro_ssbnn.data.table import Table
 from pyro_ssbnn.data.target import encode_target
@@ -179,6 +180,11 @@ class Preprocessing:
             pixels = tuple(Number(name, 0.0, 1.0) for name in self.feature_names)
             rows = TableDescription(pixels, missing="refuse").encode(rows)
         return self.features.encode(rows)
+
+    def new_levels(self, table: Table) -> dict[str, set[str]]:
+        """Levels of categories that the training rows did not have, by the column's name."""
+        known = self.features.predictors if isinstance(self.features, TableDescription) else ()
+        return new_levels(table, known)
 
     def encode_target(self, table: Table) -> Tensor:
         """Targets of a table's rows in their own units, ``[N]``; labels for classes.

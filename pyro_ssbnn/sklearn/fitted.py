@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from pyro_ssbnn.analysis import Effect, diagnose, partial_dependence
 from pyro_ssbnn.data import Encoded, Preprocessing, Table, TableStream
 from pyro_ssbnn.data.own_units import own_units
+from pyro_ssbnn.data.remarks import warn_of_new_levels
 from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
@@ -54,8 +55,10 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
 
     def _encoded(self, X: Any) -> Tensor:
         check_is_fitted(self)
-        checked = self._checked(X)
-        return self.preprocessing_.encode(self._table(checked))
+        table = self._table(self._checked(X))
+        found = self.preprocessing_.encode(table)
+        warn_of_new_levels(table.name, self.preprocessing_.new_levels(table))
+        return found
 
     def _fitted(self) -> tuple[Any, Any]:
         """Network and guide in double precision, in which a row's prediction is the same in any company."""
@@ -249,11 +252,8 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
         return known is not None and given == [name for name in known if name in needed]
 
     def _table(self, X: Any) -> Table:
-        return (
-            Table.of(X, name="X")
-            if _is_frame(X)
-            else Table.of(X, names=self._column_names(), name="X")
-        )
+        names = None if _is_frame(X) else self._column_names()
+        return Table.of(X, names=names, name="X")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

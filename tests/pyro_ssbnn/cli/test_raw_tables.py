@@ -75,6 +75,7 @@ FITS: dict[str, Callable[[], pd.DataFrame]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*levels that the training:pyro_ssbnn.errors.DataWarning")
 @pytest.mark.parametrize("name", FITS)
 def test_a_network_is_fitted_and_predicts_new_rows(tmp_path, name):
     """What the command does, without its files: a row for each predictor, and predictions for all rows."""

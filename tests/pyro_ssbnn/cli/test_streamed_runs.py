@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pyro_ssbnn.cli import new_data
 from pyro_ssbnn.cli.run_folder import RunFolder
+from pyro_ssbnn.data import table_pieces
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,26 @@ def test_all_that_a_run_has_is_made(run, files):
     assert {path.name for path in folder.data.iterdir()} == {
         f"{part}.{array}.npy" for part in ("train", "test") for array in ("x", "y", "row")
     }
+
+
+@pytest.mark.filterwarnings("always::pyro_ssbnn.errors.DataWarning")
+def test_new_levels_of_all_pieces_are_said_once(run, files, invoke, tmp_path, monkeypatch):
+    rows, new = pd.read_parquet(files / "0.parquet"), tmp_path / "new.csv"
+    rows["kind"] = ["x", *rows["kind"][1:-1], "z"]
+    rows.to_csv(new, index=False)
+    pieces = []
+
+    def small(source, text):
+        for piece in table_pieces(source, text, 5_000):
+            pieces.append(piece)
+            yield piece
+
+    monkeypatch.setattr(new_data, "table_pieces", small)
+    result = invoke("predict", run, new, "--out", tmp_path / "p.csv")
+    assert len(pieces) > 1
+    assert result.exit_code == 0
+    assert result.output.count("Warning") == 1
+    assert "column 'kind': 'x', 'z'" in result.output
 
 
 def test_predicting_the_files_gives_what_the_run_says_of_its_test_rows(

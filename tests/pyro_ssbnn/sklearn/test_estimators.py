@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_ssbnn as ss
-from pyro_ssbnn.errors import CheckpointError, ConfigurationError, DataError
+from pyro_ssbnn.errors import CheckpointError, ConfigurationError, DataError, DataWarning
 from pyro_ssbnn.sklearn import SparseBNNClassifier, SparseBNNRegressor, fitted
 
 pytestmark = pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning")
@@ -344,6 +344,16 @@ def test_other_frames(regressor, frame, target, library):
     package = pytest.importorskip(library)
     other = package.from_pandas(frame) if library == "polars" else package.Table.from_pandas(frame)
     np.testing.assert_allclose(regressor.predict(other), regressor.predict(frame), rtol=1e-9)
+
+
+def test_new_levels_are_the_mean_of_the_levels_and_said(regressor, frame):
+    new = frame.assign(town=["x", "y", *["z"] * (N - 2)])
+    with pytest.warns(DataWarning, match=r"X: .* \(column 'town': 'x', 'y', 'z'\)") as told:
+        x = regressor._encoded(new)
+    assert len(told) == 1
+    places = [regressor.preprocessing_.features.columns.index(f"town={c}") for c in "abc"]
+    levels = regressor._encoded(pd.concat([frame.assign(town=c).head(1) for c in "abc"]))
+    torch.testing.assert_close(x[0, places], levels[:, places].mean(0))
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
