@@ -38,13 +38,17 @@ class LoadedData:
         :raises DataError: everything that is wrong with them.
         """
         from pyro_ssbnn.data import ColumnChoice, Preprocessing, Table
+        from pyro_ssbnn.data.remarks import warn_of_predictors
 
         if not isinstance(self.train, Table):
             return Preprocessing.fit(self.train)
         choice = ColumnChoice(**self.record["columns"])
         target, task = self.record["target"], self.record["task"]
         transform = self.record.get("transform", "none")
-        return Preprocessing.fit(self.train, target, task, choice, transform=transform)
+        prepared = Preprocessing.fit(self.train, target, task, choice, transform=transform)
+        values = self.train.column(target).values
+        warn_of_predictors(self.train, prepared.feature_names, values, target)
+        return prepared
 
     def targets(self, preprocessing: Preprocessing) -> Tensor:
         """Training targets in own units, ``[N]``."""

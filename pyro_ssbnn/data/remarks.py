@@ -27,15 +27,14 @@ _MOST = 5  # levels, or columns, that a warning names
 
 
 def warn_of_predictors(
-    table: Table, predictors: Sequence[Predictor], target: NDArray[np.generic], name: str
+    table: Table, names: Sequence[str], target: NDArray[np.generic], target_name: str
 ) -> None:
     """Warn of predictors of the training rows that can hardly be meant.
 
+    :param names: of the predictors.
     :param target: ``[N]`` numbers or words, as they were given.
-    :param name: of the target.
     """
-    names = [p.name for p in predictors]
-    warn_of_copies(table.name, copies(table, names, target), name)
+    warn_of_copies(table.name, copies(table, names, target), target_name)
     for columns in one_hot(table, names):
         warnings.warn(
             f"{table.name}: the columns {listed(columns, _MOST)} are 0 or 1 and add up to 1 in every row. Together they"
@@ -77,7 +76,7 @@ def one_hot(table: Table, names: Sequence[str]) -> list[list[str]]:
     columns = [c for c in columns if c.kind in ("number", "bool") and _is_binary(c.values)]
     if len(columns) < 2:
         return []
-    hits = np.column_stack([c.values for c in columns])
+    hits = np.column_stack([c.as_numbers() for c in columns])
     total = np.r_[0.0, hits.sum(0).cumsum()]  # of the columns before
     found, first = [], 0
     while first < len(columns):

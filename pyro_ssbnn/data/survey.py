@@ -17,6 +17,7 @@ from pyro_ssbnn.data.dataset import Task
 from pyro_ssbnn.data.description import ColumnChoice, as_said, described
 from pyro_ssbnn.data.facts import Facts, Reading
 from pyro_ssbnn.data.preprocessing import Preprocessing, target_column
+from pyro_ssbnn.data.remarks import copies, warn_of_copies
 from pyro_ssbnn.data.scaling import TargetScaling
 from pyro_ssbnn.data.table import Table
 from pyro_ssbnn.data.target import encode_target
@@ -55,6 +56,7 @@ class Survey:
         self.choice = choice or ColumnChoice()
         self.rows = 0
         self._table: Table | None = None  # the first piece, for messages
+        self._copies: list[str] = []  # columns that equal the target so far
         self._columns: dict[str, Reading] = {}
         self._problems: Problems | None = None
         self._target = Reading(target, _MOST, counts=True, parses=False)
@@ -80,6 +82,7 @@ class Survey:
                 values = Transform.fit(self.transform, y, self.target)(y).numpy()
                 self._mapped.add(Column(self.target, "number", values), table)
         problems.tell()
+        self._copies = copies(table, self._copies, column.values)
 
     def _begin(self, table: Table) -> None:
         self._table, self._problems = table.take(np.arange(1)), Problems(table.name)
@@ -88,7 +91,8 @@ class Survey:
         with self._problems.gathering():
             target_column(table, self.target)
         self._problems.tell()
-        for name in self.choice.candidates(table, self.target):
+        self._copies = self.choice.candidates(table, self.target)
+        for name in self._copies:
             said = name in self.choice.categorical or name in self.choice.date
             counts = name in self.choice.categorical
             self._columns[name] = Reading(name, _MOST, counts=counts, parses=not said)
@@ -108,6 +112,8 @@ class Survey:
         with problems.gathering():
             task, classes, scaling = self._of_target(table)
         problems.tell()
+        same = [name for name in self._copies if name in description.names]
+        warn_of_copies(table.name, same, self.target)
         return Preprocessing(description, scaling, description.names, self.target, task, classes)
 
     def _of_target(self, table: Table) -> tuple[Task, tuple[str, ...], TargetScaling]:

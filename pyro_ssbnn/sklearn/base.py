@@ -18,6 +18,7 @@ from pyro_ssbnn.checks import check_draws
 from pyro_ssbnn.data import ColumnChoice, Preprocessing, Task
 from pyro_ssbnn.data.column import Column
 from pyro_ssbnn.data.own_units import check_transform
+from pyro_ssbnn.data.remarks import warn_of_predictors
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.inference import TrainingOptions, fit, fit_several
 from pyro_ssbnn.likelihoods import Likelihood
@@ -31,6 +32,8 @@ __all__ = ["SparseBNN"]
 
 class SparseBNN(FittedEstimator):
     """A gated perceptron with the description of its table; see the two estimators for parameters and attributes."""
+
+    classes_: NDArray[Any]
 
     def __init__(
         self,
@@ -90,6 +93,8 @@ class SparseBNN(FittedEstimator):
         target = Column("y", "number", np.array(y, dtype=np.float64), task != "regression")
         transform = self.transform_target or "none"
         prepared = Preprocessing.fit(table, target, task, choice, transform=transform)
+        given = y if task in ("regression", "count") else self.classes_[y]
+        warn_of_predictors(table, prepared.feature_names, given, "y")
         targets = torch.from_numpy(target.values)
         hidden = widths_for_rows(len(targets)) if self.hidden is None else list(self.hidden)
         uneven = bool(hidden) and prepared.has_gaps

@@ -75,7 +75,7 @@ class SparseBNNRegressor(RegressorMixin, SparseBNN):
 
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(size=(60, 3))
-    >>> model = SparseBNNRegressor(hidden=(4,), epochs=2).fit(X, X[:, 0])
+    >>> model = SparseBNNRegressor(hidden=(4,), epochs=2).fit(X, 2 * X[:, 0])
     >>> mean, sd = model.predict(X[:5], return_std=True)
     >>> mean.shape, sd.shape, list(model.inclusion_.index)
     ((5,), (5,), ['x0', 'x1', 'x2'])

@@ -16,6 +16,7 @@ from pyro_ssbnn.cli.kinds import PriorName
 from pyro_ssbnn.cli.networks import NetworkChoice, build_network
 from pyro_ssbnn.cli.new_data import read_rows
 from pyro_ssbnn.cli.sources import SourceChoice, load
+from pyro_ssbnn.errors import DataWarning
 
 N = 60
 RNG = np.random.default_rng(11)
@@ -144,6 +145,14 @@ def test_noise_spreads_with_the_predictors_where_they_have_gaps(
     result = invoke("fit", data, "--target", "y", *tiny, *given, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert f"likelihood {likelihood}, prior" in result.output
+
+
+@pytest.mark.parametrize("target", [Y, np.where(Y > 10.3, "ill", "well")], ids=["number", "words"])
+def test_a_copy_of_the_target_is_said(tmp_path, target):
+    table(y=target, copy=target).to_csv(data := tmp_path / "raw.csv", index=False)
+    loaded = load(SourceChoice(str(data), target="y"))
+    with pytest.warns(DataWarning, match=r"raw\.csv: the target 'y' equals 'copy' in every"):
+        loaded.preprocessing()
 
 
 @pytest.mark.parametrize("ending", ["tsv", "parquet", "xlsx"])

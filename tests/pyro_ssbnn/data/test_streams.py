@@ -196,6 +196,13 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, frame):
         _ = TableStream([files[0], *written(frame, tmp_path, "csv", 1)], "y").preprocessing
 
 
+def test_a_copy_of_the_target_in_all_pieces_is_said(tmp_path, frame):
+    near = frame["y"].mask(np.arange(NUMBER) == NUMBER - 1, 0.0)
+    files = written(frame.assign(near=near, copy=frame["y"]), tmp_path, "csv")
+    with pytest.warns(errors.DataWarning, match="the target 'y' equals 'copy' in every"):
+        _ = TableStream(files, "y", choice=CHOICE, test_fraction=0).preprocessing
+
+
 def test_rows_on_disk_are_written_once_and_checked(tmp_path, frame):
     files = written(frame, tmp_path, "parquet")
     stream = TableStream(files, "y", choice=CHOICE, test_fraction=0.2)

@@ -10,6 +10,7 @@ pytestmark = [
     # What the checks do with their data and columns on purpose, and a network of three nodes that hardly learns.
     pytest.mark.filterwarnings("ignore:collapse:pyro_ssbnn.errors.CollapseWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:sklearn"),
+    pytest.mark.filterwarnings("ignore::pyro_ssbnn.errors.DataWarning"),
 ]
 
 QUICK = {

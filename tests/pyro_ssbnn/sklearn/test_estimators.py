@@ -1,6 +1,7 @@
 """Estimators: frames as they are, own units, selection, files, and scikit-learn's tools around them."""
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_linear_terms_have_gates_of_their_own(frame, target, quick):
 @pytest.mark.parametrize(("rows", "widths"), [(1_999, [32]), (2_000, [64, 32])])
 def test_default_widths_go_by_the_rows(quick, rows, widths):
     x = np.random.default_rng(0).normal(size=(rows, 2))
-    model = SparseBNNRegressor(**{**quick, "hidden": None, "epochs": 1}).fit(x, x[:, 0])
+    model = SparseBNNRegressor(**{**quick, "hidden": None, "epochs": 1}).fit(x, 2 * x[:, 0])
     groups = model.result_.model.description.groups
     assert [group.size for group in groups if group.name.startswith("hidden")] == widths
 
@@ -356,6 +357,23 @@ def test_new_levels_are_the_mean_of_the_levels_and_said(regressor, frame):
     torch.testing.assert_close(x[0, places], levels[:, places].mean(0))
 
 
+def test_a_copy_of_the_target_and_a_category_by_hand_are_said(frame, target, quick):
+    ill = np.where(target > np.median(target), "ill", "ok")
+    coded = pd.get_dummies(frame["town"], prefix="town", dtype=float)
+    table = pd.concat([frame[["dose"]], coded], axis=1).assign(price=target, state=ill)
+    quick = {**quick, "epochs": 2}
+    second_bias = r"X: the columns 'town_a', 'town_b', 'town_c' are 0 or 1 and add up to 1"
+    for estimator, y, name in (
+        (SparseBNNRegressor(**quick), target, "price"),
+        (SparseBNNClassifier(**quick), ill, "state"),
+    ):
+        with pytest.warns(DataWarning) as warned:
+            estimator.fit(table, y)
+        copy, bias = (str(w.message) for w in warned if w.category is DataWarning)
+        assert f"X: the target 'y' equals '{name}' in every training row" in copy
+        assert re.match(second_bias, bias)
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_new_rows_need_no_column_that_was_left_out(regressor, frame, library):
     """``unit`` is the same in all rows, ``id`` numbers them: neither is in the network."""
@@ -421,7 +439,7 @@ def test_a_memory_mapped_array_is_read(tmp_path, quick):
     x = np.random.default_rng(0).normal(size=(40, 3))
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    fits = [SparseBNNRegressor(**quick).fit(values, x[:, 0]) for values in (mapped, x)]
+    fits = [SparseBNNRegressor(**quick).fit(values, 2 * x[:, 0]) for values in (mapped, x)]
     np.testing.assert_array_equal(*(fit.predict(x) for fit in fits))
 
 
@@ -434,7 +452,7 @@ class TestSeedsAndTargets:
         seeds = [np.random.RandomState(3), generator, generator]
         means = [
             SparseBNNRegressor(epochs=2, random_state=seed)
-            .fit(self.X, self.X[:, 0])
+            .fit(self.X, 2 * self.X[:, 0])
             .predict(self.X)
             for seed in seeds
         ]
