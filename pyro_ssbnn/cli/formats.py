@@ -43,14 +43,11 @@ def detect(source: str) -> Format:
     """
     if source in {f.value for f in EMBEDDED}:
         return Format(source)
-    path = Path(source)
+    from pyro_ssbnn.data.files import check_source
+
+    path = check_source(source, [f.value for f in EMBEDDED])
     if path.is_file():
         return Format.table
-    if not path.is_dir():
-        raise DataError(
-            f"{source}: expected 'digits', 'diabetes', or a file or folder; there is none of that name (looked from"
-            f" {Path.cwd()})."
-        )
     for format, patterns in _SIGNS.items():
         if any(any(path.glob(pattern)) for pattern in patterns):
             return format

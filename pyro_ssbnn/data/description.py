@@ -58,7 +58,7 @@ class ColumnChoice:
         """Raise :class:`DataError` for columns that are not there, or are said to be two things."""
         for option in ("columns", "drop", "categorical", "date"):
             given = list(getattr(self, option) or ())
-            table.require(given, f"{table.option(option, given)}: expected")
+            table.require(given, f" ({table.option(option, given)})")
         both = sorted(set(self.categorical) & set(self.date))
         if both:
             raise DataError(f"columns {listed(both)} cannot be both categories and dates.")
@@ -171,7 +171,7 @@ class TableDescription:
         if not len(table):
             raise DataError(f"{table.name}: expected at least one row, found none.")
         with problems.gathering():
-            table.require(self.names, "the model needs the columns")
+            table.require(self.names, ", which the model needs")
         for predictor in self.predictors if not problems.found else ():
             with problems.gathering():
                 column = table.column(predictor.name)

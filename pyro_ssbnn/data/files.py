@@ -2,9 +2,11 @@
 
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
-from pyro_ssbnn.data.wording import listed
+from pyro_ssbnn.data.wording import did_you_mean, listed
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.files.untrusted import GZIP, most_unpacked, unpacked
 
@@ -52,19 +54,39 @@ def _too_large(file: Path, packed: int, held: str) -> DataError:
 def check_file(path: str | Path) -> Path:
     """Return the file as a path; DataError when it is absent or a folder."""
     file = Path(path)
-    if not file.is_file():
-        kind = "this is a folder" if file.is_dir() else f"there is none (looked from {Path.cwd()})"
-        raise DataError(f"{file}: expected a file, {kind}.")
-    return file
+    if file.is_dir():
+        raise DataError(f"{file}: this is a folder. Give a file.")
+    return file if file.is_file() else _absent(file, "file")
 
 
 def check_folder(folder: str | Path) -> Path:
     """Return the folder as a path; DataError when it is absent or a file."""
     path = Path(folder)
-    if not path.is_dir():
-        kind = "this is a file" if path.exists() else f"there is none (looked from {Path.cwd()})"
-        raise DataError(f"{path}: expected a folder, {kind}.")
-    return path
+    if path.is_file():
+        raise DataError(f"{path}: this is a file. Give a folder.")
+    return path if path.is_dir() else _absent(path, "folder")
+
+
+def check_source(source: str, others: Sequence[str]) -> Path:
+    """Return a file or a folder as a path; DataError when there is neither.
+
+    :param others: what a source may be instead.
+    """
+    path = Path(source)
+    also = f", or give {' or '.join(map(repr, others))}"
+    found = path.is_file() or path.is_dir()
+    return path if found else _absent(path, "file or folder", also, others)
+
+
+def _absent(path: Path, kind: str, also: str = "", others: Sequence[str] = ()) -> NoReturn:
+    """Raise :class:`DataError` for a path at which there is nothing, with the nearest name that there is."""
+    beside = [*others]
+    with suppress(OSError):
+        beside += sorted(entry.name for entry in path.parent.iterdir())
+    raise DataError(
+        f"{path}: this {kind} does not exist (looked from {Path.cwd()}). Check name and folder{also}."
+        f"{did_you_mean(path.name, beside)}"
+    )
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path:

@@ -191,9 +191,9 @@ class Preprocessing:
 
         :raises DataError: for targets that are missing, or unlike those of the training rows.
         """
-        column = table.column(self.target_name)
-        column = column if self.class_names else column.parsed()
         try:
+            column = target_column(table, self.target_name)
+            column = column if self.class_names else column.parsed()
             y, _, _ = encode_target(column, self.task, table, self.class_names)
         except DataError as error:
             raise DataError(f"{table.name}: {error}") from error
@@ -278,13 +278,12 @@ def _target_of(data: Dataset) -> Column:
 
 def target_column(table: Table, target: str) -> Column:
     """The column to predict; raises :class:`DataError` when there is none of that name."""
-    hint = ""
-    if not any(name for name in table.names if not _is_number(name)):
-        hint = " The first line looks like data, not like names."
     try:
-        table.require([target])
+        table.require([target], " to predict")
     except DataError as error:
-        raise DataError(f"there is no target column {target!r}: {error}{hint}") from error
+        data = all(_is_number(name) for name in table.names)
+        hint = " The first line looks like data, not like names." if data else ""
+        raise DataError(f"{error}{hint}") from error
     return table.column(target)
 
 

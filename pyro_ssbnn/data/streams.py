@@ -22,7 +22,7 @@ from pyro_ssbnn.data.pieces import TableFiles
 from pyro_ssbnn.data.preprocessing import Preprocessing, target_column
 from pyro_ssbnn.data.survey import Survey
 from pyro_ssbnn.data.table import Table
-from pyro_ssbnn.data.wording import python_option
+from pyro_ssbnn.data.wording import Problems, python_option
 from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.rows.sampling import RowSample
 
@@ -175,9 +175,13 @@ class TableStream:
             table = replace(table, option=self.option)
             number = len(table)
             out = drawn.random(number) < self.fraction
-            if self.groups is not None:
-                out = self._groups_held_out(table)
-            target_column(table, self.target)
+            problems = Problems(table.name)
+            with problems.gathering():
+                target_column(table, self.target)
+            with problems.gathering():
+                if self.groups is not None:
+                    out = self._groups_held_out(table)
+            problems.tell()
             known = ~table.column(self.target).missing
             row = before + np.flatnonzero(known)
             before += number

@@ -85,14 +85,18 @@ class Table:
             self._read[name] = column_of(self.frame[name], name)
         return self._read[name]
 
-    def require(self, names: Sequence[str], what: str = "expected the columns") -> None:
-        """Raise :class:`DataError` unless all these columns are there."""
+    def require(self, names: Sequence[str], what: str = "") -> None:
+        """Raise :class:`DataError` unless all these columns are there.
+
+        :param what: they are, or who needs them; said after their names.
+        """
         absent = [name for name in names if name not in self.names]
         if absent:
+            none = "is no column" if len(absent) == 1 else "are no columns"
             others = [name for name in self.names if name not in names]
             raise DataError(
-                f"{what} {listed(names)}, and {listed(absent)} {'is' if len(absent) == 1 else 'are'} absent; the table"
-                f" has {listed(self.names, most=30)}.{did_you_mean(absent[0], others)}"
+                f"there {none} {listed(absent)}{what}; the columns are {listed(self.names, most=20)}."
+                f"{did_you_mean(absent[0], others)}"
             )
 
     def rows(self, indices: Sequence[int]) -> str:

@@ -136,7 +136,7 @@ def test_a_log_without_room_is_told_once(call, table, tmp_path):
         (("--log-file", "{folder}"), "--log-file {folder}: cannot be written"),
         (("--device", "cuda:7"), "device 'cuda:7'"),
         (("--test-fraction", "0.999"), "--test-fraction 0.999"),
-        (("--columns", "a,q"), "'q' is absent"),
+        (("--columns", "a,q"), "there is no column 'q' (--columns a,q); the columns are"),
         (("--inclusion", "2"), "strictly between 0 and 1"),
         (("--hidden", "1000000,1000000"), "GiB of memory"),
         (("--milestones", "-1"), "--milestones"),

@@ -46,7 +46,10 @@ def one_class(frame: pd.DataFrame) -> pd.DataFrame:
         ),
         (one_class, ("two classes", "'dear'")),
         (lambda frame: frame.head(1), ("expected at least two",)),
-        (lambda frame: frame.drop(columns="price"), ("no target column 'price'", "dose")),
+        (
+            lambda frame: frame.drop(columns="price"),
+            ("no column 'price' to predict; the columns are 'dose'",),
+        ),
         (lambda frame: frame.head(0), ("found none",)),
     ],
 )
@@ -114,7 +117,9 @@ def test_target_must_be_said_for_a_table_and_only_there(refused, table, tmp_path
 
 def test_unknown_sources(refused, tmp_path):
     message = refused("fit", tmp_path / "absent", "--out", tmp_path / "run")
-    assert "there is none of that name" in message
+    assert f"{tmp_path / 'absent'}: this file or folder does not exist" in message
+    assert "Check name and folder, or give 'digits' or 'diabetes'." in message
+    assert "Did you mean 'diabetes'?" in refused("fit", "diabetis", "--out", tmp_path / "run")
     (tmp_path / "empty").mkdir()
     message = refused("fit", tmp_path / "empty", "--out", tmp_path / "run")
     assert "no known layout" in message
@@ -198,15 +203,17 @@ def test_pruning_to_nothing(refused, table_run, tmp_path):
 def test_data_that_the_model_cannot_predict_from(refused, table_run, frame, tmp_path):
     new, out = tmp_path / "new.csv", tmp_path / "out.csv"
     frame.drop(columns="dose").to_csv(new, index=False)
-    assert "'dose'" in refused("predict", table_run, new, "--out", out)
+    message = refused("predict", table_run, new, "--out", out)
+    assert f"{new}: there is no column 'dose', which the model needs; the columns are" in message
     frame.assign(dose="much", age="old").to_csv(new, index=False)
     message = refused("predict", table_run, new, "--out", out)
     assert "2 problems" in message
     assert "'much' at line 2" in message
     assert "'old' at line 2" in message
     assert "'regression'" in refused("predict", table_run, "digits", "--out", out)
-    message = refused("predict", table_run, tmp_path / "absent.csv", "--out", out)
-    assert "there is none of that name" in message
+    message = refused("predict", table_run, tmp_path / "nwe.csv", "--out", out)
+    assert "nwe.csv: this file or folder does not exist" in message
+    assert "Did you mean 'new.csv'?" in message
     frame.to_csv(new, index=False)
     assert "--interval" in refused("predict", table_run, new, "--interval", 1, "--out", out)
 

@@ -212,7 +212,7 @@ def test_all_problems_are_told_at_once_in_the_words_of_the_surface():
         (
             {"drop": ["Age"]},
             DataError,
-            r"drop=\['Age'\]: expected 'Age'.*absent.*Did you mean 'age'",
+            r"no column 'Age' \(drop=\['Age'\]\); the columns are 'age', 'town'\. Did you mean 'age'",
         ),
         ({"categorical": "age", "date": "age"}, DataError, "cannot be both"),
         ({"drop": ["age", "town"]}, DataError, "expected predictors, found none"),
@@ -228,7 +228,9 @@ def test_new_rows_need_the_predictors_and_no_other_column():
     found = described({"one": 1.0, "id": range(N)})
     x = found.encode(Table.of({"town": ["a"], "age": [50.0], "note": ["!"]}))
     assert x.shape == (1, 4)
-    with pytest.raises(DataError, match=r"'age' is absent.*Did you mean 'Age'"):
+    with pytest.raises(
+        DataError, match=r"no column 'age', which the model needs; .*Did you mean 'Age'"
+    ):
         found.encode(Table.of({"town": ["a"], "Age": [50.0]}))
     with pytest.raises(DataError, match=r"'age': expected numbers, found text in 1 of 1 rows"):
         found.encode(Table.of({"town": ["a"], "age": ["old"]}))

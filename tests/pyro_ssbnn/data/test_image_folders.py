@@ -83,7 +83,7 @@ def test_one_class_is_none(grey):
     (grey / "a" / "7.png").unlink()
     with pytest.raises(DataError, match="at least two classes"):
         read_image_folder(grey)
-    with pytest.raises(DataError, match="expected a folder"):
+    with pytest.raises(DataError, match="this folder does not exist"):
         read_image_folder(grey / "nowhere")
 
 

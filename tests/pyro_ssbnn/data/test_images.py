@@ -87,7 +87,7 @@ def test_cut_and_damaged_gzip_is_refused(tmp_path):
 
 
 def test_idx_missing_empty_or_folder(tmp_path):
-    with pytest.raises(DataError, match="expected a file, there is none"):
+    with pytest.raises(DataError, match="absent: this file does not exist"):
         read_idx(tmp_path / "absent")
     with pytest.raises(DataError, match="this is a folder"):
         read_idx(tmp_path)
@@ -128,7 +128,7 @@ def test_idx_images_that_do_not_belong_together(tmp_path):
 def test_image_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"'train-images-idx3-ubyte\.gz', found an empty"):
         read_idx_images(tmp_path)
-    with pytest.raises(DataError, match="expected a folder, there is none"):
+    with pytest.raises(DataError, match="absent: this folder does not exist"):
         read_idx_images(tmp_path / "absent")
     with pytest.raises(DataError, match="'train', 'test', got 'valid'"):
         read_idx_images(tmp_path, "valid")

@@ -45,8 +45,8 @@ def test_columns_may_come_in_any_order_and_beside_others(numbers):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"names": ("a", "bb", "c")}, "'b' is absent.*Did you mean 'bb'"),
-        ({"x": X[:, :2], "names": ("a", "b")}, "'c' is absent"),
+        ({"names": ("a", "bb", "c")}, "no column 'b', which the model needs.*Did you mean 'bb'"),
+        ({"x": X[:, :2], "names": ("a", "b")}, "no column 'c', which the model needs"),
         ({"target": "u"}, "target 't', the new data have 'u'"),
         ({"y": [0, 1, 2, 3], "task": "count"}, "task 'regression'.*'count'"),
     ],
@@ -147,7 +147,7 @@ def test_a_stated_task_resolves_the_ambiguity():
     ("columns", "target", "task", "message"),
     [
         ({"t": ["a", None, "b", "a"]}, "t", None, r"missing in 1 rows \(row 1\)"),
-        ({}, "T", None, r"no target column 'T'.*'age', 'size', 't'\. Did you.*'t'"),
+        ({}, "T", None, r"no column 'T' to predict; .*'age', 'size', 't'\. Did you mean 't'\?"),
         ({"t": [0.5, 1.5, float("inf"), 2.5]}, "t", None, r"infinite.*\(row 2\)"),
         ({"t": ["a", "a", "a", "a"]}, "t", None, "two classes, but all 4 rows are 'a'"),
         ({"t": [3, 3, 3, 3]}, "t", "classification", "two classes, but all 4 rows are '3'"),
@@ -168,6 +168,11 @@ def test_a_target_that_cannot_be_used_is_refused(columns, target, task, message)
 
 def test_shape_and_names_are_checked():
     frame = pd.DataFrame({"a": [1.0, 2.0], "t": [0.5, 1.5]})
+    new = Table.of(frame[["a"]], name="new.csv")
+    with pytest.raises(
+        DataError, match=r"new\.csv: there is no column 't' to predict; the columns are"
+    ):
+        Preprocessing.fit(Table.of(frame), "t", "regression").encode_target(new)
     with pytest.raises(DataError, match="at least two rows, found 1"):
         Preprocessing.fit(Table.of(frame.head(1)), "t")
     with pytest.raises(DataError, match=r"beside the target 't', found none \(no other column\)"):

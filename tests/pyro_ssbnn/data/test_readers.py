@@ -81,8 +81,12 @@ def test_files_that_are_no_tables_are_refused_whole_and_in_pieces(tmp_path, cont
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
-    with pytest.raises(DataError, match=r"absent\.csv: expected a file, there is none"):
-        read_table(tmp_path / "absent.csv")
+    (tmp_path / "score.csv").touch()
+    absent = (
+        r"scroe\.csv: this file does not exist \(looked from /.*\)\. Check name and folder\. Did"
+    )
+    with pytest.raises(DataError, match=rf"{absent} you mean 'score\.csv'\?"):
+        read_table(tmp_path / "scroe.csv")
     with pytest.raises(DataError, match="this is a folder"):
         read_table(tmp_path)
 

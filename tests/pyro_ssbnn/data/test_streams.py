@@ -184,8 +184,12 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, frame):
             written(infinite, tmp_path, "parquet"), "y", choice=CHOICE, test_fraction=0
         ).preprocessing
     files = written(frame, tmp_path, "parquet")
-    with pytest.raises(errors.DataError, match="there is no target column 'z'"):
-        _ = TableStream(files, "z").preprocessing
+    for options in ({"target": "kin"}, {"target": "y", "groups": "kin"}):
+        with pytest.raises(
+            errors.DataError,
+            match=r"0\.parquet and 2 more: there is no column 'kin'.*mean 'kind'\?",
+        ):
+            _ = TableStream(files, **options).preprocessing
     frame.drop(columns="on").to_parquet(files[1])
     with pytest.raises(errors.DataError, match="'on' is only in one of them"):
         _ = TableStream(files, "y").preprocessing

@@ -84,7 +84,7 @@ def test_incomplete_folders(folder, tmp_path):
     (folder / "data.txt").unlink()
     with pytest.raises(DataError, match=r"expected a file called 'data\.txt'"):
         read_uci(folder)
-    with pytest.raises(DataError, match="expected a folder"):
+    with pytest.raises(DataError, match="this folder does not exist"):
         read_uci(tmp_path / "absent")
 
 
