@@ -78,6 +78,7 @@ def diagnose(
     from pyro_ssbnn import analysis
     from pyro_ssbnn.cli.sources import load_again
     from pyro_ssbnn.files.atomic import write_text
+    from pyro_ssbnn.results.checks import with_data_checks
 
     _, answer, preprocessing = folder.load_answer()
     data = load_again(config["source"], config["seed"])
@@ -95,6 +96,8 @@ def diagnose(
         progress=messages.is_terminal if progress is None else progress,
         n_jobs=jobs,
     )
+    metrics = folder.read_metrics() if folder.metrics_file.is_file() else None
+    report = with_data_checks(report, preprocessing, metrics)
     target = folder.diagnostics_file if out is None else out
     write_text(target, report.to_json())
     _print(report)

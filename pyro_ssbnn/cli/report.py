@@ -46,7 +46,7 @@ def report(
     messages.print("Looking at the fit ...", style="dim")
     checks = folder.read_checks()
     if checks is None and train is not None:
-        checks = _checked(result, train, test, config["seed"])
+        checks = _checked(folder, result, preprocessing, train, test, config["seed"])
     looked_at = [None if rows is None else rows.sample(LOOKED_AT) for rows in (train, test)]
     found = run_results(folder, config, result, preprocessing, looked_at[0], looked_at[1], checks)
     target = folder.report_file if out is None else out
@@ -120,12 +120,17 @@ def _rows(
 
 
 def _checked(
+    folder: RunFolder,
     result: Fit | Mixture,
+    preprocessing: Preprocessing,
     train: Encoded | EncodedRows,
     test: Encoded | EncodedRows | None,
     seed: int,
 ) -> Report:
     from pyro_ssbnn.analysis import diagnose
+    from pyro_ssbnn.results.checks import with_data_checks
 
     held_out = None if test is None else test.given
-    return diagnose(result, *train.given, held_out=held_out, seed=seed)
+    report = diagnose(result, *train.given, held_out=held_out, seed=seed)
+    metrics = folder.read_metrics() if folder.metrics_file.is_file() else None
+    return with_data_checks(report, preprocessing, metrics)

@@ -9,7 +9,7 @@ import pandas as pd
 from pyro_ssbnn.display import plain
 from pyro_ssbnn.results.results import Results
 
-__all__ = ["findings"]
+__all__ = ["best_simple", "findings"]
 
 _UNDECIDED = (0.2, 0.8)  # inclusion probabilities that say little
 _MOST = 6  # names in a sentence
@@ -80,13 +80,17 @@ def _predictions(results: Results) -> str:
 
 def _compared(simple: Mapping[str, Mapping[str, float]], score: str) -> str:
     """What the best of the simpler models has of a score that is better the higher it is."""
-    found = {
-        name: scores[score] for name, scores in simple.items() if scores.get(score) is not None
-    }
+    best = best_simple(simple, score)
+    return "" if best is None else f" ({best[1]}: {100 * simple[best[0]][score]:.0f} %)"
+
+
+def best_simple(simple: Mapping[str, Mapping[str, float]], score: str) -> tuple[str, str] | None:
+    """Name of the best of the simpler models by a score that is better the higher it is, and its name in words."""
+    found = {name: s[score] for name, s in simple.items() if s.get(score) is not None}
     if not found:
-        return ""
+        return None
     best = max(found, key=lambda name: found[name])
-    return f" ({_SIMPLE.get(best, best)}: {100 * found[best]:.0f} %)"
+    return best, _SIMPLE.get(best, best)
 
 
 def _size(results: Results) -> str:

@@ -89,3 +89,22 @@ def test_a_source_is_read_again_with_the_same_split():
     assert again.test is not None
     assert (again.train.x == first.train.x).all()
     assert (again.test.y == first.test.y).all()
+
+
+def test_diagnose_says_that_a_lasso_is_better_and_names_columns_with_gaps(
+    invoke, tiny, frame, tmp_path
+):
+    """Three epochs learn nothing of a linear function."""
+    data, run = tmp_path / "gaps.csv", tmp_path / "run"
+    frame.assign(age=frame["age"].where(frame.index % 9 > 0)).to_csv(data, index=False)
+    assert invoke("fit", data, "--target", "price", *tiny, "--out", run).exit_code == 0
+    result = invoke("diagnose", run, "--draws", 100, "--no-progress")
+    assert result.exit_code == 0, result.output
+    checks = {c["name"]: c for c in json.loads((run / "diagnostics.json").read_text())["checks"]}
+    metrics = RunFolder(run).read_metrics()
+    assert checks["simpler models"]["verdict"] == "warning"
+    assert checks["simpler models"]["values"]["simpler"] == metrics["baselines"]["lasso"]["r2"]
+    assert checks["simpler models"]["values"]["network"] == metrics["full"]["r2"]
+    assert checks["missing values"]["values"] == {"columns": ["age"]}
+    assert "simpler models" in result.output
+    assert "missing values" in result.output
