@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pyro_ssbnn.cli import options as o
-from pyro_ssbnn.cli.console import messages, results
+from pyro_ssbnn.cli.console import messages, print_table, results
 from pyro_ssbnn.cli.run_folder import RunFolder
 from pyro_ssbnn.cli.typed import check_suffix, numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["bench"]
 
@@ -51,7 +54,6 @@ def bench(
     folder.read_config()
     from pyro_ssbnn.analysis import pruning_latency
     from pyro_ssbnn.cli.pictures import draw_latency
-    from pyro_ssbnn.cli.tables import print_latency
     from pyro_ssbnn.files.atomic import write_text
 
     config, result, _ = folder.load()
@@ -71,5 +73,29 @@ def bench(
     picture = folder.plots / "latency.png" if out is None else out.with_suffix(".png")
     write_text(target, table.to_csv(index=False))
     draw_latency(table, picture)
-    print_latency(table)
+    _print(table)
     results.print(f"Written to [bold]{target}[/] and [bold]{picture}[/]", soft_wrap=True)
+
+
+def _print(table: pd.DataFrame) -> None:
+    """Print times of the forward pass, batch size by batch size."""
+    shown = table.set_index("network")
+    own = shown.index == shown["reference"]
+    shown["rows_per_second"] = shown["rows_per_second"].round().astype(int)
+    shown["speedup"] = shown["speedup"].map("{:.1f} x".format).mask(own, "1")
+    headers = {
+        "": "network",
+        "batch_size": "rows",
+        "median_ms": "ms",
+        "q10_ms": "10 %",
+        "q90_ms": "90 %",
+        "rows_per_second": "rows/s",
+        "speedup": "speed-up",
+    }
+    first = table.iloc[0]
+    threads = f"{first['threads']} CPU thread{'' if first['threads'] == 1 else 's'}"
+    note = (
+        f"{first['device']}, {first['dtype']}, {threads}; ms: median of a batch, with 10 and 90 % quantiles; speed-up:"
+        " mean against mean, draws against draws"
+    )
+    print_table("Latency of the forward pass", shown, headers, note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ __all__ = [
     "as_record",
     "print_error_control",
     "print_fits",
-    "print_latency",
     "print_layers",
     "print_metrics",
     "print_nodes",
@@ -44,15 +43,19 @@ _NODES = {
     "norm": "norm of weights",
     "selected": "selected",
 }
-_PREDICTORS = {
-    "": "predictor",
-    "inclusion": "inclusion",
-    "log_bayes_factor": "log Bayes factor",
-    "norm": "norm of weights",
-    "selected": "selected",
-}
+_PREDICTORS = {k: v for k, v in {**_NODES, "": "predictor"}.items() if k != "scale_50%"}
 _RANGE = {"lowest": "lowest", "highest": "highest"}
 _LINEAR = {"nonlinear": "nonlinear", "linear": "linear", "effect": "linear effect"}
+_WORDS = {
+    "inclusion": "posterior probability of being in the network",
+    "log Bayes factor": "evidence for that, the logarithm of posterior over prior odds",
+    "nonlinear": "inclusion by way of the hidden layers",
+    "linear": "inclusion of a linear term",
+    "linear effect": "mean weight of that term, of standardised numbers",
+    "slab scale": "standard deviation of the weights, posterior median",
+    "norm of weights": "size of their means",
+    "selected": "inclusion above 1/2",
+}
 _PROBABILITIES = ["inclusion", "lowest", "highest", "nonlinear", "linear"]
 # Of those in the network: removed ones have none.
 _OF_MEMBERS = ["scale_50%", "norm"]
@@ -114,6 +117,7 @@ def print_layers(guide: Guide | MixtureGuide) -> None:
     }
     headers = {name: told for name, told in headers.items() if not name or name in table}
     note = "active: inclusion above 1/2; expected, sd: of the number of active nodes under the posterior"
+    note = f"{note}; prior expected: before the data"
     print_table("Inclusion by layer", table, headers, note)
 
 
@@ -122,11 +126,20 @@ def print_nodes(guide: Guide, history: History, every: bool) -> None:
     if not guide.description.gated_layers:
         return
     table = inclusion_summary(guide, history=history)
+    said: set[str] = set()
     for group in guide.description.gated_layers:
         nodes = _likeliest_first(table[table["group"] == group.name])
-        print_table(
-            f"Nodes of {group.name}, likeliest first", *_shown(nodes, every, TOP_NODES, _NODES)
-        )
+        shown, headers, note = _shown(nodes, every, TOP_NODES, _NODES)
+        print_table(f"Nodes of {group.name}, likeliest first", shown, headers, note)
+        said |= {*headers.values()}
+    _explain(said)
+
+
+def _explain(headers: Iterable[str]) -> None:
+    """Say below a table what its headers mean."""
+    told = [f"{word}: {meaning}" for word, meaning in _WORDS.items() if word in headers]
+    if told:
+        results.print("; ".join(told), style="dim", markup=False)
 
 
 def _likeliest_first(table: pd.DataFrame) -> pd.DataFrame:
@@ -188,7 +201,9 @@ def print_predictors(guide: Guide | MixtureGuide, history: History, every: bool)
             "Predictors by size (no gates: fit with --input-gates)",
             {name: _PREDICTORS[name] for name in ("", "norm")},
         )
-    print_table(title, *_shown(table, every, TOP_PREDICTORS, headers))
+    shown, headers, note = _shown(table, every, TOP_PREDICTORS, headers)
+    print_table(title, shown, headers, note)
+    _explain({*headers.values()} - {*(_NODES.values() if guide.description.gated_layers else ())})
     if inputs.name in getattr(guide, "coupled", ()):
         print_credible_sets(guide, every)
 
@@ -255,6 +270,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     if "pruned" in metrics:
         columns["pruned"] = metrics["pruned"]
     print_scores(title, columns)
+    if "pruned" in columns:
+        results.print("pruned: the active nodes alone, at their mean weights", style="dim")
     if metrics.get("baselines"):
         print_scores("Simpler models on the same rows", metrics["baselines"])
 
@@ -280,27 +297,3 @@ def print_pruning(report: pd.DataFrame, rule: str) -> None:
         headers,
         f"rule: {rule}; multiply-adds per row, biases counted",
     )
-
-
-def print_latency(table: pd.DataFrame) -> None:
-    """Print times of the forward pass, batch size by batch size."""
-    shown = table.set_index("network")
-    own = shown.index == shown["reference"]
-    shown["rows_per_second"] = shown["rows_per_second"].round().astype(int)
-    shown["speedup"] = shown["speedup"].map("{:.1f} x".format).mask(own, "1")
-    headers = {
-        "": "network",
-        "batch_size": "rows",
-        "median_ms": "ms",
-        "q10_ms": "10 %",
-        "q90_ms": "90 %",
-        "rows_per_second": "rows/s",
-        "speedup": "speed-up",
-    }
-    first = table.iloc[0]
-    threads = f"{first['threads']} CPU thread{'' if first['threads'] == 1 else 's'}"
-    note = (
-        f"{first['device']}, {first['dtype']}, {threads}; ms: median of a batch, with 10 and 90 % quantiles; speed-up:"
-        " mean against mean, draws against draws"
-    )
-    print_table("Latency of the forward pass", shown, headers, note)

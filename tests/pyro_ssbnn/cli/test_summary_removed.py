@@ -1,6 +1,7 @@
 """``pyro-ssbnn summary``: members removed during training say so, and show no numbers that mean nothing."""
 
 import math
+import re
 
 import torch
 
@@ -27,6 +28,14 @@ def test_removed_nodes_stand_last_with_the_epoch_they_left_at(capsys, monkeypatc
     assert all(cells[0][:6])
     assert "nan" not in printed
     assert "inf" not in printed
+
+
+def test_every_header_is_explained_once(invoke, table_run):
+    """Below the tables; what the scores mean stands in their own column."""
+    told = " ".join(invoke("summary", table_run).output.split())
+    nodes = ("inclusion", "log Bayes factor", "slab scale", "norm of weights", "selected")
+    for word in (*nodes, "nonlinear", "linear", "linear effect", "prior expected", "pruned"):
+        assert len(re.findall(rf"(?<!\w){word}: \w", told)) == 1, word
 
 
 def test_predictors_with_linear_terms_fit_a_terminal(invoke, table_run):
