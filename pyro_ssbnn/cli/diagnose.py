@@ -81,6 +81,7 @@ def diagnose(
     from pyro_ssbnn.results.checks import with_data_checks
 
     _, answer, preprocessing = folder.load_answer()
+    metrics = folder.read_metrics() if folder.metrics_file.is_file() else None
     data = load_again(config["source"], config["seed"])
     train, test = data.encoded(preprocessing, folder.data)
     messages.print("Drawing from the posterior, checking ...", style="dim")
@@ -96,7 +97,6 @@ def diagnose(
         progress=messages.is_terminal if progress is None else progress,
         n_jobs=jobs,
     )
-    metrics = folder.read_metrics() if folder.metrics_file.is_file() else None
     report = with_data_checks(report, preprocessing, metrics)
     target = folder.diagnostics_file if out is None else out
     write_text(target, report.to_json())

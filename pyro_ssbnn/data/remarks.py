@@ -80,10 +80,11 @@ def one_hot(table: Table, names: Sequence[str]) -> list[list[str]]:
     total = np.r_[0.0, hits.sum(0).cumsum()]  # of the columns before
     found, first = [], 0
     while first < len(columns):
-        # Every column has ones: as many as there are rows in one way at most.
-        end = int(np.searchsorted(total, total[first] + len(table)))
-        part = hits[:, first:end]
-        if end < len(total) and end > first + 1 and (part.sum(1) == 1).all():
+        # Every column has ones, so that no two ends give as many as there are rows.
+        ones = total[first] + len(table)
+        end = int(np.searchsorted(total, ones))
+        many = first + 1 < end < len(total) and total[end] == ones
+        if many and (hits[:, first:end].sum(1) == 1).all():
             found.append([c.name for c in columns[first:end]])
             first = end
         else:

@@ -42,7 +42,8 @@ def _simpler_models(metrics: Mapping[str, Any]) -> list[Check]:
     if score == "accuracy":
         has = f"is right in {100 * other:.1f} % of them, the network in {100 * own:.1f} %"
         error = math.sqrt((own * (1 - own) + other * (1 - other)) / number)
-        apart, serious = other - own, (full["nll"] or math.inf) - simple[name]["nll"] >= SERIOUS
+        nats = [s["nll"] if s.get("nll") is not None else math.inf for s in (full, simple[name])]
+        apart, serious = other - own, nats[0] - nats[1] >= SERIOUS
     else:
         has = f"has an R^2 of {other:.3f}, the network {own:.3f}"
         error = 1 / math.sqrt(number)  # of the logarithm below, for Normal errors, at most

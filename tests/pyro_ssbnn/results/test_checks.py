@@ -46,16 +46,18 @@ def test_a_lasso_warns_from_the_scale_ratio_and_three_standard_errors_on():
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "nll", "number", "expected"),
+    ("accuracy", "nll", "number", "own", "expected"),
     [
-        (0.9, 0.3, 400, "warning"),
-        (0.9, 0.3, 40, "note"),  # 0.1 apart, 3 standard errors are 0.21
-        (0.9, 0.55, 400, "note"),
-        (0.8, 0.3, 400, "ok"),
+        (0.9, 0.3, 400, 0.6, "warning"),
+        (0.9, 0.3, 40, 0.6, "note"),  # 0.1 apart, 3 standard errors are 0.21
+        (0.9, 0.55, 400, 0.6, "note"),
+        (0.8, 0.3, 400, 0.6, "ok"),
+        (0.9, 0.3, 400, None, "warning"),  # not finite
+        (0.9, 0.0, 400, 0.05, "note"),
     ],
 )
-def test_classes_are_told_by_accuracy_and_nats(accuracy, nll, number, expected):
-    metrics = {"full": {"accuracy": 0.8, "nll": 0.6}, "number_of_rows": number, "rows": "test"}
+def test_classes_are_told_by_accuracy_and_nats(accuracy, nll, number, own, expected):
+    metrics = {"full": {"accuracy": 0.8, "nll": own}, "number_of_rows": number, "rows": "test"}
     metrics["baselines"] = {"logistic": {"accuracy": accuracy, "nll": nll}}
     assert with_data_checks(OWN, prepared(), metrics)["simpler models"].verdict == expected
 
