@@ -101,6 +101,7 @@ def test_a_network_is_fitted_and_predicts_new_rows(tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*levels that the training:pyro_ssbnn.errors.DataWarning")
 @pytest.mark.parametrize("name", FITS)
 def test_fits_and_predicts_from_one_command(invoke, tiny, tmp_path, name):
     data, run = tmp_path / "raw.csv", tmp_path / "run"
