@@ -31,4 +31,5 @@ from .netcdf import read_netcdf as read_netcdf
 from .netcdf import write_netcdf as write_netcdf
 from .norms import predictor_norms as predictor_norms
 from .norms import slab_norms as slab_norms
+from .predictor_law import predictor_law as predictor_law
 from .scales import slab_scale_quantiles as slab_scale_quantiles

@@ -90,6 +90,8 @@ from .analysis import inclusion_summary as inclusion_summary
 from .analysis import layer_summary as layer_summary
 from .analysis import error_control_summary as error_control_summary
 from .analysis import credible_set_summary as credible_set_summary
+from .analysis import predictor_law as predictor_law
+from .selection import PredictorLaw as PredictorLaw
 from .analysis import slab_scale_quantiles as slab_scale_quantiles
 from .analysis import predictor_norms as predictor_norms
 from .analysis import slab_norms as slab_norms

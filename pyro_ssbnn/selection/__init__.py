@@ -7,11 +7,13 @@ from pyro_ssbnn.selection.error_control import (
     select_fdr,
 )
 from pyro_ssbnn.selection.joint import CredibleSet, credible_sets, set_inclusion
+from pyro_ssbnn.selection.predictor_law import PredictorLaw
 from pyro_ssbnn.selection.pruning import Pruning, prune
 from pyro_ssbnn.selection.rules import Selection, select
 
 __all__ = [
     "CredibleSet",
+    "PredictorLaw",
     "Pruning",
     "Selection",
     "credible_sets",

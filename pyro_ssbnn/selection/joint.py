@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +30,7 @@ from pyro_ssbnn.distributions import BlockGate, CoupledGate
 from pyro_ssbnn.distributions.blocks import gates_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
+from pyro_ssbnn.selection.predictor_law import GateTable, PredictorLaw
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.guide import Guide
 
@@ -44,20 +44,6 @@ __all__ = [
 ]
 
 _ROUNDING = 1e-9  # of a sum of probabilities
-
-
-class GateTable(NamedTuple):
-    """Law of some gates that is independent of all others, given a cell of the slab scale where there are several.
-
-    :param members: places of the gates in their group, ``[k]``, ascending.
-    :param sets: assignments, ``[S]``, int64 on the CPU: bit i is one where gate i is open. All :math:`2^k`
-        ascending, or, of more than fourteen gates, those that have a probability.
-    :param probability: of each, ``[S]``, float64 on the CPU.
-    """
-
-    members: tuple[int, ...]
-    sets: Tensor
-    probability: Tensor
 
 
 @dataclass(frozen=True)
@@ -81,13 +67,15 @@ class CredibleSet:
         return _logit(self.probability) - _logit(self.prior_probability)
 
 
-def cells_of_gates(guide: Guide, name: str) -> list[tuple[float, list[GateTable]]]:
+def cells_of_gates(guide: Guide | PredictorLaw, name: str) -> list[tuple[float, list[GateTable]]]:
     """Laws of a gated group's gates, block by block, in each cell of the slab scale, and the cells' probabilities.
 
     Independent gates are blocks of one. A guide whose gates do not depend on the slab scale has one cell.
 
     :raises ConfigurationError: for an unknown group, or one without gates.
     """
+    if isinstance(guide, PredictorLaw):
+        return [(1.0, guide.tables(name))]
     logits = guide.inclusion_logits(name)
     law = guide.gate_law(name) if name in getattr(guide, "coupled", ()) else None  # type: ignore[attr-defined]
     if isinstance(law, BlockGate):
@@ -109,7 +97,7 @@ def cells_of_gates(guide: Guide, name: str) -> list[tuple[float, list[GateTable]
     return [(1.0, [GateTable((member,), sets, pair) for member, pair in enumerate(pairs)])]
 
 
-def gate_tables(guide: Guide, name: str) -> list[GateTable]:
+def gate_tables(guide: Guide | PredictorLaw, name: str) -> list[GateTable]:
     """Laws of a gated group's blocks of gates, each over all cells; see :func:`cells_of_gates`.
 
     :raises ConfigurationError: for an unknown group, or one without gates.
@@ -128,7 +116,7 @@ def gate_tables(guide: Guide, name: str) -> list[GateTable]:
 
 
 def set_inclusion(
-    guide: Guide | MixtureGuide, members: Sequence[int | str], group: str = "input"
+    guide: Guide | MixtureGuide | PredictorLaw, members: Sequence[int | str], group: str = "input"
 ) -> float:
     """Probability that at least one of these members is in the network; of a mixture the average of its fits'.
 
@@ -144,7 +132,7 @@ def set_inclusion(
 
 
 def credible_sets(
-    guide: Guide, probability: float = 0.95, group: str = "input"
+    guide: Guide | PredictorLaw, probability: float = 0.95, group: str = "input"
 ) -> list[CredibleSet]:
     """Smallest disjoint sets of members of which one at least is in the network; see the module.
 
@@ -237,7 +225,7 @@ def _none_of(table: GateTable) -> Tensor:
     return below.flip(0).clamp(0, 1)  # at the complement of S
 
 
-def _indices(guide: Guide, members: Sequence[int | str], name: str) -> set[int]:
+def _indices(guide: Guide | PredictorLaw, members: Sequence[int | str], name: str) -> set[int]:
     group: GateGroup = guide.description[name]
     names = list(getattr(group, "names", ()))
     chosen = set()
