@@ -36,8 +36,9 @@ from pyro_ssbnn.posterior.networks import log_likelihood
 
 __all__ = ["Mode", "SetEvidence"]
 
-_STEPS = 30
+_STEPS = 100
 _TRIES = 8
+_LEAST = 1e-4  # damping, as a share of the curvature
 _STILL = 1e-3  # nats
 _EARLY = 3  # steps after which a hopeless set is given up
 _LATENT_DRAWS = 64
@@ -90,7 +91,7 @@ class SetEvidence:
         network = self.network
         masks = network.masks(columns, linear)
         precision = network.flat(network.precision, masks)
-        at, damping = network.flat(start, masks), 1e-3
+        at, damping = network.flat(start, masks), 10 * _LEAST
         score = self._score(at, masks, precision)
         for step in range(_STEPS):
             f, by_weights, _ = network.jacobian(network.shaped(at, masks), self.x, masks)
@@ -106,9 +107,9 @@ class SetEvidence:
                 move = torch.linalg.solve(matrix, gradient)
                 new = self._score(at + move, masks, precision)
                 if new > score:
-                    at, score, damping = at + move, new, max(damping / 5, 1e-8)
+                    at, score, damping = at + move, new, max(damping / 10, _LEAST)
                     break
-                damping *= 5
+                damping *= 10
             if score - before < _STILL:
                 break
         f, by_weights, _ = network.jacobian(network.shaped(at, masks), self.x, masks)

@@ -120,7 +120,7 @@ class PredictorLaw:
         gates, inclusion = self.gates(name), self.inclusion()[name]
         undecided = torch.minimum(inclusion, 1 - inclusion)
         rank = undecided.masked_fill(undecided <= _NEVER, -1.0)
-        places = rank.topk(min(_TOGETHER, int((rank >= 0).sum()))).indices.sort().values
+        places = rank.topk(min(_TOGETHER, int((rank >= 0).sum()))).indices.sort()[0]
         if name in self.apart:
             places = places[:0]
         tables = []

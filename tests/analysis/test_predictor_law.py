@@ -1,0 +1,243 @@
+"""The joint law of a perceptron's predictors: rivals share, tables agree with sets, nothing else changes."""
+
+import itertools
+import math
+import warnings
+
+import pytest
+import torch
+
+import pyro_ssbnn as ss
+from pyro_ssbnn.analysis.laplace import SetEvidence
+from pyro_ssbnn.analysis.open_perceptron import OpenPerceptron
+from pyro_ssbnn.errors import ConfigurationError, DataError
+
+RIVALS = ss.TrainingOptions(epochs=150, dtype="float64", seed=1)
+
+
+def curve(x, sd=0.3):
+    return torch.sin(2 * x) + sd * torch.randn_like(x)
+
+
+def network(p, **options):
+    return ss.MLP(
+        p,
+        [6],
+        prior=ss.SSIG(inclusion=0.5),
+        likelihood=ss.GaussianLikelihood(),
+        **{"input_inclusion": 0.3, **options},
+    )
+
+
+def fitted(net, x, y, options=RIVALS):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ss.fit(net, x, y, options, progress=False)
+
+
+@pytest.fixture(scope="module")
+def rivals():
+    """One curve of a predictor that stands there twice, and four that do nothing."""
+    torch.manual_seed(0)
+    x = torch.randn(150, 6).double()
+    x[:, 1] = x[:, 0]
+    y = curve(x[:, 0])
+    return fitted(network(6, input_names=list("abcdef")), x, y), x, y
+
+
+@pytest.fixture(scope="module")
+def law(rivals):
+    return ss.predictor_law(*rivals)
+
+
+class TestRivals:
+    def test_of_two_that_say_the_same_each_has_half(self, law):
+        inclusion = law.inclusion()["input"]
+        assert float(inclusion[0]) == pytest.approx(float(inclusion[1]), abs=0.02)
+        assert 0.45 < float(inclusion[0]) < 0.75
+        assert float(inclusion[2:].max()) < 0.15
+
+    def test_one_of_them_is_in_for_sure(self, law):
+        assert ss.set_inclusion(law, ["a", "b"]) > 0.999
+        sets = ss.credible_sets(law)
+        assert [one.members for one in sets] == [(0, 1)]
+        assert ss.credible_set_summary(law)["members"].tolist() in ([("a", "b")], [("b", "a")])
+
+    def test_the_guide_is_sure_of_one(self, rivals, law):
+        guide = rivals[0].guide.inclusion()["input"]
+        assert float((guide[:2] > 0.95).sum()) >= 1
+        torch.testing.assert_close(law.fitted["input"], guide.double())
+
+
+class TestSearch:
+    def test_it_finds_what_all_sets_say(self, rivals, law):
+        fit, x, y = rivals
+        open = OpenPerceptron(fit)
+        evidence = SetEvidence(fit, open, x, y, 1.0)
+        none, scores, table = torch.zeros(0, dtype=torch.bool), [], []
+        for gates in itertools.product([False, True], repeat=6):
+            mask = torch.tensor(gates)
+            # As the search does, from what the fit has: the twin in place of the one that is in.
+            scores.append(_score(fit, open, evidence, x, mask, none))
+            table.append(mask.double())
+        exact = torch.tensor(scores, dtype=torch.float64).softmax(0) @ torch.stack(table)
+        torch.testing.assert_close(law.inclusion()["input"], exact, rtol=0, atol=0.02)
+
+    def test_fewer_modes_are_found_where_fewer_are_asked_for(self, rivals):
+        few = ss.predictor_law(*rivals, most=1)
+        # The fit's own set, and those of one member more.
+        assert len(few.sets) <= 7
+
+    def test_prior_odds_are_heeded(self, rivals):
+        """Sets of predictors that change nothing: the prior's odds, and Occam's factor, which does not depend on it."""
+        fit, x, y = rivals
+        law = ss.predictor_law(fit, x, y)
+        description = fit.model.description
+        assert description.inputs.inclusion == 0.3
+        ratio = {}
+        for one, value in zip(law.sets, law.probability.log().tolist(), strict=True):
+            ratio[frozenset(one)] = value
+        base = max(ratio, key=ratio.get)
+        prior = {
+            len(one): len(one) * math.log(0.3) + (6 - len(one)) * math.log(0.7) for one in ratio
+        }
+        wider = [one for one in ratio if base < one and len(one) == len(base) + 1]
+        assert wider
+        assert all(ratio[one] - ratio[base] < prior[len(base)] for one in wider)
+
+    def test_rows_are_drawn_where_there_are_more(self, rivals):
+        fit, x, y = rivals
+        part = ss.predictor_law(fit, x, y, max_rows=100, seed=3)
+        again = ss.predictor_law(fit, x, y, max_rows=100, seed=3)
+        torch.testing.assert_close(part.probability, again.probability, rtol=0, atol=0)
+        assert ss.set_inclusion(part, ["a", "b"]) > 0.99
+
+    def test_sets_come_most_probable_first_and_add_up(self, law):
+        assert float(law.probability.sum()) == pytest.approx(1.0, abs=1e-12)
+        assert bool((law.probability.diff() <= 0).all())
+        assert len(set(law.sets)) == len(law.sets)
+
+
+def _score(fit, open, evidence, x, mask, none):
+    from dataclasses import replace
+
+    from pyro_ssbnn.analysis.predictor_law import _explained
+
+    fitted = fit.guide.inclusion()["input"] > 0.5
+    first = open.mean.layers[0]
+    weights, bias = _explained(first[:, :-1].mT, fitted, mask, x, first[:, -1])
+    start = replace(
+        open.mean, layers=(torch.cat([weights.mT, bias.unsqueeze(-1)], 1), *open.mean.layers[1:])
+    )
+    prior = fit.model.description.inputs.log_prior(mask.double())
+    return evidence.mode(start, mask, none, -math.inf).evidence + float(prior)
+
+
+class TestLaw:
+    def test_tables_and_sets_say_the_same(self, law):
+        gates = law.gates("input")
+        for chosen in ([0], [1, 2], [0, 1, 5]):
+            direct = float(law.probability[gates[:, chosen].any(1)].sum())
+            assert ss.set_inclusion(law, chosen) == pytest.approx(direct, abs=1e-9)
+        tables = law.tables("input")
+        assert sorted(m for table in tables for m in table.members) == list(range(6))
+
+    def test_select_takes_its_inclusion(self, law):
+        assert ss.select_fdr(law.inclusion(), level=0.1).counts["input"] <= 2
+
+    def test_summary_has_both_laws(self, rivals, law):
+        table = law.summary()
+        assert list(table.index) == list("abcdef")
+        assert table["inclusion"].to_numpy() == pytest.approx(law.inclusion()["input"].numpy())
+        assert table["fitted"].to_numpy() == pytest.approx(
+            rivals[0].guide.inclusion()["input"].numpy()
+        )
+        assert table["prior_inclusion"].to_numpy() == pytest.approx(0.3)
+        assert "PredictorLaw of 6 predictors" in repr(law)
+
+    def test_linear_terms_have_gates_of_their_own(self):
+        torch.manual_seed(1)
+        x = torch.randn(150, 3).double()
+        y = x[:, 0] + curve(x[:, 1])
+        fit = fitted(network(3, linear=True), x, y)
+        table = ss.predictor_law(fit, x, y).summary()
+        assert table.loc["x1", "linear"] > 0.95
+        assert table.loc["x2", "nonlinear"] > 0.95
+        assert (table[["inclusion"]].to_numpy()[:2] > 0.99).all()
+        assert table.loc["x3", "inclusion"] < 0.3
+
+    def test_a_beta_prior_is_that_of_all_gates_together(self):
+        torch.manual_seed(2)
+        x = torch.randn(120, 4).double()
+        y = curve(x[:, 0])
+        fit = fitted(network(4, input_inclusion=ss.BetaInclusion(1, 4)), x, y)
+        law = ss.predictor_law(fit, x, y)
+        assert float(law.inclusion()["input"][0]) > 0.99
+        assert float(law.inclusion()["input"][1:].max()) < 0.3
+
+    def test_unknown_groups_are_refused(self, law):
+        with pytest.raises(ConfigurationError, match="a law of \\['input'\\]; got 'hidden1'"):
+            law.tables("hidden1")
+
+    def test_sets_must_be_of_the_network(self, law):
+        with pytest.raises(ConfigurationError, match="input has no member 9"):
+            ss.PredictorLaw(law.description, ((("input", 9),),), torch.ones(1), {}, law.fitted)
+        with pytest.raises(ConfigurationError, match="one probability a set"):
+            ss.PredictorLaw(law.description, (), torch.ones(1), {}, law.fitted)
+
+
+def test_nothing_else_changes(rivals):
+    fit, x, y = rivals
+    before = {name: value.clone() for name, value in fit.guide.state_dict().items()}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    ss.predictor_law(fit, x, y, max_rows=80)
+    assert torch.equal(torch.rand(3), expected)
+    after = fit.guide.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_float32_fits_have_the_same_law(rivals):
+    _, x, y = rivals
+    fit = fitted(network(6), x.float(), y.float(), ss.TrainingOptions(epochs=150, seed=1))
+    law = ss.predictor_law(fit, x.float(), y.float())
+    assert law.probability.dtype == torch.float64
+    inclusion = law.inclusion()["input"]
+    assert float(inclusion[0]) == pytest.approx(float(inclusion[1]), abs=0.02)
+    assert ss.set_inclusion(law, [0, 1]) > 0.999
+
+
+class TestRefused:
+    def test_a_network_without_hidden_layers_has_its_law_in_the_guide(self):
+        x, y = torch.randn(30, 2), torch.randn(30)
+        net = ss.MLP(
+            2,
+            [],
+            prior=ss.SSIG(inclusion=0.5),
+            likelihood=ss.GaussianLikelihood(),
+            input_inclusion=0.5,
+        )
+        fit = fitted(net, x, y, ss.TrainingOptions(epochs=1))
+        with pytest.raises(ConfigurationError, match="own guide has the joint law"):
+            ss.predictor_law(fit, x, y)
+
+    def test_predictors_without_gates(self):
+        x, y = torch.randn(30, 2), torch.randn(30)
+        fit = fitted(network(2, input_inclusion=None), x, y, ss.TrainingOptions(epochs=1))
+        with pytest.raises(ConfigurationError, match="carry no gates; give input_inclusion"):
+            ss.predictor_law(fit, x, y)
+
+    def test_other_rows(self, rivals):
+        fit, x, y = rivals
+        with pytest.raises(DataError):
+            ss.predictor_law(fit, x[:, :3], y)
+
+    def test_what_is_no_fit(self, rivals):
+        with pytest.raises(ConfigurationError, match="fit must be what fit returned"):
+            ss.predictor_law(rivals[0].guide, rivals[1], rivals[2])
+
+    @pytest.mark.parametrize("option", [{"most": 0}, {"max_rows": 0}])
+    def test_numbers_below_one(self, rivals, option):
+        with pytest.raises(ConfigurationError, match="at least 1"):
+            ss.predictor_law(*rivals, **option)
