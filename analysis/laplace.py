@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -177,7 +177,7 @@ class SetEvidence:
 
     def _residuals(self, f: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rate and shape of the noise's InverseGamma posterior, ``[K]``, residuals ``[N, K]`` and weights ``[N]``."""
-        likelihood = self._model.likelihood
+        likelihood: Any = self._model.likelihood
         f, target, weight = likelihood.unpacked(f, self._y)
         residuals = target.reshape(f.shape) - f
         weight = torch.ones(len(f), dtype=f.dtype) if weight is None else weight

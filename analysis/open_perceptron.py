@@ -134,7 +134,9 @@ class OpenPerceptron:
         delta = torch.eye(f.shape[1], dtype=f.dtype).expand(len(x), -1, -1)
         columns = []
         for place in reversed(range(len(weights.layers))):
-            there = masks[place].any(0) if place == 0 else masks[place].new_ones(read[place].shape[1])
+            there = (
+                masks[place].any(0) if place == 0 else masks[place].new_ones(read[place].shape[1])
+            )
             part = delta.unsqueeze(-1) * read[place][:, None, None, there]
             columns.append(part.flatten(2))
             if place:

@@ -30,13 +30,16 @@ from pyro_ssbnn.inference.correlated_blocks import correlations
 from pyro_ssbnn.inference.guards import check_data
 from pyro_ssbnn.inference.training_rows import require_in_memory
 from pyro_ssbnn.isolation import isolated
+from pyro_ssbnn.models import MLP
 from pyro_ssbnn.selection.predictor_law import PredictorLaw
+from pyro_ssbnn.structure.network import Network
 
-__all__ = ["predictor_law"]
+__all__ = ["has_predictor_law", "predictor_law", "weighed"]
 
 _CORRELATED = 0.5  # least absolute correlation of a predictor that is tried in the place of another
 _MATTERS = 6.0  # nats below the best set, up to which neighbours are looked at
 _HOPELESS = 20.0  # nats below it, from which a mode is not found exactly
+_MOST, _ROWS = 300, 20_000
 _NUMBERS = 2**26  # of the outputs' derivatives, held at a time
 
 Member = tuple[str, int]
@@ -44,7 +47,7 @@ Members = frozenset[Member]
 
 
 def predictor_law(
-    fit: Fit, x: Tensor, y: Tensor, *, most: int = 300, max_rows: int = 20_000, seed: int = 0
+    fit: Fit, x: Tensor, y: Tensor, *, most: int = _MOST, max_rows: int = _ROWS, seed: int = 0
 ) -> PredictorLaw:
     """Weigh sets of predictors against each other around a fit; see the module.
 
@@ -59,7 +62,7 @@ def predictor_law(
     :param most: sets whose mode is found.
     :param max_rows: of more rows so many are drawn, and each stands for its share of all.
     :param seed: of that draw; the caller's random state is left untouched.
-    :raises ConfigurationError: for another network, or predictors without gates.
+    :raises ConfigurationError: for another network, predictors without gates, or another number of rows.
     :raises DataError: for data that do not fit the network.
     """
     check_that("predictor_law", "fit", fit, isinstance(fit, Fit), "what fit returned")
@@ -71,13 +74,29 @@ def predictor_law(
         raise ConfigurationError(
             "predictor_law: the predictors of this network carry no gates; give input_inclusion."
         )
+    if len(x) != fit.num_data:
+        raise ConfigurationError(
+            f"predictor_law: the fit was to {fit.num_data:,} rows, x has {len(x):,}; give the rows that were fitted to."
+        )
+    return weighed(fit, x, y, most, max_rows, seed)
+
+
+def has_predictor_law(model: Network) -> bool:
+    """Whether a network is one that :func:`predictor_law` takes."""
+    return isinstance(model, MLP) and bool(model.hidden) and model.description.inputs.gated
+
+
+def weighed(
+    fit: Fit, x: Tensor, y: Tensor, most: int = _MOST, max_rows: int = _ROWS, seed: int = 0
+) -> PredictorLaw:
+    """The same for rows that are known to fit, all or a sample of those fitted to."""
     with isolated(seed, next(fit.guide.parameters())), torch.no_grad():
         network = OpenPerceptron(fit)
         weights = sum(layer.numel() for layer in network.mean.layers)
-        rows = min(max_rows, max(1, _NUMBERS // max(1, weights * fit.model.description.num_outputs)))
+        rows = min(max_rows, max(1, _NUMBERS // (weights * fit.model.description.num_outputs)))
         kept = torch.randperm(len(x))[:rows] if len(x) > rows else torch.arange(len(x))
         part = x[kept.to(x.device)].cpu().double(), y[kept.to(y.device)].cpu()
-        evidence = SetEvidence(fit, network, *part, share=len(x) / len(kept))
+        evidence = SetEvidence(fit, network, *part, share=fit.num_data / len(kept))
         return _Search(fit, network, evidence).run(most)
 
 
@@ -97,9 +116,7 @@ class _Search:
         self.moving = [name for name in self.groups if name not in self.apart]
         owners = inputs.columns.owners.cpu()
         self.columns = {
-            (name, index): owners == index
-            for name in self.moving
-            for index in range(inputs.size)
+            (name, index): owners == index for name in self.moving for index in range(inputs.size)
         }
         self.near = correlations(self.x, inputs.columns) >= _CORRELATED
         self.scores: dict[Members, float] = {}
@@ -219,5 +236,3 @@ def _explained(
         out[columns] += found[:-1]
         bias = bias + found[-1]
     return out, bias
-
-

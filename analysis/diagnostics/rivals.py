@@ -1,8 +1,11 @@
-r"""Could another predictor stand in for one that was selected? Both branches of a swap, without a new fit.
+r"""Could another predictor stand in for one that was selected?
 
 Where gates are independent under the guide, it settles on one of several predictors that say the same, and is as sure
-of it as of any other. For a predictor j that is in and a rival k that is not, x_j is put in terms of x_k by least
-squares, which is to give k the weights of j,
+of it as of any other. Of a perceptron with hidden layers the joint law of the predictors
+(:func:`~pyro_ssbnn.predictor_law`) says how sure the data are.
+
+Of other networks both branches of a swap are looked at. For a predictor j that is in and a rival k that is not, x_j is
+put in terms of x_k by least squares, which is to give k the weights of j,
 
 .. math:: \Delta_{jk} = E_q[\log p(y \mid x_j \to \hat x_j(x_k))] - E_q[\log p(y \mid x)].
 
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.report import Check
+from pyro_ssbnn.analysis.predictor_law import has_predictor_law, weighed
 from pyro_ssbnn.analysis.scales import predictor_inclusion
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.inference.correlated_blocks import correlations
@@ -33,14 +37,17 @@ _CORRELATED = 0.5  # least absolute correlation of a rival
 _EACH, _MOST = 5, 60  # rivals of one predictor, and pairs in all
 _TOLD = -math.log(19)
 _SHOWN = 4
+_CHANGE = 0.2  # of an inclusion probability
 
 
 def check_rivals(result: Fit, x: Tensor, y: Tensor, *, seed: int = 0) -> Check:
-    """Warns of predictors in whose place another would do as well; not where gates have a joint law."""
+    """Warns of predictors in whose place another would do as well; not where the guide's gates have a joint law."""
     name = "rival predictors"
     inputs = result.model.description.inputs
     if not inputs.gated or inputs.name in getattr(result.guide, "coupled", ()):
         return Check(name, "ok", "No predictor was chosen on its own among others.")
+    if has_predictor_law(result.model):
+        return _weighed(name, result, x, y, seed)
     pairs = _pairs(result, x)
     if not pairs:
         return Check(name, "ok", "No predictor that is in correlates with one that is not.")
@@ -66,6 +73,35 @@ def check_rivals(result: Fit, x: Tensor, y: Tensor, *, seed: int = 0) -> Check:
         f"The data would be as likely with another predictor: {', '.join(words)}{more}. Gates are independent under"
         " this guide, so that the inclusion of each alone is the fit's choice.",
         "Quote such predictors together (pyro_ssbnn.set_inclusion), or the exact answer (pyro_ssbnn.certify).",
+        values,
+    )
+
+
+def _weighed(name: str, result: Fit, x: Tensor, y: Tensor, seed: int) -> Check:
+    """The check by the joint law of a perceptron's predictors."""
+    law = weighed(result, x, y, seed=seed)
+    table = law.summary()
+    change = table["inclusion"] - table["fitted"]
+    values = {"joint": table["inclusion"].to_dict(), "guide": table["fitted"].to_dict()}
+    order = change.abs().sort_values(ascending=False, kind="stable").index
+    told = [one for one in order if abs(change[one]) > _CHANGE]
+    if not told:
+        finding = (
+            f"Weighed jointly, no predictor's inclusion is more than {_CHANGE:g} from the guide's."
+        )
+        return Check(name, "ok", finding, values=values)
+    words = [
+        f"{one} {table.loc[one, 'fitted']:.2f} -> {table.loc[one, 'inclusion']:.2f}"
+        for one in told[:_SHOWN]
+    ]
+    more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+    return Check(
+        name,
+        "warning",
+        f"Weighed jointly, predictors are in with other probabilities than under the guide, whose gates are"
+        f" independent: {', '.join(words)}{more}.",
+        "Quote the joint law (pyro_ssbnn.predictor_law), and its credible sets where several could stand in for each"
+        " other.",
         values,
     )
 

@@ -86,6 +86,9 @@ def summary(
     tables.print_nodes(result.guide, history, every)
     if predictors or result.model.description.inputs.gated:
         tables.print_predictors(answer.guide, history, every)
+        joint = folder.read_joint()
+        if joint is not None:
+            tables.print_joint(joint)
     if fdr is not None:
         tables.print_error_control(result.guide, fdr, every)
     if metrics is not None:

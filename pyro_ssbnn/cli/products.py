@@ -9,7 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pyro_ssbnn.analysis import inclusion_summary, to_arviz, write_netcdf
+from pyro_ssbnn.analysis import inclusion_summary, predictor_law, to_arviz, write_netcdf
+from pyro_ssbnn.analysis.predictor_law import has_predictor_law
 from pyro_ssbnn.cli.console import messages, warn
 from pyro_ssbnn.cli.pictures import PlotInputs, available, draw
 from pyro_ssbnn.cli.reporting import in_words
@@ -120,6 +121,17 @@ def _inclusion(making: Making) -> None:
         write_text(making.folder.inclusion_file, table.to_csv())
 
 
+def _joint(making: Making) -> None:
+    """Predictors weighed jointly, by the rows that were fitted to; not where they are read in pieces."""
+    if isinstance(making.answer, Mixture) or not has_predictor_law(making.result.model):
+        return
+    train, _ = making.rows
+    if isinstance(train, Encoded):
+        table = predictor_law(making.result, train.x, train.y).summary()
+        table = table.rename(index=predictions.harmless)
+        write_text(making.folder.joint_file, table.to_csv())
+
+
 def _pruned(making: Making) -> None:
     try:
         pruning = prune(making.result.model, making.result.guide)
@@ -181,6 +193,7 @@ def _posterior(making: Making) -> None:
 _PRODUCTS: dict[str, Callable[[Making], None]] = {
     "history.csv": _history,
     "inclusion.csv": _inclusion,
+    "joint.csv": _joint,
     "compact.safetensors": _pruned,
     "metrics.json": _scores,
     "posterior.nc": _posterior,

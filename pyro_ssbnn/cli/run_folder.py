@@ -71,6 +71,8 @@ class RunFolder:
     ``posterior.nc``          draws from the posterior: ``pyro_ssbnn.analysis.read_netcdf``
     ``history.csv``           ELBO, its parts and active nodes, one row an epoch
     ``inclusion.csv``         one row a gated node or predictor; absent without gates
+    ``joint.csv``             predictors weighed jointly (``pyro_ssbnn.predictor_law``), one row each; of a single fit
+                              of a perceptron whose predictors carry gates
     ``metrics.json``          scores on the test rows
     ``test_predictions.csv``  predictions for the test rows, as ``predict`` gives them
     ``compact.safetensors``   the pruned network: ``pyro_ssbnn.load_compact``; absent after a collapse
@@ -96,6 +98,7 @@ class RunFolder:
     posterior_file = _Entry("posterior.nc")
     history_file = _Entry("history.csv")
     inclusion_file = _Entry("inclusion.csv")
+    joint_file = _Entry("joint.csv")
     metrics_file = _Entry("metrics.json")
     predictions_file = _Entry("test_predictions.csv")
     compact_file = _Entry("compact.safetensors")
@@ -280,6 +283,16 @@ class RunFolder:
             return None
         with unpacking(self.diagnostics_file, "the verdicts"):
             return Report.from_dict(read_json(self.diagnostics_file))
+
+    def read_joint(self) -> pd.DataFrame | None:
+        """Predictors weighed jointly; None where there are none; CheckpointError when the file is damaged."""
+        import pandas as pd
+
+        if not self.joint_file.is_file():
+            return None
+        with unpacking(self.joint_file, "the predictors"):
+            table = pd.read_csv(self.joint_file, dtype={"name": str}, keep_default_na=False)
+            return table.set_index("name")[["inclusion", "fitted"]].astype(float)
 
     def write_json(self, file: Path, content: Any) -> None:
         """Write a JSON file whole or not at all."""

@@ -44,6 +44,8 @@ _NODES = {
     "selected": "selected",
 }
 _PREDICTORS = {k: v for k, v in {**_NODES, "": "predictor"}.items() if k != "scale_50%"}
+_JOINT = {"": "predictor", "inclusion": "inclusion, jointly", "fitted": "above, gates independent"}
+_CHANGE = 0.05
 _RANGE = {"lowest": "lowest", "highest": "highest"}
 _LINEAR = {"nonlinear": "nonlinear", "linear": "linear", "effect": "linear effect"}
 _WORDS = {
@@ -206,6 +208,25 @@ def print_predictors(guide: Guide | MixtureGuide, history: History, every: bool)
     _explain({*headers.values()} - {*(_NODES.values() if guide.description.gated_layers else ())})
     if inputs.name in getattr(guide, "coupled", ()):
         print_credible_sets(guide, every)
+
+
+def print_joint(table: pd.DataFrame) -> None:
+    """Say which predictors' inclusion is another once they are weighed jointly."""
+    change = (table["inclusion"] - table["fitted"]).abs()
+    told = table[change > _CHANGE].sort_values("inclusion", ascending=False, kind="stable")
+    if told.empty:
+        results.print(
+            f"\nWeighed jointly (joint.csv), no predictor's inclusion changes by more than {_CHANGE:g}.",
+            soft_wrap=True,
+        )
+        return
+    shown = told.head(TOP_PREDICTORS)
+    shown = shown.assign(**{name: shown[name].map("{:.3f}".format) for name in _JOINT if name})
+    more = len(told) - len(shown)
+    note = f"inclusion that changes by more than {_CHANGE:g}; all in joint.csv" + (
+        f"; and {more} more" if more else ""
+    )
+    print_table("Predictors weighed jointly", shown, _JOINT, note)
 
 
 def print_credible_sets(guide: Guide, every: bool) -> None:

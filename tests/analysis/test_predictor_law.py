@@ -3,6 +3,7 @@
 import itertools
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis.laplace import SetEvidence
 from pyro_ssbnn.analysis.open_perceptron import OpenPerceptron
+from pyro_ssbnn.analysis.predictor_law import _explained
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 RIVALS = ss.TrainingOptions(epochs=150, dtype="float64", seed=1)
@@ -54,8 +56,8 @@ class TestRivals:
     def test_of_two_that_say_the_same_each_has_half(self, law):
         inclusion = law.inclusion()["input"]
         assert float(inclusion[0]) == pytest.approx(float(inclusion[1]), abs=0.02)
-        assert 0.45 < float(inclusion[0]) < 0.75
-        assert float(inclusion[2:].max()) < 0.15
+        assert 0.45 < float(inclusion[0]) < 0.8
+        assert float(inclusion[2:].max()) < 0.3  # the prior's
 
     def test_one_of_them_is_in_for_sure(self, law):
         assert ss.set_inclusion(law, ["a", "b"]) > 0.999
@@ -63,9 +65,9 @@ class TestRivals:
         assert [one.members for one in sets] == [(0, 1)]
         assert ss.credible_set_summary(law)["members"].tolist() in ([("a", "b")], [("b", "a")])
 
-    def test_the_guide_is_sure_of_one(self, rivals, law):
+    def test_the_guide_says_otherwise(self, rivals, law):
         guide = rivals[0].guide.inclusion()["input"]
-        assert float((guide[:2] > 0.95).sum()) >= 1
+        assert float(guide[:2].sum()) > float(law.inclusion()["input"][:2].sum()) + 0.2
         torch.testing.assert_close(law.fitted["input"], guide.double())
 
 
@@ -88,22 +90,28 @@ class TestSearch:
         # The fit's own set, and those of one member more.
         assert len(few.sets) <= 7
 
-    def test_prior_odds_are_heeded(self, rivals):
-        """Sets of predictors that change nothing: the prior's odds, and Occam's factor, which does not depend on it."""
+    def test_prior_odds_multiply_those_of_the_evidence(self, rivals):
+        """The same fit under another prior inclusion: odds of any two sets change by the prior odds alone."""
         fit, x, y = rivals
-        law = ss.predictor_law(fit, x, y)
-        description = fit.model.description
-        assert description.inputs.inclusion == 0.3
-        ratio = {}
-        for one, value in zip(law.sets, law.probability.log().tolist(), strict=True):
-            ratio[frozenset(one)] = value
-        base = max(ratio, key=ratio.get)
-        prior = {
-            len(one): len(one) * math.log(0.3) + (6 - len(one)) * math.log(0.7) for one in ratio
-        }
-        wider = [one for one in ratio if base < one and len(one) == len(base) + 1]
-        assert wider
-        assert all(ratio[one] - ratio[base] < prior[len(base)] for one in wider)
+        laws = []
+        for inclusion in (0.3, 0.1):
+            model = network(6, input_inclusion=inclusion, input_names=list("abcdef"))
+            guide = ss.StructuredGuide(model).double()
+            guide.load_state_dict(fit.guide.state_dict())
+            other = replace(fit, model=model.double(), guide=guide)
+            law = ss.predictor_law(other, x, y)
+            laws.append(dict(zip(law.sets, law.probability.log().tolist(), strict=True)))
+        # Sets that matter under both priors, whose modes were found.
+        near = [
+            {one for one, value in law.items() if value > max(law.values()) - 4} for law in laws
+        ]
+        shared = near[0] & near[1]
+        assert len(shared) >= 5
+        added = math.log(0.3 / 0.7) - math.log(0.1 / 0.9)
+        base = max(shared, key=laws[0].get)
+        for one in shared:
+            change = laws[0][one] - laws[0][base] - (laws[1][one] - laws[1][base])
+            assert change == pytest.approx(added * (len(one) - len(base)), abs=0.02)
 
     def test_rows_are_drawn_where_there_are_more(self, rivals):
         fit, x, y = rivals
@@ -120,8 +128,6 @@ class TestSearch:
 
 def _score(fit, open, evidence, x, mask, none):
     from dataclasses import replace
-
-    from pyro_ssbnn.analysis.predictor_law import _explained
 
     fitted = fit.guide.inclusion()["input"] > 0.5
     first = open.mean.layers[0]

@@ -74,3 +74,50 @@ def test_diagnose_asks():
     fit, x, y = fitted(0.999)
     report = ss.diagnose(fit, x, y, num_draws=100)
     assert report["rival predictors"].verdict == "warning"
+
+
+def test_of_a_perceptron_the_joint_law_is_asked(process_unchanged):
+    """A predictor that stands there twice: the guide has one, the law both alike."""
+    torch.manual_seed(0)
+    x = torch.randn(120, 3)
+    x[:, 1] = x[:, 0]
+    y = torch.sin(2 * x[:, 0]) + 0.3 * torch.randn(120)
+    net = ss.MLP(
+        3,
+        [5],
+        prior=ss.SSIG(inclusion=0.5),
+        likelihood=ss.GaussianLikelihood(),
+        input_inclusion=0.3,
+    )
+    fit = ss.fit(net, x, y, ss.TrainingOptions(epochs=150, screen=False), progress=False)
+    with torch.no_grad():
+        fit.guide.gate_logits("input").copy_(torch.tensor([9.0, -9.0, -9.0]))
+        first = fit.guide.hidden1.weight.loc
+        first[:, 0] += first[:, 1]
+    with process_unchanged():
+        check = check_rivals(fit, x, y)
+    assert check.verdict == "warning"
+    assert "x2 0.00 -> 0." in check.finding
+    assert check.values["joint"]["x1"] == pytest.approx(check.values["joint"]["x2"], abs=0.02)
+    assert check.values["guide"]["x2"] < 0.01
+    law = ss.predictor_law(fit, x, y)
+    assert check.values["joint"] == pytest.approx(law.summary()["inclusion"].to_dict())
+
+
+def test_where_law_and_guide_agree_that_is_said():
+    torch.manual_seed(1)
+    x = torch.randn(200, 2)
+    y = torch.sin(2 * x[:, 0]) + 0.3 * torch.randn(200)
+    net = ss.MLP(
+        2,
+        [5],
+        prior=ss.SSIG(inclusion=0.5),
+        likelihood=ss.GaussianLikelihood(),
+        input_inclusion=0.1,
+    )
+    fit = ss.fit(net, x, y, ss.TrainingOptions(epochs=150), progress=False)
+    with torch.no_grad():
+        fit.guide.gate_logits("input").copy_(torch.tensor([9.0, -9.0]))
+    check = check_rivals(fit, x, y)
+    assert check.verdict == "ok"
+    assert check.finding.startswith("Weighed jointly, no predictor's inclusion")

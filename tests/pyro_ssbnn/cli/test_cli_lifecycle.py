@@ -22,6 +22,7 @@ FILES = {
     "fit.safetensors",
     "history.csv",
     "inclusion.csv",
+    "joint.csv",
     "metrics.json",
     "plots",
     "posterior.nc",

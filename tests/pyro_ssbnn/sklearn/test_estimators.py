@@ -469,3 +469,15 @@ class TestSeedsAndTargets:
         found = SparseBNNClassifier(epochs=2, likelihood="ordinal").fit(self.X, grades)
         assert type(found.result_.model.likelihood) is ss.OrdinalLikelihood
         np.testing.assert_allclose(found.predict_proba(self.X).sum(1), 1, rtol=1e-6)
+
+
+def test_predictors_are_weighed_jointly_by_the_rows_given_again(regressor, frame, target):
+    law = regressor.predictor_law(frame, target)
+    names = law.description.inputs.names
+    table = law.summary()
+    assert set(names) <= set(regressor.inclusion_.index)
+    assert table["fitted"].to_numpy() == pytest.approx(
+        regressor.inclusion_.loc[list(names), "inclusion"].to_numpy()
+    )
+    with pytest.raises(ConfigurationError, match="the fit was to 80 rows, x has 40"):
+        regressor.predictor_law(frame[:40], target[:40])
