@@ -41,7 +41,8 @@ def test_a_step_is_timed(modules):
     setting = steps.Setting("mlp", 8, torch.device("cpu"))
     found = steps.time_step("eager", setting, 0.05)
     assert found["images a second"] == pytest.approx(8e3 / found["ms"])
-    assert 0 < found["ms"] < 1e3 * found["first call s"]
+    # Milliseconds beside seconds: other work may make either the longer one, but not a hundred times.
+    assert 0 < found["ms"] < 1e5 * found["first call s"]
     with pytest.raises(ValueError, match="cpu has no CUDA graphs"):
         steps.time_step("compiled, graphs", setting, 0.05)
 
