@@ -16,6 +16,7 @@ from pyro_ssbnn.selection.error_control import (
     select_fdr,
 )
 from pyro_ssbnn.selection.joint import credible_sets
+from pyro_ssbnn.selection.predictor_law import PredictorLaw
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["credible_set_summary", "error_control_summary"]
@@ -62,7 +63,9 @@ def error_control_summary(
 
 
 def credible_set_summary(
-    guide: Guide, probability: float = 0.95, feature_names: Sequence[str] | None = None
+    guide: Guide | PredictorLaw,
+    probability: float = 0.95,
+    feature_names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """One row a credible set of predictors, the smallest first: a set of which one at least matters.
 

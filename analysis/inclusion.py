@@ -35,6 +35,7 @@ from pyro_ssbnn.inference.gate_evidence import GateEvidence
 from pyro_ssbnn.inference.history import History
 from pyro_ssbnn.priors import BetaInclusion
 from pyro_ssbnn.selection.error_control import model_size
+from pyro_ssbnn.selection.predictor_law import PredictorLaw
 from pyro_ssbnn.selection.rules import Selection, require_selection, select
 from pyro_ssbnn.structure.gates import GateGroup
 from pyro_ssbnn.structure.groups import NodeGroup
@@ -257,7 +258,9 @@ def _logit(probability: float) -> float:
     return np.log(probability) - np.log1p(-probability)
 
 
-def predictor_names(guide: Guide | MixtureGuide, feature_names: Sequence[str] | None) -> list[str]:
+def predictor_names(
+    guide: Guide | MixtureGuide | PredictorLaw, feature_names: Sequence[str] | None
+) -> list[str]:
     """Names of the predictors: those given, or the network's own."""
     inputs = guide.description.inputs
     names = list(inputs.names if feature_names is None else feature_names)

@@ -29,6 +29,7 @@ from pyro_ssbnn.guides.members import CLOSED_LOGIT
 from pyro_ssbnn.guides.mixture import MixtureGuide, named_groups
 from pyro_ssbnn.guides.scales import LogMoments
 from pyro_ssbnn.priors import Gaussian, GroupHorseshoe, GroupLasso, Prior
+from pyro_ssbnn.selection.predictor_law import PredictorLaw
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = [
@@ -53,18 +54,22 @@ def gate_logits(guide: Guide | MixtureGuide, name: str) -> NDArray[np.float64]:
     return guide.inclusion_logits(name).double().cpu().numpy()
 
 
-def inclusion_probabilities(guide: Guide | MixtureGuide, name: str) -> NDArray[np.float64]:
+def inclusion_probabilities(
+    guide: Guide | MixtureGuide | PredictorLaw, name: str
+) -> NDArray[np.float64]:
     """Posterior inclusion probabilities of a gated group's members in double precision, ``[size]``; 0 for removed ones.
 
     :raises ConfigurationError: for an unknown group, or one without gates; for nodes of a mixture.
     """
     if isinstance(guide, MixtureGuide) and _is_named(guide, name):
         return _average([(w, inclusion_probabilities(m, name)) for _, m, w in guide.members])
+    if isinstance(guide, PredictorLaw):
+        return guide.of_gates()[name].numpy()
     logits = guide.inclusion_logits(name).double().cpu()
     return torch.where(logits == CLOSED_LOGIT, 0.0, logits.sigmoid()).numpy()
 
 
-def predictor_inclusion(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
+def predictor_inclusion(guide: Guide | MixtureGuide | PredictorLaw) -> NDArray[np.float64]:
     r"""Posterior probability that each gated predictor is in the network, ``[p]``.
 
     With linear terms it is in when either of its gates is open: :math:`1 - (1 - \gamma_j)(1 - \gamma^{lin}_j)`, the two
@@ -72,6 +77,8 @@ def predictor_inclusion(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
 
     :raises ConfigurationError: when predictors carry no gates.
     """
+    if isinstance(guide, PredictorLaw):
+        return guide.inclusion()[guide.description.inputs.name].numpy()
     if isinstance(guide, MixtureGuide):
         return _average([(w, predictor_inclusion(member)) for _, member, w in guide.members])
     nonlinear = inclusion_probabilities(guide, guide.description.inputs.name)
@@ -84,7 +91,7 @@ def predictor_inclusion(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
     return either
 
 
-def predictor_prior(guide: Guide | MixtureGuide) -> NDArray[np.float64]:
+def predictor_prior(guide: Guide | MixtureGuide | PredictorLaw) -> NDArray[np.float64]:
     """The same under the prior, ``[p]``."""
     inputs, linear = guide.description.inputs, guide.description.linear
     prior = inputs.prior_inclusion

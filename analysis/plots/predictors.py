@@ -27,6 +27,7 @@ from pyro_ssbnn.analysis.scales import (
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.selection.joint import credible_sets
+from pyro_ssbnn.selection.predictor_law import PredictorLaw
 from pyro_ssbnn.structure.guide import Guide
 
 __all__ = ["plot_predictor_inclusion"]
@@ -35,7 +36,7 @@ _NOTHING = 0.05  # change of the log-odds below which the data have said nothing
 
 
 def plot_predictor_inclusion(
-    guide: Guide | MixtureGuide,
+    guide: Guide | MixtureGuide | PredictorLaw,
     *,
     top: int = 25,
     threshold: float = 0.5,
@@ -68,7 +69,8 @@ def plot_predictor_inclusion(
     gamma = predictor_inclusion(guide)
     linear = guide.description.linear
     prior = predictor_prior(guide)
-    shown = np.lexsort((-predictor_norms(guide), -gamma))[:top]
+    ties = gamma if isinstance(guide, PredictorLaw) else predictor_norms(guide)
+    shown = np.lexsort((-ties, -gamma))[:top]
     ax = single_axes(ax, (6.4, 1.4 + 0.24 * len(shown)))
     colours = [ACCENT if p > threshold else MUTED for p in gamma[shown]]
     positions = np.arange(len(shown))
@@ -88,7 +90,7 @@ def plot_predictor_inclusion(
         ):
             alone = inclusion_probabilities(guide, group.name)[shown]
             ax.plot(alone, positions, f"k{marker}", markersize=size, mfc="white", label=name)
-    if inputs.name in getattr(guide, "coupled", ()):
+    if not isinstance(guide, MixtureGuide) and inputs.name in getattr(guide, "coupled", ()):
         _mark_sets(ax, guide, shown.tolist())
     ax.set_yticks(positions, [written(names[i]) for i in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
@@ -109,7 +111,7 @@ def _logit(p: NDArray[np.float64] | float) -> NDArray[np.float64]:
         return np.log(p) - np.log1p(-np.asarray(p))
 
 
-def _mark_sets(ax: Axes, guide: Guide, shown: list[int]) -> None:
+def _mark_sets(ax: Axes, guide: Guide | PredictorLaw, shown: list[int]) -> None:
     sets = [one for one in credible_sets(guide) if len(one.members) > 1]
     for number, one in enumerate(sets, start=1):
         for member in one.members:

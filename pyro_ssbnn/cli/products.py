@@ -25,6 +25,7 @@ from pyro_ssbnn.inference import Fit, Mixture
 from pyro_ssbnn.posterior import PredictiveSummary, draw_posterior
 from pyro_ssbnn.results import predictions
 from pyro_ssbnn.results.scores import INTERVAL, scores
+from pyro_ssbnn.selection.joint import credible_sets
 from pyro_ssbnn.selection.pruning import Pruning, prune
 
 __all__ = ["Making", "make", "prune_into"]
@@ -127,7 +128,13 @@ def _joint(making: Making) -> None:
         return
     train, _ = making.rows
     if isinstance(train, Encoded):
-        table = predictor_law(making.result, train.x, train.y).summary()
+        law = predictor_law(making.result, train.x, train.y)
+        places = {m: (n, one) for n, one in enumerate(credible_sets(law), 1) for m in one.members}
+        table = law.summary()
+        held = [places.get(row) for row in range(len(table))]
+        table["credible_set"] = [None if one is None else one[0] for one in held]
+        table["set_inclusion"] = [None if one is None else one[1].probability for one in held]
+        table = table.astype({"credible_set": "Int64"})
         table = table.rename(index=predictions.harmless)
         write_text(making.folder.joint_file, table.to_csv())
 

@@ -291,8 +291,11 @@ class RunFolder:
         if not self.joint_file.is_file():
             return None
         with unpacking(self.joint_file, "the predictors"):
-            table = pd.read_csv(self.joint_file, dtype={"name": str}, keep_default_na=False)
-            return table.set_index("name")[["inclusion", "fitted"]].astype(float)
+            table = pd.read_csv(
+                self.joint_file, dtype={"name": str}, keep_default_na=False, na_values={"name": []}
+            ).set_index("name")
+            numbers = ["inclusion", "fitted", "credible_set", "set_inclusion"]
+            return table[numbers].replace("", "nan").astype(float)
 
     def write_json(self, file: Path, content: Any) -> None:
         """Write a JSON file whole or not at all."""

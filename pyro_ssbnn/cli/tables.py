@@ -211,7 +211,19 @@ def print_predictors(guide: Guide | MixtureGuide, history: History, every: bool)
 
 
 def print_joint(table: pd.DataFrame) -> None:
-    """Say which predictors' inclusion is another once they are weighed jointly."""
+    """Say which predictors' inclusion is another once they are weighed jointly, and which share one."""
+    _print_changes(table)
+    for _, one in table.groupby("credible_set"):
+        if len(one) > 1:
+            results.print(
+                f"One of {', '.join(one.index)} is in with probability"
+                f" {one['set_inclusion'].iloc[0]:.3f}.",
+                soft_wrap=True,
+                markup=False,
+            )
+
+
+def _print_changes(table: pd.DataFrame) -> None:
     change = (table["inclusion"] - table["fitted"]).abs()
     told = table[change > _CHANGE].sort_values("inclusion", ascending=False, kind="stable")
     if told.empty:

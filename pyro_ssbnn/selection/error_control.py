@@ -21,6 +21,7 @@ from pyro_ssbnn.distributions.blocks import gates_of
 from pyro_ssbnn.errors import ConfigurationError
 from pyro_ssbnn.guides import MixtureGuide
 from pyro_ssbnn.selection.joint import GateTable, cells_of_gates
+from pyro_ssbnn.selection.predictor_law import PredictorLaw
 from pyro_ssbnn.selection.rules import Selection, check_inclusion, select
 from pyro_ssbnn.structure.guide import Guide
 
@@ -96,17 +97,20 @@ def expected_false_omissions(
     }
 
 
-def model_size(inclusion: Mapping[str, Tensor] | Guide | MixtureGuide) -> dict[str, Tensor]:
+def model_size(
+    inclusion: Mapping[str, Tensor] | Guide | MixtureGuide | PredictorLaw,
+) -> dict[str, Tensor]:
     r"""Distribution of the number of members of each group that are in the model.
 
-    Of a guide: under its joint law, blocks of dependent gates included; of a mixture the average of its members'. Of
+    Of a guide: under its joint law, blocks of dependent gates included; of a mixture the average of its members'; of a
+    :class:`PredictorLaw` the number of predictors. Of
     probabilities alone: under independent
     gates, the Poisson-binomial distribution by exact convolution, one member after the other,
     :math:`p_j(k) = (1 - \gamma_j)\,p_{j-1}(k) + \gamma_j\,p_{j-1}(k - 1)`: sums of non-negative terms only, so that
     small probabilities keep their digits too (a fast Fourier transform's do not). Quadratic in the size: 5,000 members
     take a fraction of a second. Source: Barlow and Heidtmann (1984, IEEE Transactions on Reliability 33, 322-323).
 
-    :param inclusion: a guide, or probabilities, ``{group: [size]}``.
+    :param inclusion: a guide or a law, or probabilities, ``{group: [size]}``.
     :returns: ``{group: [size + 1]}``, probabilities of 0, 1, ..., size members, float64 on the CPU.
     :raises ConfigurationError: for values that are no probabilities.
     """
@@ -116,8 +120,11 @@ def model_size(inclusion: Mapping[str, Tensor] | Guide | MixtureGuide) -> dict[s
             name: torch.stack([w * size[name] for w, size in each]).sum(0) for name in each[0][1]
         }
     if not isinstance(inclusion, Mapping):
-        groups = inclusion.description.gate_groups
-        cells = {group.name: cells_of_gates(inclusion, group.name) for group in groups}
+        description = inclusion.description
+        names = [group.name for group in description.gate_groups]
+        if isinstance(inclusion, PredictorLaw):
+            names = [description.inputs.name]
+        cells = {name: cells_of_gates(inclusion, name) for name in names}
         return {
             name: torch.stack([share * _size_of(tables) for share, tables in of_group]).sum(0)
             for name, of_group in cells.items()

@@ -36,8 +36,9 @@ class GateTable(NamedTuple):
 class PredictorLaw:
     """Probabilities of sets of predictors, see :func:`pyro_ssbnn.predictor_law`.
 
-    ``set_inclusion``, ``credible_sets`` and ``credible_set_summary`` take it in the place of a guide; ``select`` and
-    ``select_fdr`` take its :meth:`inclusion`.
+    ``set_inclusion``, ``credible_sets``, ``credible_set_summary``, ``model_size`` and ``plot_predictor_inclusion`` take
+    it in the place of a guide; ``select`` and ``select_fdr`` take its :meth:`inclusion`. With linear terms a predictor
+    is in by either of its gates.
 
     :param description: of the network.
     :param sets: pairs (group, index) of the open gates of predictors and linear terms, for each set.
@@ -66,6 +67,11 @@ class PredictorLaw:
                 )
 
     @property
+    def coupled(self) -> tuple[str, ...]:
+        """Groups that have a joint law, as of a guide: the predictors."""
+        return (self.description.inputs.name,)
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Gated groups whose members are predictors: ``input``, and ``linear`` where there are linear terms."""
         return tuple(self.fitted)
@@ -84,8 +90,8 @@ class PredictorLaw:
             out[row, [index for group, index in one if group == name]] = True
         return out
 
-    def inclusion(self) -> dict[str, Tensor]:
-        """Inclusion probabilities of predictors (and of their linear terms), ``{group: [size]}``, float64."""
+    def of_gates(self) -> dict[str, Tensor]:
+        """Inclusion probability of each gate, ``{group: [size]}``, float64."""
         found = {}
         for name in self.groups:
             apart = self.apart.get(name)
@@ -93,50 +99,62 @@ class PredictorLaw:
             found[name] = within.clamp(0, 1) if apart is None else apart.double()
         return found
 
-    def inclusion_logits(self, name: str) -> Tensor:
-        """Log-odds of the same, finite, ``[size]``.
+    def inclusion(self) -> dict[str, Tensor]:
+        """Probability that each predictor is in by any of its gates, ``{"input": [p]}``, float64."""
+        outside = torch.ones(self.description.inputs.size, dtype=torch.float64)
+        for apart in self.apart.values():
+            outside = outside * (1 - apart.double())
+        within = (self.probability @ self._in_sets().double()).clamp(0, 1)
+        return {self.description.inputs.name: 1 - outside * (1 - within)}
 
-        :raises ConfigurationError: for another group.
+    def inclusion_logits(self, name: str = "input") -> Tensor:
+        """Log-odds of the same, finite, ``[p]``.
+
+        :raises ConfigurationError: for another group than the predictors.
         """
-        self.gates(name)
+        self._require_inputs(name)
         return self.inclusion()[name].clamp(_NEVER, 1 - _NEVER).logit()
 
-    def acting(self) -> Tensor:
-        """Probability that a predictor is in by any of its gates, ``[p]``, float64."""
-        outside = torch.ones(self.description.inputs.size, dtype=torch.float64)
-        together = torch.zeros(len(self.sets), len(outside), dtype=torch.bool)
-        for name in self.groups:
-            if name in self.apart:
-                outside = outside * (1 - self.apart[name])
-            else:
-                together |= self.gates(name)
-        within = (self.probability @ together.double()).clamp(0, 1)
-        return 1 - outside * (1 - within)
+    def tables(self, name: str = "input") -> list[GateTable]:
+        """The law of predictors being in by any of their gates: a table of those that sets differ in, others alone.
 
-    def tables(self, name: str) -> list[GateTable]:
-        """The law of a group's gates: a table of those that several sets differ in, and the others one by one.
+        Where members are apart, predictors are taken one by one.
 
-        :raises ConfigurationError: for another group.
+        :raises ConfigurationError: for another group than the predictors.
         """
-        gates, inclusion = self.gates(name), self.inclusion()[name]
+        self._require_inputs(name)
+        inclusion = self.inclusion()[name]
         undecided = torch.minimum(inclusion, 1 - inclusion)
         rank = undecided.masked_fill(undecided <= _NEVER, -1.0)
-        places = rank.topk(min(_TOGETHER, int((rank >= 0).sum()))).indices.sort()[0]
-        if name in self.apart:
-            places = places[:0]
+        number = 0 if self.apart else min(_TOGETHER, int((rank >= 0).sum()))
+        places = rank.topk(number).indices.sort()[0]
         tables = []
-        if len(places):
-            bits = 1 << torch.arange(len(places))
-            numbers, row = (gates[:, places].long() * bits).sum(-1).unique(return_inverse=True)
-            mass = torch.zeros(len(numbers), dtype=torch.float64).index_add(
-                0, row, self.probability
+        if number:
+            bits = 1 << torch.arange(number)
+            numbers, row = (
+                (self._in_sets()[:, places].long() * bits).sum(-1).unique(return_inverse=True)
             )
+            mass = torch.zeros(len(numbers), dtype=torch.float64)
+            mass.index_add_(0, row, self.probability)
             tables.append(GateTable(tuple(places.tolist()), numbers, mass))
         for member in sorted(set(range(len(inclusion))) - set(places.tolist())):
-            open = inclusion[member]
-            pair = torch.stack([1 - open, open])
+            pair = torch.stack([1 - inclusion[member], inclusion[member]])
             tables.append(GateTable((member,), torch.arange(2), pair))
         return sorted(tables, key=lambda table: table.members)
+
+    def _in_sets(self) -> Tensor:
+        """Whether each predictor is in by a gate that sets speak of, ``[S, p]``."""
+        found = torch.zeros(len(self.sets), self.description.inputs.size, dtype=torch.bool)
+        for name in self.groups:
+            if name not in self.apart:
+                found |= self.gates(name)
+        return found
+
+    def _require_inputs(self, name: str) -> None:
+        if name != self.description.inputs.name:
+            raise ConfigurationError(
+                f"PredictorLaw: it is a law of the predictors, {self.description.inputs.name!r}; got {name!r}."
+            )
 
     def summary(self) -> pd.DataFrame:
         """One row for every predictor: ``inclusion`` by any of its gates, under the law; ``fitted``, under the guide.
@@ -144,8 +162,8 @@ class PredictorLaw:
         Also ``prior_inclusion``, ``log_bayes_factor`` (posterior against prior odds, infinite where a probability
         rounds to 1), and with linear terms ``nonlinear`` and ``linear``, each gate alone under the law.
         """
-        inputs, each = self.description.inputs, self.inclusion()
-        acting, out = self.acting(), torch.ones(inputs.size, dtype=torch.float64)
+        inputs, each = self.description.inputs, self.of_gates()
+        acting, out = self.inclusion()[inputs.name], torch.ones(inputs.size, dtype=torch.float64)
         fitted, prior = out, out
         for name in self.groups:
             fitted = fitted * (1 - self.fitted[name].double().cpu())
@@ -165,5 +183,5 @@ class PredictorLaw:
     def __repr__(self) -> str:
         shown = self.summary().sort_values("inclusion", ascending=False, kind="stable").head(10)
         rows = shown.round(3).to_string().split("\n")
-        head = f"PredictorLaw of {len(self.acting())} predictors, {len(self.sets):,} sets"
+        head = f"PredictorLaw of {self.description.inputs.size} predictors, {len(self.sets):,} sets"
         return "\n".join([f"{head}; the likeliest predictors:", *(f"  {row}" for row in rows)])

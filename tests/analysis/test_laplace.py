@@ -157,10 +157,11 @@ class TestLinearTermsAlone:
         exact = linear_evidence(x, y, noise_scale=0.7, inclusion=0.3, slab_scale=0.8).inclusion()[
             "input"
         ]
-        torch.testing.assert_close(law.inclusion()["linear"], exact.double(), rtol=0, atol=2e-3)
+        torch.testing.assert_close(law.of_gates()["linear"], exact.double(), rtol=0, atol=2e-3)
         # No node is open: what predictors do nonlinearly is unknown as before.
-        torch.testing.assert_close(law.inclusion()["input"], torch.full((4,), 0.3).double())
-        torch.testing.assert_close(law.acting(), 1 - 0.7 * (1 - law.inclusion()["linear"]))
+        torch.testing.assert_close(law.of_gates()["input"], torch.full((4,), 0.3).double())
+        either = 1 - 0.7 * (1 - law.of_gates()["linear"])
+        torch.testing.assert_close(law.inclusion()["input"], either)
 
     def test_noise_is_integrated_out(self, linear):
         """Against quadrature over the noise variance of the exact evidence given it."""
@@ -188,7 +189,7 @@ class TestLinearTermsAlone:
             total.append(joint + variance(value))
         exact = torch.stack(total).logsumexp(0).softmax(0) @ given.structures.table.double()
         # Laplace's part is the weights given the noise: a few thousandths at 40 rows.
-        torch.testing.assert_close(law.inclusion()["linear"], exact, rtol=0, atol=0.02)
+        torch.testing.assert_close(law.of_gates()["linear"], exact, rtol=0, atol=0.02)
 
 
 class InverseGammaLog:

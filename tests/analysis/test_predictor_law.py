@@ -161,6 +161,27 @@ class TestLaw:
         assert table["prior_inclusion"].to_numpy() == pytest.approx(0.3)
         assert "PredictorLaw of 6 predictors" in repr(law)
 
+    def test_the_number_of_predictors_is_that_of_the_sets(self, law):
+        numbers = law.gates("input").sum(-1)
+        mass = torch.zeros(7, dtype=torch.float64).index_add(0, numbers, law.probability)
+        torch.testing.assert_close(ss.model_size(law)["input"], mass, rtol=0, atol=1e-9)
+
+    def test_the_plot_has_its_inclusion_and_its_sets(self, law):
+        ax = ss.plots.plot_predictor_inclusion(law)
+        widths = sorted(bar.get_width() for bar in ax.patches)
+        assert widths == pytest.approx(sorted(law.inclusion()["input"].tolist()))
+        assert any("set 1: " in text.get_text() for text in ax.texts)
+
+    def test_with_linear_terms_either_gate_lets_a_predictor_in(self, law):
+        one, both = (("input", 0),), (("input", 0), ("linear", 1))
+        fitted = {"input": torch.zeros(6), "linear": torch.zeros(6)}
+        mass = torch.tensor([0.75, 0.25]).double()
+        joint = ss.PredictorLaw(law.description, (one, both), mass, {}, fitted)
+        expected = torch.tensor([1.0, 0.25, 0, 0, 0, 0]).double()
+        torch.testing.assert_close(joint.inclusion()["input"], expected)
+        torch.testing.assert_close(joint.of_gates()["linear"], expected * torch.arange(6).ne(0))
+        assert ss.set_inclusion(joint, [1, 2]) == pytest.approx(0.25)
+
     def test_linear_terms_have_gates_of_their_own(self):
         torch.manual_seed(1)
         x = torch.randn(150, 3).double()
@@ -182,7 +203,9 @@ class TestLaw:
         assert float(law.inclusion()["input"][1:].max()) < 0.3
 
     def test_unknown_groups_are_refused(self, law):
-        with pytest.raises(ConfigurationError, match="a law of \\['input'\\]; got 'hidden1'"):
+        with pytest.raises(
+            ConfigurationError, match="a law of the predictors, 'input'; got 'hidden1'"
+        ):
             law.tables("hidden1")
 
     def test_sets_must_be_of_the_network(self, law):

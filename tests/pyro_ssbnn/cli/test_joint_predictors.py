@@ -11,6 +11,11 @@ from pyro_ssbnn.cli.run_folder import RunFolder
 from pyro_ssbnn.cli.tables import print_joint
 
 
+def joint(names, inclusion, fitted, sets):
+    columns = {"inclusion": inclusion, "fitted": fitted, "credible_set": sets}
+    return pd.DataFrame({**columns, "set_inclusion": 0.99}, index=names)
+
+
 def test_it_holds_the_law_beside_the_guide(table_run):
     table = pd.read_csv(table_run / "joint.csv", index_col="name")
     inclusion = pd.read_csv(table_run / "inclusion.csv", index_col="name")
@@ -37,13 +42,24 @@ def test_summary_shows_what_changes(invoke, table_run):
 
 
 def test_where_nothing_changes_that_is_said(capsys):
-    table = pd.DataFrame({"inclusion": [0.98], "fitted": [1.0]}, index=["dose"])
+    table = joint(["dose"], [0.98], [1.0], [1])
     print_joint(table)
-    assert "no predictor's inclusion changes by more than 0.05" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "no predictor's inclusion changes by more than 0.05" in output
+    assert "One of" not in output
+
+
+def test_of_predictors_that_share_one_that_is_said(capsys):
+    print_joint(joint(["a[b]", "c", "d"], [0.6, 0.5, 0.01], [1.0, 0.0, 0.0], [1, 1, math.nan]))
+    assert "One of a[b], c is in with probability 0.990." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "text", ["name,inclusion\ndose,0.5\n", "name,inclusion,fitted\ndose,x,1\n"]
+    "text",
+    [
+        "name,inclusion\ndose,0.5\n",
+        "name,inclusion,fitted,credible_set,set_inclusion\ndose,x,1,1,1\n",
+    ],
 )
 def test_a_damaged_file_is_refused(invoke, table_run, tmp_path, text):
     run = tmp_path / "run"
@@ -68,7 +84,8 @@ def test_networks_without_predictor_gates_have_none(digits_run):
 def test_infinite_evidence_is_read_back(table_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(table_run, run)
-    header = "name,inclusion,fitted,prior_inclusion,log_bayes_factor\n"
-    (run / "joint.csv").write_text(f"{header}NA,1.0,1.0,0.5,{math.inf}\n")
+    header = "name,inclusion,fitted,log_bayes_factor,credible_set,set_inclusion\n"
+    (run / "joint.csv").write_text(f"{header}NA,1.0,1.0,{math.inf},,\n")
     table = RunFolder(run).read_joint()
     assert list(table.index) == ["NA"]
+    assert table["credible_set"].isna().all()
