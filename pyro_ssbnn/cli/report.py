@@ -97,6 +97,7 @@ def run_results(
         facts={name: text for name, text in facts.items() if text},
         command=str(config.get("command", "")),
         num_draws=config["draws"],
+        joint=folder.read_joint(),
         **tables,
     )
 

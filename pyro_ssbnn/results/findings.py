@@ -12,6 +12,7 @@ from pyro_ssbnn.results.results import Results
 __all__ = ["best_simple", "findings"]
 
 _UNDECIDED = (0.2, 0.8)  # inclusion probabilities that say little
+_APART = 0.2  # change of an inclusion probability, once predictors are weighed jointly
 _MOST = 6  # names in a sentence
 _SIMPLE = {
     "mean": "the mean",
@@ -48,6 +49,10 @@ def _predictors(results: Results) -> str:
         text = f"{number} {verb} in the network{': ' if len(sure) else ''}{_with_inclusion(sure)}"
     if open_ones:
         text += f"; undecided: {_with_inclusion(table['inclusion'][open_ones])}"
+    if "jointly" in table:
+        apart = (table["jointly"] - table["inclusion"]).abs() > _APART
+        if apart.any():
+            text += f"; weighed jointly: {_with_inclusion(table['jointly'][apart])}"
     return f"{text}."
 
 

@@ -28,6 +28,8 @@ class Results:
     :param metrics: scores as :func:`~pyro_ssbnn.results.scores.scores` gives them.
     :param checks: verdicts of :func:`~pyro_ssbnn.diagnose`.
     :param pruning: nodes, weights and multiply-adds before and after: ``report`` of a :class:`~pyro_ssbnn.Pruning`.
+    :param joint: predictors weighed jointly, in the network's order: ``summary`` of a
+        :class:`~pyro_ssbnn.PredictorLaw`.
     :param latency: times of the forward pass, as :func:`~pyro_ssbnn.analysis.pruning_latency` gives them.
     :param facts: how it was made, a sentence or number by name.
     :param command: what was typed to make it.
@@ -45,9 +47,17 @@ class Results:
     facts: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     num_draws: int = 200
+    joint: pd.DataFrame | None = None
 
     @property
     def predictors(self) -> pd.DataFrame:
-        """One row a column of the table, the likeliest first, columns outside the network last."""
+        """One row a column of the table, the likeliest first, columns outside the network last.
+
+        Where predictors were weighed jointly, ``jointly`` is their inclusion then.
+        """
         table = predictor_table(self.fit, self.preprocessing)
+        names = self.fit.model.description.inputs.names
+        if self.joint is not None and len(self.joint) == len(names):
+            found = dict(zip(names, self.joint["inclusion"], strict=True))
+            table.insert(1, "jointly", [found.get(name) for name in table.index])
         return table.sort_values(["inclusion", "norm"], ascending=False, kind="stable")

@@ -17,6 +17,7 @@ _TOP = 25  # predictors in a figure, and rows of a table that is open
 _PREDICTORS = {
     "": "predictor",
     "inclusion": "inclusion",
+    "jointly": "weighed jointly",
     "lowest": "lowest",
     "highest": "highest",
     "prior_inclusion": "prior",
@@ -28,6 +29,10 @@ _PREDICTORS = {
     "selected": "selected",
     "note": "note",
 }
+_JOINTLY = (
+    " These gates are independent, so that of several predictors that say the same one is sure to be in; weighed"
+    " jointly they share their probability. Quote that."
+)
 _LAYERS = {
     "": "layer",
     "nodes": "nodes",
@@ -120,7 +125,9 @@ def _predictors(results: Results) -> list[Block]:
     )
     found: list[Block] = [
         "Inclusion is the posterior probability that a predictor is in the network; the log Bayes factor is what the"
-        " data add to the prior odds (natural logarithm; 3 is strong). Predictors above one half are selected.",
+        " data add to the prior odds (natural logarithm; 3 is strong). Predictors above one half are selected."
+        + _JOINTLY
+        * ("jointly" in table),
         Gallery([figure]),
         of_frame("Predictors, likeliest first", table.head(_TOP), _PREDICTORS, words=words),
     ]

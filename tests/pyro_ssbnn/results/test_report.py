@@ -321,3 +321,18 @@ def test_names_that_are_no_classes_are_told():
     assert labels_of(pd.Series(["b", "a", "b"]), ("a", "b")).tolist() == [1, 0, 1]
     with pytest.raises(DataError, match=r"unknown classes \['c'\]; expected \['a', 'b'\]"):
         labels_of(pd.Series(["a", "c"]), ("a", "b"))
+
+
+def test_predictors_weighed_jointly_stand_beside_the_others(results):
+    """Where the law differs, the findings say so; where it does not, they say nothing."""
+    names = list(results.fit.model.description.inputs.names)
+    own = results.predictors.loc[names, "inclusion"]
+    assert "jointly" not in results.predictors
+    same = replace(results, joint=pd.DataFrame({"inclusion": own}))
+    assert same.predictors.loc[names, "jointly"].tolist() == own.tolist()
+    assert "weighed jointly" not in findings(same)[0]
+    moved = own.copy()
+    moved.iloc[0] = 0.75 - 0.5 * (own.iloc[0] > 0.5)
+    other = replace(results, joint=pd.DataFrame({"inclusion": moved}))
+    assert f"; weighed jointly: {names[0]} ({moved.iloc[0]:.2f})." in findings(other)[0]
+    assert "weighed jointly they share" in page(other)
