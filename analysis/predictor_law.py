@@ -24,7 +24,7 @@ from torch import Tensor
 from pyro_ssbnn.analysis.laplace import Mode, SetEvidence
 from pyro_ssbnn.analysis.open_perceptron import OpenPerceptron, Weights
 from pyro_ssbnn.checks import check_at_least_one, check_that
-from pyro_ssbnn.errors import ConfigurationError
+from pyro_ssbnn.errors import ConfigurationError, DataError
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.inference.correlated_blocks import correlations
 from pyro_ssbnn.inference.guards import check_data
@@ -34,13 +34,15 @@ from pyro_ssbnn.models import MLP
 from pyro_ssbnn.selection.predictor_law import PredictorLaw
 from pyro_ssbnn.structure.network import Network
 
-__all__ = ["has_predictor_law", "predictor_law", "weighed"]
+__all__ = ["has_predictor_law", "in_reasonable_time", "predictor_law", "weighed"]
 
 _CORRELATED = 0.5  # least absolute correlation of a predictor that is tried in the place of another
 _MATTERS = 6.0  # nats below the best set, up to which neighbours are looked at
 _HOPELESS = 20.0  # nats below it, from which a mode is not found exactly
 _MOST, _ROWS = 300, 20_000
 _NUMBERS = 2**26  # of the outputs' derivatives, held at a time
+_WEIGHTS = 10_000  # of a set: several matrices of their square are held, 800 MB each
+_WORK = 2**33  # multiplications of a step, of which a law takes hundreds: seconds each
 
 Member = tuple[str, int]
 Members = frozenset[Member]
@@ -54,7 +56,8 @@ def predictor_law(
     For an :class:`~pyro_ssbnn.models.MLP` with hidden layers and gated predictors, under any likelihood. Hidden nodes
     with inclusion above 1/2 are taken for open, all others for closed. Where none is open, predictors cannot act but
     by linear terms, and the inclusion of the others is their prior's. It takes a fraction of a second for small
-    tables; each set costs a few products of rows and squared number of weights.
+    tables; each set costs a few products of rows and squared number of weights, hours where a fit has left thousands
+    of weights open.
 
     :param fit: the fit; it stays as it is.
     :param x: predictors ``[N, columns]`` that were fitted to, scaled as they were.
@@ -62,8 +65,9 @@ def predictor_law(
     :param most: sets whose mode is found.
     :param max_rows: of more rows so many are drawn, and each stands for its share of all.
     :param seed: of that draw; the caller's random state is left untouched.
-    :raises ConfigurationError: for another network, predictors without gates, or another number of rows.
-    :raises DataError: for data that do not fit the network.
+    :raises ConfigurationError: for another network, predictors without gates, another number of rows, or a fit that has
+        left more than 10,000 weights open.
+    :raises DataError: for data that do not fit the network, or whose scales leave double precision.
     """
     check_that("predictor_law", "fit", fit, isinstance(fit, Fit), "what fit returned")
     fit.require_match("predictor_law")
@@ -86,18 +90,60 @@ def has_predictor_law(model: Network) -> bool:
     return isinstance(model, MLP) and bool(model.hidden) and model.description.inputs.gated
 
 
+def in_reasonable_time(fit: Fit, num_rows: int) -> bool:
+    """Whether sets are weighed in minutes: not around a fit that has hardly begun, of many nodes and rows."""
+    network = OpenPerceptron(fit)
+    weights, rows = _open_weights(fit, network), _rows(fit, network, num_rows, _ROWS)
+    work = rows * fit.model.description.num_outputs * weights**2 + weights**3
+    return weights <= _WEIGHTS and work <= _WORK
+
+
 def weighed(
     fit: Fit, x: Tensor, y: Tensor, most: int = _MOST, max_rows: int = _ROWS, seed: int = 0
 ) -> PredictorLaw:
     """The same for rows that are known to fit, all or a sample of those fitted to."""
     with isolated(seed, next(fit.guide.parameters())), torch.no_grad():
         network = OpenPerceptron(fit)
-        weights = sum(layer.numel() for layer in network.mean.layers)
-        rows = min(max_rows, max(1, _NUMBERS // (weights * fit.model.description.num_outputs)))
+        weights = _open_weights(fit, network)
+        if weights > _WEIGHTS:
+            raise ConfigurationError(
+                f"predictor_law: made for at most {_WEIGHTS:,} weights; with the predictors and nodes of inclusion above"
+                f" 1/2 this fit has {weights:,}. Train it longer, until more gates have closed, or fit a smaller network."
+            )
+        rows = _rows(fit, network, len(x), max_rows)
         kept = torch.randperm(len(x))[:rows] if len(x) > rows else torch.arange(len(x))
         part = x[kept.to(x.device)].cpu().double(), y[kept.to(y.device)].cpu()
         evidence = SetEvidence(fit, network, *part, share=fit.num_data / len(kept))
-        return _Search(fit, network, evidence).run(most)
+        try:
+            return _Search(fit, network, evidence).run(most)
+        except torch.linalg.LinAlgError as error:
+            raise _beyond_precision() from error
+
+
+def _open_weights(fit: Fit, network: OpenPerceptron) -> int:
+    """Number of weights of the fit's own set."""
+    description, inclusion = fit.model.description, fit.guide.inclusion()
+    owners = description.inputs.columns.owners.cpu()
+    none = torch.zeros(0, dtype=torch.bool)
+    columns, linear = (
+        (inclusion[group.name] > 0.5).cpu()[owners] if group else none
+        for group in (description.inputs, description.linear)
+    )
+    return sum(int(mask.sum()) for mask in network.masks(columns, linear))
+
+
+def _rows(fit: Fit, network: OpenPerceptron, num_rows: int, max_rows: int) -> int:
+    """Rows whose derivatives by all weights fit into memory."""
+    weights = sum(layer.numel() for layer in network.mean.layers)
+    most = max(1, _NUMBERS // (weights * fit.model.description.num_outputs))
+    return min(num_rows, max_rows, most)
+
+
+def _beyond_precision() -> DataError:
+    return DataError(
+        "predictor_law: curvatures of the posterior are beyond double precision, with the scales that predictors and"
+        " targets have. Fit to standardised ones."
+    )
 
 
 class _Search:
@@ -145,6 +191,8 @@ class _Search:
                     self._look(other, self.modes[one].weights, one)
         order = sorted(self.scores, key=self._rank, reverse=True)
         scores = torch.tensor([self.scores[one] for one in order], dtype=torch.float64)
+        if not scores.isfinite().all():
+            raise _beyond_precision()
         sets = tuple(tuple(sorted(one)) for one in order)
         return PredictorLaw(self.description, sets, scores.softmax(0), self.apart, self.fitted)
 

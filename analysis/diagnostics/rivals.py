@@ -4,7 +4,7 @@ Where gates are independent under the guide, it settles on one of several predic
 of it as of any other. Of a perceptron with hidden layers the joint law of the predictors
 (:func:`~pyro_ssbnn.predictor_law`) says how sure the data are.
 
-Of other networks both branches of a swap are looked at. For a predictor j that is in and a rival k that is not, x_j is
+Of other networks, and of one that has left too many weights open, both branches of a swap are looked at. For a predictor j that is in and a rival k that is not, x_j is
 put in terms of x_k by least squares, which is to give k the weights of j,
 
 .. math:: \Delta_{jk} = E_q[\log p(y \mid x_j \to \hat x_j(x_k))] - E_q[\log p(y \mid x)].
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from pyro_ssbnn.analysis.diagnostics.report import Check
-from pyro_ssbnn.analysis.predictor_law import has_predictor_law, weighed
+from pyro_ssbnn.analysis.predictor_law import has_predictor_law, in_reasonable_time, weighed
 from pyro_ssbnn.analysis.scales import predictor_inclusion
+from pyro_ssbnn.errors import DataError
 from pyro_ssbnn.inference import Fit
 from pyro_ssbnn.inference.correlated_blocks import correlations
 from pyro_ssbnn.isolation import isolated
@@ -46,7 +47,7 @@ def check_rivals(result: Fit, x: Tensor, y: Tensor, *, seed: int = 0) -> Check:
     inputs = result.model.description.inputs
     if not inputs.gated or inputs.name in getattr(result.guide, "coupled", ()):
         return Check(name, "ok", "No predictor was chosen on its own among others.")
-    if has_predictor_law(result.model):
+    if has_predictor_law(result.model) and in_reasonable_time(result, len(x)):
         return _weighed(name, result, x, y, seed)
     pairs = _pairs(result, x)
     if not pairs:
@@ -79,7 +80,10 @@ def check_rivals(result: Fit, x: Tensor, y: Tensor, *, seed: int = 0) -> Check:
 
 def _weighed(name: str, result: Fit, x: Tensor, y: Tensor, seed: int) -> Check:
     """The check by the joint law of a perceptron's predictors."""
-    law = weighed(result, x, y, seed=seed)
+    try:
+        law = weighed(result, x, y, seed=seed)
+    except DataError as error:
+        return Check(name, "warning", str(error), "Standardise predictors and targets.")
     table = law.summary()
     change = table["inclusion"] - table["fitted"]
     values = {"joint": table["inclusion"].to_dict(), "guide": table["fitted"].to_dict()}

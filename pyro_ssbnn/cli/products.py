@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_ssbnn.analysis import inclusion_summary, predictor_law, to_arviz, write_netcdf
-from pyro_ssbnn.analysis.predictor_law import has_predictor_law
+from pyro_ssbnn.analysis.predictor_law import has_predictor_law, in_reasonable_time
 from pyro_ssbnn.cli.console import messages, warn
 from pyro_ssbnn.cli.pictures import PlotInputs, available, draw
 from pyro_ssbnn.cli.reporting import in_words
@@ -128,6 +128,13 @@ def _joint(making: Making) -> None:
         return
     train, _ = making.rows
     if isinstance(train, Encoded):
+        if not in_reasonable_time(making.result, len(train.x)):
+            messages.print(
+                "joint.csv is not written: the fit has left so many nodes and predictors open that to weigh sets of"
+                " predictors would take hours. Longer training closes more.",
+                soft_wrap=True,
+            )
+            return
         law = predictor_law(making.result, train.x, train.y)
         places = {m: (n, one) for n, one in enumerate(credible_sets(law), 1) for m in one.members}
         table = law.summary()

@@ -11,7 +11,7 @@ import torch
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis.laplace import SetEvidence
 from pyro_ssbnn.analysis.open_perceptron import OpenPerceptron
-from pyro_ssbnn.analysis.predictor_law import _explained
+from pyro_ssbnn.analysis.predictor_law import _explained, in_reasonable_time
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 RIVALS = ss.TrainingOptions(epochs=150, dtype="float64", seed=1)
@@ -237,6 +237,31 @@ def test_float32_fits_have_the_same_law(rivals):
     assert ss.set_inclusion(law, [0, 1]) > 0.999
 
 
+def test_time_goes_by_rows_and_squared_weights(rivals):
+    """Six nodes of two predictors at most, a bias each, and the output: few. All of a wide network: many."""
+    assert in_reasonable_time(rivals[0], 20_000)
+    x, y = torch.randn(30, 10), torch.randn(30)
+    net = ss.MLP(
+        10,
+        [64, 32],
+        prior=ss.SSIG(inclusion=0.5),
+        likelihood=ss.GaussianLikelihood(),
+        input_inclusion=0.5,
+    )
+    fit = fitted(net, x, y, ss.TrainingOptions(epochs=1))
+    weights = 64 * 11 + 32 * 65 + 33
+    enough = (2**33 - weights**3) // weights**2  # none is left for rows
+    assert enough < 0
+    assert not in_reasonable_time(fit, 30)
+    with torch.no_grad():
+        fit.guide.gate_logits("hidden1")[20:] = -9.0
+        fit.guide.gate_logits("hidden2")[10:] = -9.0
+    weights = 20 * 11 + 10 * 21 + 11
+    enough = (2**33 - weights**3) // weights**2
+    assert 20_000 < enough
+    assert in_reasonable_time(fit, 20_000)
+
+
 class TestRefused:
     def test_a_network_without_hidden_layers_has_its_law_in_the_guide(self):
         x, y = torch.randn(30, 2), torch.randn(30)
@@ -255,6 +280,30 @@ class TestRefused:
         x, y = torch.randn(30, 2), torch.randn(30)
         fit = fitted(network(2, input_inclusion=None), x, y, ss.TrainingOptions(epochs=1))
         with pytest.raises(ConfigurationError, match="carry no gates; give input_inclusion"):
+            ss.predictor_law(fit, x, y)
+
+    def test_more_weights_than_fit_into_memory(self):
+        x, y = torch.randn(30, 150), torch.randn(30)
+        once = ss.TrainingOptions(epochs=1, screen=False)
+        net = ss.MLP(
+            150,
+            [70],
+            prior=ss.SSIG(inclusion=0.5),
+            likelihood=ss.GaussianLikelihood(),
+            input_inclusion=0.5,
+        )
+        fit = fitted(net, x, y, once)
+        assert bool((fit.guide.inclusion()["input"] > 0.5).all())
+        # 70 nodes of 150 predictors and a bias, and an output of 70 nodes and a bias.
+        with pytest.raises(ConfigurationError, match="this fit has 10,641"):
+            ss.predictor_law(fit, x, y)
+
+    def test_scales_beyond_double_precision(self, rivals):
+        _, x, y = rivals
+        x = x.clone()
+        x[:, 2] *= 1e9
+        fit = fitted(network(6), x, y, replace(RIVALS, epochs=30))
+        with pytest.raises(DataError, match="Fit to standardised ones"):
             ss.predictor_law(fit, x, y)
 
     def test_other_rows(self, rivals):

@@ -7,6 +7,7 @@ import torch
 
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis.diagnostics.rivals import check_rivals
+from pyro_ssbnn.errors import MisfitWarning
 
 
 def fitted(correlation, rows=200, guide=None, **options):
@@ -121,3 +122,41 @@ def test_where_law_and_guide_agree_that_is_said():
     check = check_rivals(fit, x, y)
     assert check.verdict == "ok"
     assert check.finding.startswith("Weighed jointly, no predictor's inclusion")
+
+
+def hardly_begun(x, y, hidden):
+    net = ss.MLP(
+        x.shape[1],
+        hidden,
+        prior=ss.SSIG(inclusion=0.5),
+        likelihood=ss.GaussianLikelihood(),
+        input_inclusion=0.3,
+    )
+    options = ss.TrainingOptions(epochs=1, dtype="float64", screen=False)
+    return ss.fit(net, x, y, options, progress=False)
+
+
+def test_where_a_law_would_take_hours_swaps_are_looked_at():
+    torch.manual_seed(2)
+    x = torch.randn(60, 3).double()
+    x[:, 1] = x[:, 0]
+    y = torch.sin(2 * x[:, 0])
+    fit = hardly_begun(x, y, [64, 32])
+    with torch.no_grad():
+        fit.guide.gate_logits("input").copy_(torch.tensor([9.0, -9.0, -9.0]))
+    check = check_rivals(fit, x, y)
+    # The twin says exactly the same.
+    assert [(p["in"], p["rival"]) for p in check.values["pairs"]] == [("x1", "x2")]
+    assert check.values["pairs"][0]["log_odds"] == pytest.approx(0, abs=1e-6)
+
+
+def test_scales_that_cannot_be_weighed_are_told():
+    torch.manual_seed(3)
+    x = torch.randn(60, 3).double()
+    x[:, 2] *= 1e20
+    y = torch.sin(2 * x[:, 0])
+    with pytest.warns(MisfitWarning, match="far from unit scale"):
+        fit = hardly_begun(x, y, [4])
+    check = check_rivals(fit, x, y)
+    assert check.verdict == "warning"
+    assert "beyond double precision" in check.finding

@@ -81,6 +81,17 @@ def test_networks_without_predictor_gates_have_none(digits_run):
     assert not (digits_run / "joint.csv").exists()
 
 
+def test_it_is_left_out_where_it_would_take_hours(invoke, table, tmp_path):
+    """[64, 32] nodes after one epoch: thousands of weights."""
+    run, wide = tmp_path / "run", ("--hidden", "64,32", "--epochs", 1, "--draws", 20)
+    result = invoke("fit", table, "--target", "price", "--input-gates", *wide, "--out", run)
+    assert result.exit_code == 0, result.output
+    assert "joint.csv is not written" in " ".join(result.output.split())
+    assert not (run / "joint.csv").exists()
+    assert RunFolder(run).state is None
+    assert invoke("summary", run).exit_code == 0
+
+
 def test_infinite_evidence_is_read_back(table_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(table_run, run)
