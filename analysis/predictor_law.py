@@ -107,8 +107,9 @@ def weighed(
         weights = _open_weights(fit, network)
         if weights > _WEIGHTS:
             raise ConfigurationError(
-                f"predictor_law: made for at most {_WEIGHTS:,} weights; with the predictors and nodes of inclusion above"
-                f" 1/2 this fit has {weights:,}. Train it longer, until more gates have closed, or fit a smaller network."
+                f"predictor_law: made for at most {_WEIGHTS:,} weights; with the predictors and nodes of inclusion"
+                f" above 1/2 this fit has {weights:,}. Train it longer, until more gates have closed, or fit a smaller"
+                " network."
             )
         rows = _rows(fit, network, len(x), max_rows)
         kept = torch.randperm(len(x))[:rows] if len(x) > rows else torch.arange(len(x))

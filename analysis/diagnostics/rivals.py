@@ -4,8 +4,9 @@ Where gates are independent under the guide, it settles on one of several predic
 of it as of any other. Of a perceptron with hidden layers the joint law of the predictors
 (:func:`~pyro_ssbnn.predictor_law`) says how sure the data are.
 
-Of other networks, and of one that has left too many weights open, both branches of a swap are looked at. For a predictor j that is in and a rival k that is not, x_j is
-put in terms of x_k by least squares, which is to give k the weights of j,
+Of other networks, and of one that has left too many weights open, both branches of a swap are looked at. For a
+predictor j that is in and a rival k that is not, x_j is put in terms of x_k by least squares, which is to give k the
+weights of j,
 
 .. math:: \Delta_{jk} = E_q[\log p(y \mid x_j \to \hat x_j(x_k))] - E_q[\log p(y \mid x)].
 
