@@ -2,12 +2,13 @@
 
     python benchmarks/calibration_networks.py --json benchmarks/results/calibration_networks.json
     python benchmarks/calibration_networks.py --quick                    # two problems of each, three minutes
+    python benchmarks/calibration_networks.py --wide --problems 6 --json FILE
 
 Simulation-based calibration of default fits: gates, weights, scales and noise of 6-[5] networks are drawn from their
 prior, targets from these, at 150 rows of predictors that correlate at 0, 0.6 or 0.95, and the same model is fitted at
 the package's defaults. No exact answer is needed: of the predictors reported at q a share of q is real where inclusion
 is calibrated, whatever the network. A predictor is in with probability 0.4, a node with 0.5; the noise variance is
-InverseGamma(3, 0.5).
+InverseGamma(3, 0.5). With ``--wide`` there are 50 predictors, in with probability 0.1, and 300 rows.
 
 Inclusion is reported twice: by the guide, a predictor or node that was removed in training by its last inclusion, as
 the summary shows it; and by the joint law of the predictors around the fit (``predictor_law``). For each prior and
@@ -36,27 +37,29 @@ from pyro_ssbnn.parallel import run_jobs
 
 PRIORS = {"ss-ig": ss.SSIG, "ss-gl": ss.SSGL, "ss-ghs": ss.SSGHS}
 CORRELATIONS = (0.0, 0.6, 0.95)
-ROWS, PREDICTORS, NODES = 150, 6, 5
-FDR, INCLUSION = 0.1, 0.4
+NODES = 5
+SMALL, WIDE = (6, 0.4, 150), (50, 0.1, 300)  # predictors, their prior inclusion, rows
+FDR = 0.1
 LAWS = (("the guide", "kept", "reported"), ("joint law", "kept_joint", "joint"))
 
 
-def make_network(prior: str) -> ss.MLP:
+def make_network(prior: str, predictors: int, inclusion: float) -> ss.MLP:
     """The network whose prior the problems are drawn from, and that is fitted."""
     return ss.MLP(
-        PREDICTORS,
+        predictors,
         [NODES],
         prior=PRIORS[prior](inclusion=0.5),
         likelihood=ss.GaussianLikelihood(concentration=3.0, rate=0.5),
-        input_inclusion=INCLUSION,
+        input_inclusion=inclusion,
     )
 
 
-def run(prior: str, correlation: float, seed: int) -> dict:
+def run(prior: str, correlation: float, size: tuple[int, float, int], seed: int) -> dict:
     """One problem: the gates it was drawn with, and what a default fit reports of them."""
-    net = make_network(prior)
+    predictors, inclusion, rows = size
+    net = make_network(prior, predictors, inclusion)
     with isolated(seed, torch.zeros(())):
-        common, own = torch.randn(ROWS, 1), torch.randn(ROWS, PREDICTORS)
+        common, own = torch.randn(rows, 1), torch.randn(rows, predictors)
         x = correlation**0.5 * common + (1 - correlation) ** 0.5 * own
         trace = poutine.trace(net).get_trace(x)
         truth = {name: trace.nodes[f"{name}.gate"]["value"] for name in ("input", "hidden1")}
@@ -68,7 +71,7 @@ def run(prior: str, correlation: float, seed: int) -> dict:
     fitted = time.process_time()
     joint = ss.predictor_law(fit, x, y).inclusion()
     weighed = time.process_time() - fitted
-    inclusion = fit.guide.inclusion()
+    reported = fit.guide.inclusion()
     summary = ss.inclusion_summary(fit.guide, history=fit.history)
     last = summary["inclusion"]
     if "removed_inclusion" in summary:
@@ -77,11 +80,11 @@ def run(prior: str, correlation: float, seed: int) -> dict:
     return {
         "real": truth["input"].tolist(),
         "reported": last["input"].tolist(),
-        "kept": ss.select_fdr(inclusion, level=FDR).mask("input").tolist(),
+        "kept": ss.select_fdr(reported, level=FDR).mask("input").tolist(),
         "joint": joint["input"].tolist(),
         "kept_joint": ss.select_fdr(joint, level=FDR).mask("input").tolist(),
         "nodes": float(truth["hidden1"].sum()),
-        "nodes_reported": float(inclusion["hidden1"].sum()),
+        "nodes_reported": float(reported["hidden1"].sum()),
         "nodes_last": float(last["hidden1"].sum()),
         "seconds": round(fitted - began, 1),
         "seconds_joint": round(weighed, 2),
@@ -122,7 +125,8 @@ def report(results: dict[str, dict[str, dict]]) -> None:
 
 def _is_collapsed(record: dict) -> bool:
     """Whether the fit left no node open."""
-    return bool(np.allclose(record["joint"], INCLUSION))
+    prior = SMALL[1] if len(record["joint"]) == SMALL[0] else WIDE[1]
+    return bool(np.allclose(record["joint"], prior))
 
 
 def main() -> None:
@@ -132,13 +136,15 @@ def main() -> None:
     )
     parser.add_argument("--problems", type=int, default=30, help="of each prior and correlation")
     parser.add_argument("--quick", action="store_true", help="two of each")
+    parser.add_argument("--wide", action="store_true", help="50 predictors, 300 rows")
     parser.add_argument("--json", type=Path, help="all figures; problems it holds are kept")
     parser.add_argument("--jobs", type=int, help="problems at a time, each in a process of its own")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     held = arguments.json is not None and arguments.json.exists()
     results = json.loads(arguments.json.read_text()) if held else {}
-    cases = [(f"{prior} {c:g}", prior, c) for prior in PRIORS for c in CORRELATIONS]
+    size = WIDE if arguments.wide else SMALL
+    cases = [(f"{prior} {c:g}", prior, c, size) for prior in PRIORS for c in CORRELATIONS]
     for seed in range(2 if arguments.quick else arguments.problems):
         missing = [case for case in cases if str(seed) not in results.setdefault(case[0], {})]
         jobs = {f"{name}, seed {seed}": (*given, seed) for name, *given in missing}

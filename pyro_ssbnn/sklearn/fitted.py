@@ -106,15 +106,19 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
         table = predictor_table(self.result_, self.preprocessing_)
         return table.loc[[name for name in self._column_names() if name in table.index]]
 
-    def predictor_law(self, X: Any, y: ArrayLike, **options: Any) -> PredictorLaw:
+    def predictor_law(
+        self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None, **options: Any
+    ) -> PredictorLaw:
         """Weigh sets of predictors jointly around the fit, of several the best.
 
         :param X: the rows that were fitted to; the estimator itself keeps none.
         :param y: their targets.
+        :param sample_weight: their weights, ``[N]``, where the fit had weights.
         :param options: of :func:`~pyro_ssbnn.predictor_law`.
         """
         rows = self._rows(X, y)
-        return predictor_law(self.result_.best, rows.x, rows.y, **options)
+        targets = rows.y if sample_weight is None else with_weights(rows.y, sample_weight)
+        return predictor_law(self.result_.best, rows.x, targets, **options)
 
     def results(
         self,
