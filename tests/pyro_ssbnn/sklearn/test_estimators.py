@@ -301,6 +301,11 @@ def test_checks_are_given_the_weights_again(frame, target, quick, monkeypatch):
     result.model.likelihood.check_data(seen["y"])
     np.testing.assert_array_equal(seen["y"], np.column_stack([found.train.y, weights]))
     np.testing.assert_array_equal(seen["held_out"][1], np.column_stack([found.test.y, np.ones(9)]))
+    # So is the law of the predictors.
+    law = model.predictor_law(frame, target, sample_weight=weights)
+    assert found.joint["inclusion"].tolist() == law.summary()["inclusion"].tolist()
+    with pytest.raises(DataError, match="with weights y must be"):
+        model.predictor_law(frame, target)
 
 
 @pytest.mark.parametrize(
