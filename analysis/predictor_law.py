@@ -69,7 +69,13 @@ def predictor_law(
         left more than 10,000 weights open.
     :raises DataError: for data that do not fit the network, or whose scales leave double precision.
     """
-    check_that("predictor_law", "fit", fit, isinstance(fit, Fit), "what fit returned")
+    check_that(
+        "predictor_law",
+        "fit",
+        fit,
+        isinstance(fit, Fit),
+        "what fit returned (of several mixture.best)",
+    )
     fit.require_match("predictor_law")
     check_at_least_one("predictor_law", most=most, max_rows=max_rows)
     require_in_memory("predictor_law", x)

@@ -295,7 +295,14 @@ class RunFolder:
                 self.joint_file, dtype={"name": str}, keep_default_na=False, na_values={"name": []}
             ).set_index("name")
             numbers = ["inclusion", "fitted", "credible_set", "set_inclusion"]
-            return table[numbers].replace("", "nan").astype(float)
+            table = table[numbers].replace("", "nan").astype(float)
+            if (
+                not table[["inclusion", "fitted"]]
+                .apply(lambda each: each.between(0, 1))
+                .all(axis=None)
+            ):
+                raise ValueError("Inclusion probabilities are from 0 to 1.")
+            return table
 
     def write_json(self, file: Path, content: Any) -> None:
         """Write a JSON file whole or not at all."""

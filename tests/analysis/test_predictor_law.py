@@ -312,7 +312,10 @@ class TestRefused:
             ss.predictor_law(fit, x[:, :3], y)
 
     def test_what_is_no_fit(self, rivals):
-        with pytest.raises(ConfigurationError, match="fit must be what fit returned"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"what fit returned \(of several mixture\.best\)",
+        ):
             ss.predictor_law(rivals[0].guide, rivals[1], rivals[2])
 
     @pytest.mark.parametrize("option", [{"most": 0}, {"max_rows": 0}])

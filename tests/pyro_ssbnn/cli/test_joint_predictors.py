@@ -59,6 +59,8 @@ def test_of_predictors_that_share_one_that_is_said(capsys):
     [
         "name,inclusion\ndose,0.5\n",
         "name,inclusion,fitted,credible_set,set_inclusion\ndose,x,1,1,1\n",
+        "name,inclusion,fitted,credible_set,set_inclusion\ndose,nan,1,1,1\n",
+        "name,inclusion,fitted,credible_set,set_inclusion\ndose,0.5,7,1,1\n",
     ],
 )
 def test_a_damaged_file_is_refused(invoke, table_run, tmp_path, text):
