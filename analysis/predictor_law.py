@@ -7,8 +7,9 @@ against each other,
 .. math:: q(z) \propto p(z)\, p(y \mid z),
 
 with the evidence of :mod:`pyro_ssbnn.analysis.laplace`, around the hidden nodes and slab scales that the fit has found.
-A search goes from the fit's own set to its neighbours, and on from those that matter: a member less, a member in the
-place of one that it correlates with, a predictor linear in the place of nonlinear. What a set lacks is put in terms of
+A search goes from the fit's own set to its neighbours, and on from those that matter, from a better one at once: a
+member less, a member in the place of one that it correlates with (of many the likeliest few, to second order around the
+set without either), a predictor linear in the place of nonlinear. What a set lacks is put in terms of
 what it has, by least squares, and the weights move on from there. Of a member more, all are judged to second order, and
 those that matter by their own mode.
 """
@@ -39,10 +40,14 @@ __all__ = ["has_predictor_law", "in_reasonable_time", "predictor_law", "weighed"
 _CORRELATED = 0.5  # least absolute correlation of a predictor that is tried in the place of another
 _MATTERS = 6.0  # nats below the best set, up to which neighbours are looked at
 _HOPELESS = 20.0  # nats below it, from which a mode is not found exactly
-_MOST, _ROWS = 300, 20_000
+_BETTER = (
+    0.5  # nats, by which a neighbour is better than the best so far that is gone on from at once
+)
+_FEW = 8  # predictors that are tried in the place of another
+_MOST, _ROWS = 600, 20_000
 _NUMBERS = 2**26  # of the outputs' derivatives, held at a time
 _WEIGHTS = 10_000  # of a set: several matrices of their square are held, 800 MB each
-_WORK = 2**33  # multiplications of a step, of which a law takes hundreds: seconds each
+_WORK = 2**29  # multiplications of a step, a tenth of a second; a law takes some hundred steps
 
 Member = tuple[str, int]
 Members = frozenset[Member]
@@ -56,8 +61,8 @@ def predictor_law(
     For an :class:`~pyro_ssbnn.models.MLP` with hidden layers and gated predictors, under any likelihood. Hidden nodes
     with inclusion above 1/2 are taken for open, all others for closed. Where none is open, predictors cannot act but
     by linear terms, and the inclusion of the others is their prior's. It takes a fraction of a second for small
-    tables; each set costs a few products of rows and squared number of weights, hours where a fit has left thousands
-    of weights open.
+    tables; each set costs a few products of rows and squared number of weights, minutes
+    of 8,000 rows and 700 open weights, hours where a fit has left thousands open.
 
     :param fit: the fit; it stays as it is.
     :param x: predictors ``[N, columns]`` that were fitted to, scaled as they were.
@@ -97,7 +102,7 @@ def has_predictor_law(model: Network) -> bool:
 
 
 def in_reasonable_time(fit: Fit, num_rows: int) -> bool:
-    """Whether sets are weighed in minutes: not around a fit that has hardly begun, of many nodes and rows."""
+    """Whether sets are weighed in seconds, or a minute: not where a fit has many nodes and rows."""
     network = OpenPerceptron(fit)
     weights, rows = _open_weights(fit, network), _rows(fit, network, num_rows, _ROWS)
     work = rows * fit.model.description.num_outputs * weights**2 + weights**3
@@ -194,8 +199,13 @@ class _Search:
             expanded.add(one)
             self._add_members(one)
             for other in self._changed(one):
-                if other not in self.modes and len(self.modes) < most:
+                if len(self.modes) >= most:
+                    break
+                if other not in self.modes:
                     self._look(other, self.modes[one].weights, one)
+                    if self.scores[other] > best + _BETTER:
+                        expanded.discard(one)  # its other neighbours later, if they matter then
+                        break
         order = sorted(self.scores, key=self._rank, reverse=True)
         scores = torch.tensor([self.scores[one] for one in order], dtype=torch.float64)
         if not scores.isfinite().all():
@@ -259,13 +269,33 @@ class _Search:
         for member in sorted(one):
             yield one - {member}
         for index in sorted({index for _, index in one}):
-            own = {member for member in one if member[1] == index}
-            rivals = self.near[index].nonzero().flatten().tolist()
-            for rival in rivals:
-                if rival != index and not any((name, rival) in one for name in self.moving):
-                    yield (one - own) | {(name, rival) for name, _ in own}
+            own = frozenset(member for member in one if member[1] == index)
+            for rival in self._rivals(one - own, own, index):
+                yield (one - own) | {(name, rival) for name, _ in own}
             if len(self.moving) > 1 and len(own) == 1:
                 yield (one - own) | {(name, index) for name in self.moving} - own
+
+    def _rivals(self, rest: Members, own: Members, index: int) -> list[int]:
+        """Predictors that may stand in for one: all that correlate with it, or of many the likeliest.
+
+        They are judged to second order around the set without it.
+        """
+        near = [
+            rival
+            for rival in self.near[index].nonzero().flatten().tolist()
+            if rival != index and not any((name, rival) in rest for name in self.moving)
+        ]
+        if len(near) <= _FEW:
+            return near
+        if rest not in self.modes:
+            self._look(rest, self.modes[rest | own].weights, rest | own)
+        masks = self._masks(rest)
+        of_each = torch.zeros(len(near), dtype=torch.float64)
+        for name, _ in own:
+            members = {(name, rival): self.columns[name, rival] for rival in near}
+            found = self.evidence.gains(self.modes[rest], *masks, members)
+            of_each += torch.tensor(list(found.values()), dtype=torch.float64)
+        return [near[place] for place in of_each.topk(_FEW).indices.tolist()]
 
     def _log_prior(self, sets: list[Members]) -> list[float]:
         """Log prior of the gates of these sets, members apart left out."""

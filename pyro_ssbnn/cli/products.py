@@ -130,8 +130,8 @@ def _joint(making: Making) -> None:
     if isinstance(train, Encoded):
         if not in_reasonable_time(making.result, len(train.x)):
             messages.print(
-                "joint.csv is not written: the fit has left so many nodes and predictors open that to weigh sets of"
-                " predictors would take hours. Longer training closes more.",
+                "joint.csv is not written: with so many rows, and so many nodes and predictors open, to weigh sets of"
+                " predictors would take longer than the fit. pyro_ssbnn.predictor_law does it when asked.",
                 soft_wrap=True,
             )
             return

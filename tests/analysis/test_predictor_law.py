@@ -250,14 +250,14 @@ def test_time_goes_by_rows_and_squared_weights(rivals):
     )
     fit = fitted(net, x, y, ss.TrainingOptions(epochs=1))
     weights = 64 * 11 + 32 * 65 + 33
-    enough = (2**33 - weights**3) // weights**2  # none is left for rows
+    enough = (2**29 - weights**3) // weights**2  # none is left for rows
     assert enough < 0
     assert not in_reasonable_time(fit, 30)
     with torch.no_grad():
         fit.guide.gate_logits("hidden1")[20:] = -9.0
         fit.guide.gate_logits("hidden2")[10:] = -9.0
     weights = 20 * 11 + 10 * 21 + 11
-    enough = (2**33 - weights**3) // weights**2
+    enough = (2**29 - weights**3) // weights**2
     assert enough > 20_000
     assert in_reasonable_time(fit, 20_000)
 
