@@ -85,6 +85,24 @@ class TestSearch:
         exact = torch.tensor(scores, dtype=torch.float64).softmax(0) @ torch.stack(table)
         torch.testing.assert_close(law.inclusion()["input"], exact, rtol=0, atol=0.02)
 
+    def test_from_rivals_it_goes_to_those_that_act(self):
+        """Twenty predictors that all correlate at 0.95; the fit is handed over with two others in place of the two."""
+        torch.manual_seed(4)
+        common, own = torch.randn(300, 1), torch.randn(300, 20)
+        x = (0.95**0.5 * common + 0.05**0.5 * own).double()
+        y = torch.sin(2 * x[:, 0]) + x[:, 1] + 0.1 * torch.randn(300).double()
+        fit = fitted(network(20, input_inclusion=0.1), x, y)
+        assert (fit.guide.inclusion()["input"] > 0.5).nonzero().flatten().tolist()[:2] == [0, 1]
+        first, logits = fit.guide.hidden1.weight.loc, fit.guide.gate_logits("input")
+        with torch.no_grad():
+            for here, there in ((0, 15), (1, 16)):
+                first[:, [here, there]] = first[:, [there, here]]
+                logits[[here, there]] = logits[[there, here]]
+        law = ss.predictor_law(fit, x, y)
+        assert law.fitted["input"][15:17].min() > 0.5 > law.fitted["input"][:2].max()
+        assert (law.inclusion()["input"] > 0.5).nonzero().flatten().tolist() == [0, 1]
+        assert law.inclusion()["input"][:2].min() > 0.99
+
     def test_fewer_modes_are_found_where_fewer_are_asked_for(self, rivals):
         few = ss.predictor_law(*rivals, most=1)
         # The fit's own set, and those of one member more.
