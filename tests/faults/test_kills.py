@@ -27,7 +27,7 @@ DATA = ("--target", "y", "--hidden", "8", "--compile", "off", "--gate-rate", "0.
 LONG = ("--epochs", "90", "--checkpoint-every", EVERY, "--no-progress")
 FINISHED = {
     *("compact.safetensors", "config.json", "fit.safetensors", "history.csv", "inclusion.csv"),
-    *("joint.csv", "metrics.json", "posterior.nc", "pruning.csv", "test_predictions.csv"),
+    *("metrics.json", "posterior.nc", "pruning.csv", "test_predictions.csv"),
 }
 
 
