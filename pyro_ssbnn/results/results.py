@@ -28,7 +28,7 @@ class Results:
     :param metrics: scores as :func:`~pyro_ssbnn.results.scores.scores` gives them.
     :param checks: verdicts of :func:`~pyro_ssbnn.diagnose`.
     :param pruning: nodes, weights and multiply-adds before and after: ``report`` of a :class:`~pyro_ssbnn.Pruning`.
-    :param joint: predictors weighed jointly, in the network's order: ``summary`` of a
+    :param joint: predictors weighed jointly, in the network's order: their ``inclusion``, as in the ``summary`` of a
         :class:`~pyro_ssbnn.PredictorLaw`.
     :param latency: times of the forward pass, as :func:`~pyro_ssbnn.analysis.pruning_latency` gives them.
     :param facts: how it was made, a sentence or number by name.

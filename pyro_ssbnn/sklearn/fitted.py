@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_ssbnn.analysis import Effect, diagnose, partial_dependence, predictor_law
-from pyro_ssbnn.analysis.predictor_law import has_predictor_law, in_reasonable_time
 from pyro_ssbnn.data import Encoded, Preprocessing, Table, TableStream
 from pyro_ssbnn.data.own_units import own_units
 from pyro_ssbnn.data.remarks import warn_of_new_levels
@@ -174,11 +173,11 @@ class FittedEstimator(SelectorMixin, BaseEstimator):
                 fitted_to = with_weights(train.y, sample_weight)
                 kept = None if test is None else (test.x, with_weights(test.y, None))
             report = diagnose(result, train.x, fitted_to, held_out=kept, seed=result.options.seed)
-            weighable = isinstance(result, Fit) and has_predictor_law(result.model)
-            if weighable and in_reasonable_time(result.best, len(train.x)):
-                found = replace(
-                    found, joint=predictor_law(result.best, train.x, fitted_to).summary()
-                )
+            # The check has weighed the predictors; that takes seconds, and is not done again.
+            told = [dict(check.values) for check in report if check.name == "rival predictors"]
+            joint = told[0].get("joint") if told else None
+            if joint and isinstance(result, Fit):
+                found = replace(found, joint=pd.DataFrame({"inclusion": joint}))
         return replace(found, train=train, test=test, metrics=metrics, checks=report)
 
     def report(

@@ -11,7 +11,8 @@ import torch
 import pyro_ssbnn as ss
 from pyro_ssbnn.analysis.laplace import SetEvidence
 from pyro_ssbnn.analysis.open_perceptron import OpenPerceptron
-from pyro_ssbnn.analysis.predictor_law import _explained, in_reasonable_time
+from pyro_ssbnn.analysis.predictor_law import in_reasonable_time
+from pyro_ssbnn.analysis.set_search import _explained
 from pyro_ssbnn.errors import ConfigurationError, DataError
 
 RIVALS = ss.TrainingOptions(epochs=150, dtype="float64", seed=1)
